@@ -1,0 +1,125 @@
+"""Objects that know their parameters, and estimators that learn tensors.
+
+The contract is scikit-learn's: the constructor stores its arguments under their own names and
+does nothing else; `fit` validates, forgets any earlier fit and returns ``self``; whatever is
+learned ends in an underscore.
+"""
+
+import copy
+import inspect
+from typing import Any, ClassVar
+
+import torch
+from typing_extensions import Self
+
+from odesteer.errors import InvalidInputError, NotFittedError
+
+
+class Parametrised:
+    """An object described by its constructor's arguments.
+
+    ``family`` names the registry in which concrete classes stand (``"barrier"``, ``"solver"``…).
+    """
+
+    family: ClassVar[str]
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Names of the constructor's arguments, in order."""
+        if cls.__init__ is object.__init__:
+            return ()
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise TypeError(f"{cls.__name__}.__init__ must name every argument.")
+        return tuple(parameter.name for parameter in parameters)
+
+    def get_params(self) -> dict[str, Any]:
+        """Constructor arguments and their present values."""
+        return {name: getattr(self, name) for name in self.parameter_names()}
+
+    def clone(self) -> Self:
+        """An unfitted copy with the same parameters."""
+        return type(self)(**{name: _clone(value) for name, value in self.get_params().items()})
+
+    def with_params(self, **changes: Any) -> Self:
+        """An unfitted copy with some parameters changed."""
+        known = self.parameter_names()
+        for name in changes:
+            if name not in known:
+                raise InvalidInputError(
+                    f"{type(self).__name__} has no parameter {name!r}; it has"
+                    f" {', '.join(known) or 'none'}."
+                )
+        kept = {name: _clone(value) for name, value in self.get_params().items()}
+        return type(self)(**{**kept, **changes})
+
+    def __repr__(self) -> str:
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+        }
+        shown = (
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if repr(value) != repr(defaults[name])
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Estimator(Parametrised):
+    """A `Parametrised` object that learns from data.
+
+    Learned attributes end in one underscore and are tensors, numbers, strings, ``None``,
+    other estimators, or lists and string-keyed dictionaries of these.
+    """
+
+    def learned(self) -> dict[str, Any]:
+        """Everything `fit` has learned, by attribute name; empty before `fit`."""
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name.endswith("_") and not name.startswith("_")
+        }
+
+    @property
+    def is_fitted(self) -> bool:
+        return bool(self.learned())
+
+    def check_fitted(self) -> None:
+        """Raise `NotFittedError` before `fit`."""
+        if not self.is_fitted:
+            name = type(self).__name__
+            raise NotFittedError(
+                f"this {name} is not fitted; call {name}(...).fit(positive, negative) first."
+            )
+
+    def forget(self) -> None:
+        """Drop everything learned."""
+        for name in self.learned():
+            delattr(self, name)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
+        """A copy whose floating-point tensors are on ``device`` in ``dtype``."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(moved, name, _move(value, device, dtype))
+        return moved
+
+
+def _clone(value: Any) -> Any:
+    return value.clone() if isinstance(value, Parametrised) else value
+
+
+def _move(value: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+    if isinstance(value, Estimator):
+        return value.to(device, dtype)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_move(item, device, dtype) for item in value)
+    if isinstance(value, dict):
+        return {key: _move(item, device, dtype) for key, item in value.items()}
+    return value
