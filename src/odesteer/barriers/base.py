@@ -1,0 +1,148 @@
+"""The contract of a barrier function."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from odesteer.barriers.contrast import Contrast, Groups, check_contrast
+from odesteer.barriers.folds import group_folds
+from odesteer.barriers.quality import held_out_quality
+from odesteer.errors import InvalidInputError
+from odesteer.estimator import Estimator
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """A gradient flow of a barrier on R^d, restricted to an invariant subspace R^k.
+
+    Attributes:
+        barrier: the same barrier in the coordinates of the subspace.
+        state: `[..., k]`, the activations in these coordinates; lengths are kept.
+        lift: `[..., k] -> [..., d]`, the activation that a moved state stands for.
+    """
+
+    barrier: "Barrier"
+    state: Tensor
+    lift: Callable[[Tensor], Tensor]
+
+
+class Barrier(Estimator, ABC):
+    """A differentiable function h: R^d -> R that is positive on the desirable region.
+
+    Fitted barriers estimate the log-density ratio h(a) = log p₊(a)/p₋(a) in nats
+    (arXiv 2602.17560, section 4): the logit of a classifier plus log(n₋/n₊).
+
+    Every barrier has the parameters ``folds`` (cross-validation folds for the held-out figures;
+    0 for none, then the quantiles are those of the training examples) and ``seed``.
+
+    Learned: ``width_`` (d); ``held_out_`` (AUC, log loss, calibration error on held-out folds, or
+    None); ``upper_`` and ``lower_``, the 90 % quantile of h over positives and the 10 % quantile
+    over negatives (held out where there are folds), which give `threshold` its unit.
+    """
+
+    family: ClassVar[str] = "barrier"
+
+    folds: int
+    seed: int
+
+    width_: int
+    held_out_: dict[str, float] | None
+    upper_: float
+    lower_: float
+
+    def fit(self, positive: Tensor, negative: Tensor, groups: Groups | None = None) -> Self:
+        """Fit to activations `[n₊, d]` and `[n₋, d]`.
+
+        ``groups`` is a pair of sequences, of lengths n₊ and n₋, of hashable labels; examples of
+        one group are never split between folds. Raises `InvalidInputError` for sets that are
+        empty, differ in width, hold NaN or infinities, or do not vary.
+        """
+        contrast = check_contrast(positive, negative, groups)
+        self.forget()
+        self.width_ = contrast.width
+        held_out = self._fit(contrast) or self._held_out_values(contrast)
+        y = contrast.labels
+        if held_out is None:
+            h, self.held_out_ = self.value(contrast.examples).cpu(), None
+        else:
+            values, rated = held_out
+            h, y = values[rated], y[rated]
+            self.held_out_ = held_out_quality(h, y)
+        self.upper_ = float(h[y == 1].double().quantile(0.9))
+        self.lower_ = float(h[y == 0].double().quantile(0.1))
+        return self
+
+    @abstractmethod
+    def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+        """Learn from checked activations; may return what `_held_out_values` returns."""
+
+    @abstractmethod
+    def value(self, a: Tensor) -> Tensor:
+        """h(a): `[..., d] -> [...]`, nats, in at least float32."""
+
+    @abstractmethod
+    def gradient(self, a: Tensor) -> Tensor:
+        """∇h(a): `[..., d] -> [..., d]`, nats per activation unit, in at least float32."""
+
+    def value_and_gradient(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at once, for barriers where they share work."""
+        return self.value(a), self.gradient(a)
+
+    def restrict(self, a: Tensor) -> Restriction | None:
+        """The flow through ``a`` in a small invariant subspace, where there is one."""
+        return None
+
+    def threshold(self, level: float | Tensor) -> float | Tensor:
+        """The value of h, in nats, that a level stands for.
+
+        Level 0 is the decision boundary h = 0, level 1 the 90 % quantile of h over positives,
+        level -1 the 10 % quantile over negatives; in between and beyond, multiples of these.
+        Raises `InvalidInputError` where a quantile lies on the wrong side of 0, so that levels
+        would point the wrong way.
+        """
+        self.check_fitted()
+        least, most = _range(level)
+        if most > 0 >= self.upper_ or least < 0 <= self.lower_:
+            side, h = ("positive", self.upper_) if most > 0 else ("negative", self.lower_)
+            raise InvalidInputError(
+                f"level {level} has no meaning: {'90' if side == 'positive' else '10'} % of the"
+                f" {side} examples have h up to {h:.3g} nats, so the barrier does not tell the"
+                " classes apart. Fit on more or other data or another layer, or use strength."
+            )
+        if isinstance(level, Tensor):
+            return torch.where(level >= 0, level * self.upper_, -level * self.lower_)
+        return level * self.upper_ if level >= 0 else -level * self.lower_
+
+    def _held_out_values(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+        """h of each example under a fit that has not seen its group; None without folds.
+
+        Returns the values `[n]` float64 and a mask `[n]` of the examples that were rated.
+        """
+        values = torch.zeros(len(contrast.labels), dtype=torch.float64)
+        rated = torch.zeros(len(contrast.labels), dtype=torch.bool)
+        for mask in group_folds(contrast.groups, contrast.labels, self.folds, self.seed):
+            fold = self.with_params(folds=0).fit(*contrast.split(~mask))
+            values[mask] = fold.value(contrast.examples[mask]).double().cpu()
+            rated |= mask
+        return (values, rated) if bool(rated.any()) else None
+
+    def _input(self, a: Tensor) -> Tensor:
+        """``a`` in the type that the barrier computes in, after a check of its width."""
+        self.check_fitted()
+        if a.ndim < 1 or a.shape[-1] != self.width_:
+            raise InvalidInputError(
+                f"activations have shape {tuple(a.shape)}; this barrier was fitted on width"
+                f" {self.width_}, so the last dimension must be {self.width_}."
+            )
+        return a if a.dtype in (torch.float32, torch.float64) else a.float()
+
+
+def _range(level: float | Tensor) -> tuple[float, float]:
+    if isinstance(level, Tensor):
+        return float(level.min()), float(level.max())
+    return level, level

@@ -1,0 +1,112 @@
+"""Barriers of the form h(a) = f(x(a)): a function of prepared inputs."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from odesteer.barriers.base import Barrier, Restriction
+from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.inputs import Inputs
+from odesteer.barriers.quadratic import QuadraticFunction
+from odesteer.estimator import Estimator
+
+
+class Function(Estimator, ABC):
+    """A differentiable function f: R^d -> R with learned tensors."""
+
+    family: ClassVar[str] = "function"
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """f(x): `[..., d] -> [...]`."""
+
+    @abstractmethod
+    def gradient(self, x: Tensor) -> Tensor:
+        """∇f(x): `[..., d] -> [..., d]`."""
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at once, for functions where they share work."""
+        return self.value(x), self.gradient(x)
+
+
+class ComposedBarrier(Barrier):
+    """h = f∘x. A subclass fits both; after `fit`, ``inputs`` is the fitted map x.
+
+    Learned: ``function_`` f, with the log prior ratio in its constant term.
+    """
+
+    inputs: Inputs
+    function_: Function | QuadraticFunction
+
+    def _prepare(self, contrast: Contrast) -> Tensor:
+        """Fit the inputs; the prepared examples `[n, d]`, in the order of ``contrast.labels``."""
+        self.inputs = self.inputs.clone().fit(contrast.examples)
+        return self.inputs(contrast.examples)
+
+    def value(self, a: Tensor) -> Tensor:
+        return self.function_.value(self.inputs(self._input(a)))
+
+    def gradient(self, a: Tensor) -> Tensor:
+        return self.value_and_gradient(a)[1]
+
+    def value_and_gradient(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        a = self._input(a)
+        x = self.inputs(a)
+        value, gradient = self.function_.value_and_gradient(x)
+        return value, self.inputs.pull_back(a, x, gradient)
+
+    def restrict(self, a: Tensor) -> Restriction | None:
+        """Quadratic functions restrict to their eigenbasis Q.
+
+        With z = Qᵀa, gradients lie in span(Q), plus the direction of ``a`` itself if the inputs
+        are radial. Then the component ρ of ``a`` orthogonal to Q only changes its length, and one
+        more coordinate tracks it exactly. Lifting costs one more product with Q.
+        """
+        function = self.function_
+        if not isinstance(function, QuadraticFunction) or function.basis_ is None:
+            return None
+        a = self._input(a)
+        basis = function.basis_.to(a)
+        inputs = self.inputs.restrict(basis)
+        if inputs is None:
+            return None
+        z = a @ basis
+        if not inputs.radial:
+            barrier = FixedBarrier.of(inputs, function.diagonal(0))
+            return Restriction(barrier, z, lambda moved: a + (moved - z) @ basis.T)
+        # ρ² as a difference may cancel to nothing or below when r is close to d. Only the ratio
+        # ρ(t)/ρ(0) acts on the activation, and the flow gives it whatever ρ(0) is, so a floor
+        # far below ‖a‖ changes nothing but the zero.
+        squared = a.square().sum(-1)
+        floor = squared * torch.finfo(a.dtype).eps
+        rho = (squared - z.square().sum(-1)).clamp_min(floor).sqrt()[..., None]
+        barrier = FixedBarrier.of(inputs, function.diagonal(1))
+
+        def lift(moved: Tensor) -> Tensor:
+            scale = moved[..., -1:] / rho
+            return scale * a + (moved[..., :-1] - scale * z) @ basis.T
+
+        return Restriction(barrier, torch.cat([z, rho], dim=-1), lift)
+
+
+class FixedBarrier(ComposedBarrier):
+    """A given function of given inputs, not fitted to anything."""
+
+    def __init__(self, inputs: Inputs, folds: int = 0, seed: int = 0) -> None:
+        self.inputs = inputs
+        self.folds = folds
+        self.seed = seed
+
+    @classmethod
+    def of(cls, inputs: Inputs, function: Function | QuadraticFunction) -> "FixedBarrier":
+        barrier = cls(inputs)
+        barrier.function_ = function
+        return barrier
+
+    def _input(self, a: Tensor) -> Tensor:
+        return a
+
+    def _fit(self, contrast: Contrast) -> None:
+        raise NotImplementedError("a FixedBarrier is given, not fitted.")

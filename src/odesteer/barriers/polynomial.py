@@ -1,0 +1,184 @@
+"""Polynomial barriers with the exact kernel."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from odesteer.barriers.composed import ComposedBarrier, Function
+from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.folds import group_folds
+from odesteer.barriers.inputs import Inputs, UnitSphere
+from odesteer.barriers.kernel_machine import ExactMachine, NystromMachine
+from odesteer.barriers.quadratic import (
+    QuadraticFunction,
+    linear_function,
+    quadratic_from_kernel,
+    truncate,
+)
+from odesteer.barriers.rank import choose_rank
+from odesteer.errors import InvalidInputError
+
+
+class PolynomialBarrier(ComposedBarrier):
+    """Kernel logistic regression with κ(x, y) = (γ x·y + c₀)^p.
+
+    The estimator that the random features of arXiv 2602.17560 (section 4.2) approximate, without
+    their noise. Degrees 1 and 2 are stored as a quadratic function in its eigenbasis, higher
+    degrees as a kernel expansion over the examples or landmarks.
+
+    Parameters:
+        degree: p, from 1 to 4.
+        gamma, c0: γ > 0 and c₀ ≥ 0 of the kernel.
+        C: inverse strength of the regularisation, as in scikit-learn; or several, to choose from
+            by the log loss on held-out groups.
+        inputs: what the kernel sees: the direction a/‖a‖ (paper), or `Centred` activations.
+        rank_tolerance: the rank of a quadratic function is the smallest that displaces the
+            training activations with no more than this relative error; 0 keeps the full rank.
+        max_exact: above this many examples a Nyström approximation replaces the Gram matrix.
+        n_landmarks: landmarks of that approximation.
+        folds, seed: see `Barrier`; the seed also draws the landmarks.
+
+    Learned: ``C_``, the regularisation used.
+    """
+
+    C_: float
+
+    def __init__(
+        self,
+        degree: int = 2,
+        gamma: float = 0.1,
+        c0: float = 1.0,
+        C: float | Sequence[float] = 1.0,
+        inputs: Inputs = UnitSphere(),
+        rank_tolerance: float = 1e-4,
+        max_exact: int = 4000,
+        n_landmarks: int = 1024,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.degree = degree
+        self.gamma = gamma
+        self.c0 = c0
+        self.C = C
+        self.inputs = inputs
+        self.rank_tolerance = rank_tolerance
+        self.max_exact = max_exact
+        self.n_landmarks = n_landmarks
+        self.folds = folds
+        self.seed = seed
+
+    def kernel(self, x: Tensor, y: Tensor) -> Tensor:
+        """κ between the rows of x `[n, d]` and y `[m, d]`: `[n, m]`."""
+        return (self.gamma * (x @ y.T) + self.c0) ** self.degree
+
+    def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+        self._check_parameters()
+        x = self._prepare(contrast)
+        y = contrast.labels.to(x.device)
+        machine = (
+            ExactMachine(self.kernel, x)
+            if len(x) <= self.max_exact
+            else NystromMachine(self.kernel, x, self.n_landmarks, self.seed)
+        )
+        self.C_, held_out = self._cross_validate(machine, contrast)
+        weights, intercept = machine.expand(machine.fit(None, y, self.C_))
+        self.function_ = self._function(
+            machine.points.double(), weights, intercept + contrast.prior, contrast.examples
+        )
+        return held_out
+
+    def _function(
+        self, points: Tensor, weights: Tensor, offset: float, a: Tensor
+    ) -> Function | QuadraticFunction:
+        if self.degree > 2:
+            function = KernelExpansion(self.degree, self.gamma, self.c0)
+            return function.over(points.to(a.dtype), weights.to(a.dtype), offset)
+        if self.degree == 1:
+            slope = self.gamma * (weights @ points)
+            return linear_function(slope, self.c0 * float(weights.sum()) + offset).to(dtype=a.dtype)
+        full = quadratic_from_kernel(points, weights, self.gamma, self.c0, offset)
+        rank = choose_rank(full, self.inputs, a, self.rank_tolerance)
+        return truncate(full, rank).to(dtype=a.dtype)
+
+    def _cross_validate(
+        self, machine: ExactMachine | NystromMachine, contrast: Contrast
+    ) -> tuple[float, tuple[Tensor, Tensor] | None]:
+        """The C of least held-out log loss, and the held-out values of h at it."""
+        grid = [float(C) for C in self.C] if isinstance(self.C, Sequence) else [float(self.C)]
+        y = contrast.labels.to(machine.points.device)
+        n_folds = self.folds if len(grid) == 1 else max(self.folds, 3)
+        masks = list(group_folds(contrast.groups, contrast.labels, n_folds, self.seed))
+        if not masks:
+            if len(grid) > 1:
+                raise InvalidInputError(
+                    f"C={tuple(grid)} is to be chosen by cross-validation, but the"
+                    f" {len(y)} examples are too few or too few groups; give one number."
+                )
+            return grid[0], None
+        rated = torch.stack(masks).any(dim=0)
+        losses, values = [], []
+        for C in grid:
+            h = torch.zeros(len(y), dtype=torch.float64)
+            for mask in masks:
+                rows = (~mask).to(machine.points.device)
+                prior = contrast.prior_of(~mask)
+                h[mask] = machine.predict(machine.fit(rows, y[rows], C), ~rows).cpu() + prior
+            losses.append(_balanced_loss(h[rated], contrast.labels[rated]))
+            values.append(h)
+        best = losses.index(min(losses))
+        return grid[best], (values[best], rated)
+
+    def _check_parameters(self) -> None:
+        if self.degree not in (1, 2, 3, 4):
+            raise InvalidInputError(f"degree must be 1, 2, 3 or 4, not {self.degree}.")
+        if not self.gamma > 0 or not self.c0 >= 0:
+            raise InvalidInputError(
+                f"the kernel needs gamma > 0 and c0 >= 0, not gamma={self.gamma}, c0={self.c0}."
+            )
+        if isinstance(self.C, Sequence) and not self.C:
+            raise InvalidInputError("C is an empty sequence; give a number or several.")
+        if not 0 <= self.rank_tolerance < 1:
+            raise InvalidInputError(
+                f"rank_tolerance must be in [0, 1), not {self.rank_tolerance}; 0 keeps every rank."
+            )
+
+
+class KernelExpansion(Function):
+    """f(x) = Σᵢ wᵢ(γ x·xᵢ + c₀)^p + c over stored points.
+
+    Learned: ``points_`` `[n, d]`, ``weights_`` `[n]`, ``offset_``.
+    """
+
+    points_: Tensor
+    weights_: Tensor
+    offset_: float
+
+    def __init__(self, degree: int, gamma: float, c0: float) -> None:
+        self.degree = degree
+        self.gamma = gamma
+        self.c0 = c0
+
+    def over(self, points: Tensor, weights: Tensor, offset: float) -> "KernelExpansion":
+        """Set the points, their weights and the constant."""
+        self.points_, self.weights_, self.offset_ = points, weights, offset
+        return self
+
+    def value(self, x: Tensor) -> Tensor:
+        base = self.gamma * (x @ self.points_.to(x).T) + self.c0
+        return base**self.degree @ self.weights_.to(x) + self.offset_
+
+    def gradient(self, x: Tensor) -> Tensor:
+        return self.value_and_gradient(x)[1]
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        points = self.points_.to(x)
+        base = self.gamma * (x @ points.T) + self.c0
+        weighted = self.weights_.to(x) * base ** (self.degree - 1)
+        gradient = (self.degree * self.gamma) * (weighted @ points)
+        return (weighted * base).sum(-1) + self.offset_, gradient
+
+
+def _balanced_loss(h: Tensor, y: Tensor) -> float:
+    loss = torch.nn.functional.softplus(h) - y * h
+    return float(loss[y == 1].mean() + loss[y == 0].mean())

@@ -1,0 +1,197 @@
+"""Polynomial barriers on random features: TensorSketch."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from odesteer.barriers.composed import ComposedBarrier, Function
+from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.inputs import Inputs, UnitSphere
+from odesteer.barriers.logistic import fit_features
+from odesteer.barriers.quadratic import QuadraticFunction, linear_function, quadratic_from_matrix
+from odesteer.errors import InvalidInputError
+
+
+class TensorSketchBarrier(ComposedBarrier):
+    """Logistic regression on a TensorSketch of (γ x·y + c₀)^p (arXiv 2602.17560, section 4.2).
+
+    TensorSketch (Pham and Pagh, KDD 2013): with x̃ = [√γ x, √c₀], hashes h₁…h_p into
+    ``n_components`` cells and random signs, the features are the circular convolution of the p
+    count sketches of x̃. Degrees 1 and 2 collapse to a quadratic function, exactly.
+
+    Parameters:
+        degree: p, at least 1.
+        gamma, c0: of the kernel.
+        n_components: number of features.
+        C: inverse strength of the regularisation.
+        inputs: what the features see; the direction a/‖a‖ by default.
+        seed: draws hashes and signs, and the folds.
+        folds: see `Barrier`.
+    """
+
+    def __init__(
+        self,
+        degree: int = 2,
+        gamma: float = 0.1,
+        c0: float = 1.0,
+        n_components: int = 8000,
+        C: float = 1.0,
+        inputs: Inputs = UnitSphere(),
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.degree = degree
+        self.gamma = gamma
+        self.c0 = c0
+        self.n_components = n_components
+        self.C = C
+        self.inputs = inputs
+        self.folds = folds
+        self.seed = seed
+
+    @classmethod
+    def from_tables(
+        cls,
+        hashes: Tensor,
+        signs: Tensor,
+        coefficients: Tensor,
+        intercept: float,
+        *,
+        gamma: float,
+        c0: float,
+        class_counts: tuple[int, int],
+        quantiles: tuple[float, float] = (math.nan, math.nan),
+    ) -> "TensorSketchBarrier":
+        """A fitted barrier from given tables.
+
+        ``hashes`` (integers) and ``signs`` (±1) are `[p, d + 1]`, the last column for the constant
+        feature; ``coefficients`` `[n_components]` and ``intercept`` are the classifier's;
+        ``class_counts`` is (n₊, n₋). ``quantiles`` are the upper and lower ones that levels count
+        in; without them only T and strength can be used.
+        """
+        degree, columns = hashes.shape
+        barrier = cls(degree, gamma, c0, len(coefficients), folds=0)
+        barrier.width_ = columns - 1
+        sketch = TensorSketch(degree, gamma, c0, len(coefficients)).over(hashes, signs)
+        offset = float(intercept) + math.log(class_counts[1] / class_counts[0])
+        barrier.function_ = sketch.linear_in_features(coefficients, offset)
+        barrier.held_out_ = None
+        barrier.upper_, barrier.lower_ = quantiles
+        return barrier
+
+    def _fit(self, contrast: Contrast) -> None:
+        if isinstance(self.degree, bool) or not isinstance(self.degree, int) or self.degree < 1:
+            raise InvalidInputError(f"degree must be an integer ≥ 1, not {self.degree!r}.")
+        if not self.gamma > 0 or not self.c0 >= 0 or self.n_components < 1:
+            raise InvalidInputError(
+                "TensorSketch needs gamma > 0, c0 >= 0 and n_components >= 1, not"
+                f" gamma={self.gamma}, c0={self.c0}, n_components={self.n_components}."
+            )
+        x = self._prepare(contrast)
+        sketch = TensorSketch(self.degree, self.gamma, self.c0, self.n_components)
+        sketch = sketch.drawn(contrast.width, self.seed).to(x.device)
+        y = contrast.labels.to(x.device)
+        coefficients, intercept = fit_features(sketch.features(x), y, self.C)
+        self.function_ = sketch.linear_in_features(
+            coefficients.to(x.dtype), intercept + contrast.prior
+        )
+
+
+class TensorSketch(Function):
+    """f(x) = w·φ(x) + c with the TensorSketch features φ, by fast Fourier transforms.
+
+    Learned: ``hashes_`` and ``signs_`` `[p, d + 1]`; ``coefficients_`` w `[n_components]` and
+    ``offset_`` c where f has been set.
+    """
+
+    hashes_: Tensor
+    signs_: Tensor
+    coefficients_: Tensor
+    offset_: float
+
+    def __init__(self, degree: int, gamma: float, c0: float, n_components: int) -> None:
+        self.degree = degree
+        self.gamma = gamma
+        self.c0 = c0
+        self.n_components = n_components
+
+    def drawn(self, width: int, seed: int) -> "TensorSketch":
+        """Draw hashes and signs for inputs of ``width``."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = (self.degree, width + 1)
+        hashes = torch.randint(self.n_components, shape, generator=generator)
+        signs = 2 * torch.randint(2, shape, generator=generator) - 1
+        return self.over(hashes, signs)
+
+    def over(self, hashes: Tensor, signs: Tensor) -> "TensorSketch":
+        """Set the hashes and signs. Raises `InvalidInputError` for tables that do not fit."""
+        if hashes.shape != signs.shape or hashes.ndim != 2 or len(hashes) != self.degree:
+            raise InvalidInputError(
+                f"hashes {tuple(hashes.shape)} and signs {tuple(signs.shape)} must both be"
+                f" [{self.degree}, d + 1]."
+            )
+        if int(hashes.min()) < 0 or int(hashes.max()) >= self.n_components:
+            raise InvalidInputError(
+                f"hashes run from {int(hashes.min())} to {int(hashes.max())}; they must lie in"
+                f" [0, {self.n_components})."
+            )
+        self.hashes_, self.signs_ = hashes.long(), signs.float()
+        return self
+
+    def features(self, x: Tensor) -> Tensor:
+        """φ(x): `[..., d] -> [..., n_components]`."""
+        spectrum = math.prod(self._spectra(x)[1:], start=self._spectra(x)[0])
+        return torch.fft.irfft(spectrum, n=self.n_components)
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.features(x) @ self.coefficients_.to(x) + self.offset_
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """The vector-Jacobian product of the convolution: correlations with the other sketches."""
+        spectra = self._spectra(x)
+        weights = torch.fft.rfft(self.coefficients_.to(x))
+        total = torch.zeros_like(x)
+        for j in range(self.degree):
+            others: Sequence[Tensor] = spectra[:j] + spectra[j + 1 :]
+            product = math.prod(others[1:], start=others[0]).conj() if others else 1.0
+            cells = torch.fft.irfft(product * weights, n=self.n_components)
+            cells = cells.expand(*x.shape[:-1], self.n_components)
+            total = total + self.signs_[j, :-1].to(x) * cells[..., self.hashes_[j, :-1]]
+        return math.sqrt(self.gamma) * total
+
+    def linear_in_features(
+        self, coefficients: Tensor, offset: float
+    ) -> "TensorSketch | QuadraticFunction":
+        """w·φ(x) + c, as a quadratic function where the degree allows."""
+        self.coefficients_, self.offset_ = coefficients, float(offset)
+        if self.degree > 2:
+            return self
+        w, signs, hashes = coefficients.double(), self.signs_.double(), self.hashes_
+        root_gamma, root_c0 = math.sqrt(self.gamma), math.sqrt(self.c0)
+        if self.degree == 1:
+            linear = signs[0] * w[hashes[0]]
+            constant = root_c0 * float(linear[-1]) + self.offset_
+            function = linear_function(root_gamma * linear[:-1], constant)
+        else:
+            cells = (hashes[0][:, None] + hashes[1]) % self.n_components
+            form = signs[0][:, None] * signs[1] * w[cells]
+            form = (form + form.T) / 2
+            function = quadratic_from_matrix(
+                self.gamma * form[:-1, :-1],
+                root_gamma * root_c0 * form[:-1, -1],
+                self.c0 * float(form[-1, -1]) + self.offset_,
+            )
+        return function.to(dtype=coefficients.dtype)
+
+    def _spectra(self, x: Tensor) -> list[Tensor]:
+        """Fourier transforms of the p count sketches of [√γ x, √c₀]."""
+        constant = torch.full_like(x[..., :1], math.sqrt(self.c0))
+        extended = torch.cat([math.sqrt(self.gamma) * x, constant], dim=-1)
+        spectra = []
+        for hashes, signs in zip(self.hashes_, self.signs_, strict=True):
+            cells = x.new_zeros(*x.shape[:-1], self.n_components)
+            cells.index_add_(-1, hashes, extended * signs.to(x))
+            spectra.append(torch.fft.rfft(cells))
+        return spectra
