@@ -1,0 +1,73 @@
+"""Flows: vector fields, the solvers that follow them, and where they stop."""
+
+from odesteer.flows.event import ReachValue
+from odesteer.flows.field import AffineField, ConstantField, GradientField, SumField, VectorField
+from odesteer.flows.metrics import Covariance, Euclidean, MatrixMetric, Metric
+from odesteer.flows.solution import Solution
+from odesteer.flows.solve import solve
+from odesteer.flows.solvers import (
+    RK4,
+    BogackiShampine,
+    Certified,
+    EmbeddedPair,
+    Euler,
+    FixedStep,
+    Geodesic,
+    Midpoint,
+    Solver,
+    ThreeEighths,
+)
+from odesteer.flows.trajectory import Trajectory, trajectory
+from odesteer.registry import Registry
+
+registry: Registry[Solver] = Registry(
+    "solver",
+    {
+        "euler": "odesteer.flows.solvers.euler:Euler",
+        "midpoint": "odesteer.flows.solvers.midpoint:Midpoint",
+        "rk4": "odesteer.flows.solvers.rk4:RK4",
+        "three-eighths": "odesteer.flows.solvers.rk4:ThreeEighths",
+        "bogacki-shampine": "odesteer.flows.solvers.bogacki_shampine:BogackiShampine",
+        "geodesic": "odesteer.flows.solvers.geodesic:Geodesic",
+        "certified": "odesteer.flows.solvers.certified:Certified",
+    },
+    entry_point_group="odesteer.solvers",
+)
+metric_registry: Registry[Metric] = Registry(
+    "metric",
+    {
+        "euclidean": "odesteer.flows.metrics:Euclidean",
+        "covariance": "odesteer.flows.metrics:Covariance",
+        "matrix": "odesteer.flows.metrics:MatrixMetric",
+    },
+    entry_point_group="odesteer.metrics",
+)
+
+__all__ = [
+    "RK4",
+    "AffineField",
+    "BogackiShampine",
+    "Certified",
+    "ConstantField",
+    "Covariance",
+    "EmbeddedPair",
+    "Euclidean",
+    "Euler",
+    "FixedStep",
+    "Geodesic",
+    "GradientField",
+    "MatrixMetric",
+    "Metric",
+    "Midpoint",
+    "ReachValue",
+    "Solution",
+    "Solver",
+    "SumField",
+    "ThreeEighths",
+    "Trajectory",
+    "VectorField",
+    "metric_registry",
+    "registry",
+    "solve",
+    "trajectory",
+]

@@ -1,0 +1,74 @@
+"""Vector fields v: R^d -> R^d."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from odesteer.barriers import Barrier
+from odesteer.flows.metrics import Euclidean, Metric
+
+
+class VectorField(ABC):
+    """The right-hand side of da/dt = v(a)."""
+
+    @abstractmethod
+    def __call__(self, a: Tensor) -> Tensor:
+        """v(a), `[..., d] -> [..., d]`."""
+
+
+class GradientField(VectorField):
+    """v = G∇h/‖G∇h‖ (arXiv 2602.17560, equation 8, for G = I); zero where the gradient is.
+
+    Unit speed: time is arc length, in activation units.
+    """
+
+    def __init__(self, barrier: Barrier, metric: Metric = Euclidean()) -> None:
+        self.barrier = barrier
+        self.metric = metric
+
+    def __call__(self, a: Tensor) -> Tensor:
+        return self.with_value(a)[1]
+
+    def with_value(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """h(a) `[...]` and v(a) `[..., d]`, which share work."""
+        value, gradient = self.barrier.value_and_gradient(a)
+        ascent = self.metric.apply(gradient)
+        length = ascent.norm(dim=-1, keepdim=True)
+        return value, ascent / length.clamp_min(torch.finfo(a.dtype).tiny)
+
+
+class ConstantField(VectorField):
+    """v(a) = w for every a, `[d]`; speed ‖w‖."""
+
+    def __init__(self, direction: Tensor) -> None:
+        self.direction = direction
+
+    def __call__(self, a: Tensor) -> Tensor:
+        return self.direction.to(a).expand_as(a)
+
+
+class AffineField(VectorField):
+    """v(a) = Aa + b, with A `[d, d]` and b `[d]`."""
+
+    def __init__(self, matrix: Tensor, offset: Tensor) -> None:
+        self.matrix = matrix
+        self.offset = offset
+
+    def __call__(self, a: Tensor) -> Tensor:
+        return a @ self.matrix.to(a).T + self.offset.to(a)
+
+
+class SumField(VectorField):
+    """A weighted sum of fields."""
+
+    def __init__(self, fields: Sequence[VectorField], weights: Sequence[float]) -> None:
+        self.fields = tuple(fields)
+        self.weights = tuple(weights)
+
+    def __call__(self, a: Tensor) -> Tensor:
+        total = torch.zeros_like(a)
+        for weight, field in zip(self.weights, self.fields, strict=True):
+            total = total + weight * field(a)
+        return total

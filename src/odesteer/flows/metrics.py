@@ -1,0 +1,100 @@
+"""Metrics in which a flow ascends a barrier most steeply."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from odesteer.barriers import pooled_covariance
+from odesteer.errors import InvalidInputError
+from odesteer.estimator import Estimator
+
+
+class Metric(Estimator, ABC):
+    """A positive semidefinite matrix G; the flow follows G∇h, for which ∇h·G∇h ≥ 0.
+
+    So the set {h ≥ 0} is forward invariant in every metric (Nagumo's theorem).
+    """
+
+    family: ClassVar[str] = "metric"
+
+    @abstractmethod
+    def fit(self, positive: Tensor, negative: Tensor) -> Self:
+        """Learn G from activations `[n₊, d]` and `[n₋, d]`."""
+
+    @abstractmethod
+    def apply(self, g: Tensor) -> Tensor:
+        """G g, `[..., d] -> [..., d]`."""
+
+
+class Euclidean(Metric):
+    """G = I, the paper's metric."""
+
+    @property
+    def is_fitted(self) -> bool:
+        return True
+
+    def fit(self, positive: Tensor, negative: Tensor) -> Self:
+        return self
+
+    def apply(self, g: Tensor) -> Tensor:
+        return g
+
+
+class Covariance(Metric):
+    """G = Σ, the shrunk pooled within-class covariance: moves along directions the data take.
+
+    Parameters:
+        shrinkage: between 0 and 1; None takes the optimum of Ledoit and Wolf (2004).
+
+    Learned: ``matrix_`` Σ `[d, d]`.
+    """
+
+    matrix_: Tensor
+
+    def __init__(self, shrinkage: float | None = None) -> None:
+        self.shrinkage = shrinkage
+
+    def fit(self, positive: Tensor, negative: Tensor) -> Self:
+        self.forget()
+        self.matrix_ = pooled_covariance(positive, negative, self.shrinkage)
+        return self
+
+    def apply(self, g: Tensor) -> Tensor:
+        self.check_fitted()
+        return g @ self.matrix_.to(g)
+
+
+class MatrixMetric(Metric):
+    """Any symmetric positive semidefinite G that the user gives.
+
+    Parameters:
+        matrix: `[d, d]`.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    @property
+    def is_fitted(self) -> bool:
+        return True
+
+    def fit(self, positive: Tensor, negative: Tensor) -> Self:
+        """Check G: raises `InvalidInputError` unless it is `[d, d]`, symmetric and ≥ 0."""
+        G, d = self.matrix, positive.shape[1]
+        if G.shape != (d, d):
+            raise InvalidInputError(f"the metric has shape {tuple(G.shape)}, not ({d}, {d}).")
+        if not torch.allclose(G, G.T, rtol=1e-5, atol=1e-7 * float(G.abs().max())):
+            raise InvalidInputError("the metric is not symmetric; pass (G + G.T)/2.")
+        least, most = (float(v) for v in torch.linalg.eigvalsh(G.double())[[0, -1]])
+        if least < -1e-6 * max(most, 0.0) or most <= 0:
+            raise InvalidInputError(
+                f"the metric has eigenvalues from {least:.3g} to {most:.3g};"
+                " it must be positive semidefinite and not zero."
+            )
+        return self
+
+    def apply(self, g: Tensor) -> Tensor:
+        return g @ self.matrix.to(g)

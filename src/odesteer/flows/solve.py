@@ -1,0 +1,241 @@
+"""Solving da/dt = v(a) for a batch of activations."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from odesteer.errors import ConvergenceError, InvalidInputError
+from odesteer.flows.event import ReachValue
+from odesteer.flows.field import GradientField, VectorField
+from odesteer.flows.metrics import Euclidean
+from odesteer.flows.solution import Solution
+from odesteer.flows.solvers import Certified, EmbeddedPair, FixedStep, Solver
+
+_LOCATE_ITERATIONS = 10
+_SMALLEST_STEP = 2.0**-20
+
+
+def solve(
+    field: VectorField,
+    a: Tensor,
+    T: float | Tensor,
+    solver: Solver,
+    *,
+    until: ReachValue | None = None,
+) -> Solution:
+    """Follow ``field`` from activations ``a`` `[..., d]` (float32 or float64) for a time ``T``.
+
+    ``T`` is a number or broadcasts against `[...]`; a negative one follows the field backwards.
+    With ``until`` each activation stops where its barrier reaches the value; the crossing is
+    located within the step, never overshot by more than rounding, and T is only a cap. Fields of
+    quadratic barriers are solved in the few coordinates of their eigenbasis, where the cost of a
+    step does not depend on d. Raises `ConvergenceError` if a step-size control gives up.
+    """
+    return _solve(field, a, T, solver, until, record=None)
+
+
+def _solve(
+    field: VectorField,
+    a: Tensor,
+    T: float | Tensor,
+    solver: Solver,
+    until: ReachValue | None,
+    record: "list[tuple[Tensor, Tensor]] | None",
+) -> Solution:
+    solver.check()
+    if (until is not None or isinstance(solver, Certified)) and not isinstance(
+        field, GradientField
+    ):
+        raise InvalidInputError(
+            f"{'stopping at a value' if until else 'a certificate'} needs the gradient field of a"
+            f" barrier, not {type(field).__name__}."
+        )
+    shape = a.shape[:-1]
+    duration = torch.as_tensor(T, dtype=a.dtype, device=a.device).expand(shape).reshape(-1)
+    state = a.reshape(-1, a.shape[-1])
+    until = None if until is None else until.flatten(shape)
+    lift = None
+    if isinstance(field, GradientField) and isinstance(field.metric, Euclidean):
+        restriction = field.barrier.restrict(state)
+        if restriction is not None:
+            field = GradientField(restriction.barrier)
+            state, lift = restriction.state, restriction.lift
+    run = _fixed if isinstance(solver, FixedStep) else _controlled
+    solution = run(_Problem(field, state, duration, until), solver, record)  # type: ignore[arg-type]
+    if lift is not None:
+        solution = Solution(
+            lift(solution.state), solution.time, solution.reached, solution.rejected
+        )
+        if record is not None:
+            record[:] = [(time, lift(state)) for time, state in record]
+    if record is not None:
+        record[:] = [(time.reshape(shape), state.reshape(a.shape)) for time, state in record]
+    return solution.reshape(shape)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A flow of a flat batch `[n, k]`; ``duration`` `[n]` is signed."""
+
+    field: VectorField
+    state: Tensor
+    duration: Tensor
+    until: ReachValue | None
+
+    @property
+    def sign(self) -> Tensor:
+        return torch.where(self.duration < 0, -1.0, 1.0).to(self.duration)
+
+    def evaluate(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """h(a) `[n]`, where it is needed, and v(a) `[n, k]`."""
+        if isinstance(self.field, GradientField):
+            return self.field.with_value(a)
+        return a.new_zeros(len(a)), self.field(a)
+
+
+def _fixed(
+    problem: _Problem, solver: FixedStep, record: list[tuple[Tensor, Tensor]] | None
+) -> Solution:
+    """Equal steps for all activations, without a data-dependent branch."""
+    a, until, sign = problem.state, problem.until, problem.sign
+    dt = (problem.duration / solver.n_steps)[:, None]
+    h, slope = problem.evaluate(a)
+    taken = torch.zeros_like(problem.duration)
+    if until is None:
+        for k in range(solver.n_steps):
+            if record is not None:
+                record.append((taken, a))
+            a = solver.step(problem.field, a, dt, slope)
+            taken = taken + dt[:, 0].abs()
+            if k + 1 < solver.n_steps:
+                slope = problem.evaluate(a)[1]
+        if record is not None:
+            record.append((taken, a))
+        return Solution(a, taken)
+    # ``a``, ``slope`` and ``h`` stay at the start of the step in which the value is reached.
+    moving = ~until.holds(h, sign)
+    at_start = ~moving
+    bracket = torch.zeros_like(moving)
+    for _ in range(solver.n_steps):
+        if record is not None:
+            record.append((taken, a))
+        trial = solver.step(problem.field, a, dt, slope)
+        trial_h, trial_slope = problem.evaluate(trial)
+        crossed = moving & until.holds(trial_h, sign)
+        bracket = bracket | crossed
+        moving = moving & ~crossed
+        a = torch.where(moving[:, None], trial, a)
+        h = torch.where(moving, trial_h, h)
+        slope = torch.where(moving[:, None], trial_slope, slope)
+        taken = torch.where(moving, taken + dt[:, 0].abs(), taken)
+    located, share = _locate(problem, solver, a, dt, slope, h)
+    a = torch.where(bracket[:, None], located, a)
+    taken = torch.where(bracket, taken + share * dt[:, 0].abs(), taken)
+    if record is not None:
+        record.append((taken, a))
+    return Solution(a, taken, reached=bracket | at_start)
+
+
+def _locate(
+    problem: _Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The state where the value is reached within one step from ``a``, and the share of the step.
+
+    Regula falsi with the Illinois modification (Dowell and Jarratt, BIT 1971) on the size of the
+    step, ended by the side on which the value is reached.
+    """
+    until = problem.until
+    assert until is not None
+    sign = problem.sign
+
+    def excess(share: Tensor) -> tuple[Tensor, Tensor]:
+        state = _step(solver, problem.field, a, share[:, None] * dt, slope)
+        return state, until.excess(problem.evaluate(state)[0], sign)
+
+    low, high = torch.zeros_like(h), torch.ones_like(h)
+    at_low = until.excess(h, sign)
+    best, at_high = excess(high)
+    weight_low, weight_high = at_low, at_high
+    for _ in range(_LOCATE_ITERATIONS):
+        gap = weight_high - weight_low
+        share = torch.where(
+            gap > 0, (low * weight_high - high * weight_low) / gap, (low + high) / 2
+        )
+        share = torch.minimum(torch.maximum(share, low), high)
+        state, value = excess(share)
+        past = value >= 0
+        best = torch.where(past[:, None], state, best)
+        weight_low = torch.where(past, weight_low / 2, value)
+        weight_high = torch.where(past, value, weight_high / 2)
+        low, high = torch.where(past, low, share), torch.where(past, share, high)
+    return best, high
+
+
+def _step(solver: Solver, field: VectorField, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
+    if isinstance(solver, Certified):
+        solver = solver.solver
+    if isinstance(solver, EmbeddedPair):
+        return solver.step_with_error(field, a, dt, slope)[0]
+    assert isinstance(solver, FixedStep)
+    return solver.step(field, a, dt, slope)
+
+
+def _controlled(
+    problem: _Problem, solver: EmbeddedPair | Certified, record: list[tuple[Tensor, Tensor]] | None
+) -> Solution:
+    """Steps whose size each activation chooses for itself."""
+    a, until, sign = problem.state, problem.until, problem.sign
+    total = problem.duration.abs()
+    h, slope = problem.evaluate(a)
+    nominal = total / (solver.solver.n_steps if isinstance(solver, Certified) else 10)
+    size = nominal.clone()
+    taken = torch.zeros_like(total)
+    rejected = torch.zeros_like(total, dtype=torch.int64)
+    reached = torch.zeros_like(total, dtype=torch.bool)
+    if until is not None:
+        reached = until.holds(h, sign)
+    moving = ~reached & (total > 0)
+    for _ in range(solver.max_steps):
+        if record is not None:
+            record.append((taken, a))
+        if not bool(moving.any()):
+            break
+        size = torch.minimum(size, total - taken)
+        dt = (sign * size)[:, None]
+        if isinstance(solver, EmbeddedPair):
+            trial, error = solver.step_with_error(problem.field, a, dt, slope)
+            allowed = solver.atol + solver.rtol * torch.maximum(a.norm(dim=1), trial.norm(dim=1))
+            ratio = error.norm(dim=1) / allowed
+            trial_h, trial_slope = problem.evaluate(trial)
+            good = ratio <= 1
+            factor = (0.9 * ratio.clamp_min(1e-10) ** (-1 / solver.order)).clamp(0.2, 5.0)
+            next_size, stuck = size * factor, torch.zeros_like(good)
+        else:
+            trial = _step(solver, problem.field, a, dt, slope)
+            trial_h, trial_slope = problem.evaluate(trial)
+            good = sign * (trial_h - h) >= 0
+            next_size = torch.where(good, torch.minimum(2 * size, nominal), size / 2)
+            stuck = ~good & (next_size < _SMALLEST_STEP * nominal)
+        accepted = moving & good
+        rejected = rejected + (moving & ~good)
+        if until is not None:
+            crossed = accepted & until.holds(trial_h, sign)
+            if bool(crossed.any()):
+                located, share = _locate(problem, solver, a, dt, slope, h)
+                a = torch.where(crossed[:, None], located, a)
+                taken = torch.where(crossed, taken + share * size, taken)
+                reached = reached | crossed
+                accepted, moving = accepted & ~crossed, moving & ~crossed
+        a = torch.where(accepted[:, None], trial, a)
+        h = torch.where(accepted, trial_h, h)
+        slope = torch.where(accepted[:, None], trial_slope, slope)
+        taken = torch.where(accepted, taken + size, taken)
+        size = next_size
+        moving = moving & ~stuck & (total - taken > _SMALLEST_STEP * nominal)
+    else:
+        raise ConvergenceError(
+            f"{solver!r} took {solver.max_steps} attempts without reaching the end for"
+            f" {int(moving.sum())} of {len(a)} activations; raise max_steps, or loosen rtol."
+        )
+    return Solution(a, taken, reached=None if until is None else reached, rejected=rejected)

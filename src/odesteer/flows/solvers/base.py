@@ -1,0 +1,80 @@
+"""What a solver is: a rule for one step, and how the step size is chosen."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor
+
+from odesteer.errors import InvalidInputError
+from odesteer.estimator import Parametrised
+from odesteer.flows.field import VectorField
+
+
+class Solver(Parametrised, ABC):
+    """A one-step method for da/dt = v(a).
+
+    ``order`` p: the error after a fixed time is O(Δt^p). ``stages``: evaluations of the field in
+    one step.
+    """
+
+    family: ClassVar[str] = "solver"
+    order: ClassVar[int]
+    stages: ClassVar[int]
+
+    def check(self) -> None:
+        """Raise `InvalidInputError` for parameters that make no solver."""
+
+
+class FixedStep(Solver):
+    """A solver that takes ``n_steps`` equal steps.
+
+    Parameters:
+        n_steps: number of steps, at least 1; the step size is T/n_steps.
+    """
+
+    def __init__(self, n_steps: int = 10) -> None:
+        self.n_steps = n_steps
+
+    @abstractmethod
+    def step(self, field: VectorField, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
+        """The state after one step of size ``dt`` `[..., 1]` from ``a`` `[..., d]`.
+
+        ``slope`` is v(a), which the caller has computed.
+        """
+
+    def check(self) -> None:
+        if isinstance(self.n_steps, bool) or not isinstance(self.n_steps, int) or self.n_steps < 1:
+            raise InvalidInputError(f"n_steps must be a positive integer, not {self.n_steps!r}.")
+
+
+class EmbeddedPair(Solver):
+    """A solver whose step comes with an estimate of its error, which sets the size of the next.
+
+    Each activation has its own step size. A step is accepted when the estimate, measured in
+    activation units against atol + rtol·‖a‖, is at most 1; sizes follow the standard controller
+    (Hairer, Nørsett and Wanner, section II.4).
+
+    Parameters:
+        rtol: tolerated error of a step, relative to ‖a‖.
+        atol: the same in activation units.
+        max_steps: attempts after which the solver gives up with an error.
+    """
+
+    def __init__(self, rtol: float = 1e-4, atol: float = 1e-6, max_steps: int = 1000) -> None:
+        self.rtol = rtol
+        self.atol = atol
+        self.max_steps = max_steps
+
+    @abstractmethod
+    def step_with_error(
+        self, field: VectorField, a: Tensor, dt: Tensor, slope: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The state after one step, and the estimate of its error, both `[..., d]`."""
+
+    def check(self) -> None:
+        if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
+            raise InvalidInputError(
+                f"rtol and atol must be at least 0 and not both 0, not {self.rtol}, {self.atol}."
+            )
+        if isinstance(self.max_steps, bool) or self.max_steps < 1:
+            raise InvalidInputError(f"max_steps must be at least 1, not {self.max_steps!r}.")
