@@ -1,0 +1,112 @@
+"""The contract of a steering method."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from odesteer.barriers import Contrast, Groups, check_contrast
+from odesteer.errors import InvalidInputError
+from odesteer.estimator import Estimator
+from odesteer.flows import Solution
+from odesteer.methods.amount import Amount
+
+
+class Method(Estimator, ABC):
+    """A steering method: fitted on two sets of activations, moves activations.
+
+    A subclass states its ``quantities`` (the ways of saying how much, the natural one first) and
+    implements `_fit` and `_solve`. Methods that climb a barrier have an attribute ``barrier``;
+    methods without one do not have the attribute.
+
+    Learned: ``width_`` (d) and ``mean_norm_``, the mean Euclidean norm of the activations it was
+    fitted to, in activation units; `strength` counts in it.
+    """
+
+    family: ClassVar[str] = "method"
+    quantities: ClassVar[tuple[str, ...]]
+    reference: ClassVar[str]
+
+    width_: int
+    mean_norm_: float
+
+    def fit(self, positive: Tensor, negative: Tensor, groups: Groups | None = None) -> Self:
+        """Fit to activations of desirable and undesirable examples, `[n₊, d]` and `[n₋, d]`.
+
+        ``groups`` is a pair of label sequences (n₊ and n₋ long); examples that share a label are
+        never split between folds. Raises `InvalidInputError` for sets that cannot be fitted to.
+        """
+        contrast = check_contrast(positive, negative, groups)
+        self.forget()
+        self.width_ = contrast.width
+        norms = torch.cat([contrast.positive.norm(dim=1), contrast.negative.norm(dim=1)])
+        self.mean_norm_ = float(norms.mean())
+        self._fit(contrast)
+        return self
+
+    def steer(
+        self,
+        a: Tensor,
+        *,
+        level: float | Tensor | None = None,
+        T: float | Tensor | None = None,
+        strength: float | Tensor | None = None,
+        interpolation: float | Tensor | None = None,
+    ) -> Tensor:
+        """The steered activations, `[..., d] -> [..., d]`, in the type of ``a``.
+
+        Exactly one quantity says how much (default: the method's own). A tensor gives one value
+        for each activation and must broadcast against ``a.shape[:-1]``. Activations that are zero
+        or not finite come back unchanged. ``a`` itself is not modified.
+        """
+        amount = Amount.of(level=level, T=T, strength=strength, interpolation=interpolation)
+        return self.solve(a, amount).state
+
+    def solve(self, a: Tensor, amount: Amount | None = None) -> Solution:
+        """As `steer`, with the account of what happened to each activation."""
+        self.check_fitted()
+        if a.ndim < 1 or a.shape[-1] != self.width_ or not a.is_floating_point():
+            raise InvalidInputError(
+                f"activations are {a.dtype} of shape {tuple(a.shape)}; this method was fitted on"
+                f" width {self.width_} and takes floating-point tensors [..., {self.width_}]."
+            )
+        amount = self.default_amount if amount is None else amount
+        self.check_amount(amount)
+        if isinstance(amount.value, Tensor):
+            try:
+                torch.broadcast_to(amount.value, a.shape[:-1])
+            except RuntimeError:
+                raise InvalidInputError(
+                    f"{amount.quantity} has shape {tuple(amount.value.shape)}, which does not"
+                    f" broadcast against activations {tuple(a.shape[:-1])} x {self.width_}."
+                ) from None
+        x = a if a.dtype in (torch.float32, torch.float64) else a.float()
+        usable = torch.isfinite(x).all(dim=-1) & (x != 0).any(dim=-1)
+        # Unusable rows run through the same arithmetic as a harmless vector, so that there is no
+        # data-dependent branch, and are put back at the end.
+        solution = self._solve(torch.where(usable[..., None], x, 1.0), amount)
+        return solution.keep_unusable(a, usable)
+
+    def check_amount(self, amount: Amount) -> None:
+        """Raise `InvalidInputError` if the method has no such quantity."""
+        if amount.quantity not in self.quantities:
+            name = type(self).__name__
+            raise InvalidInputError(
+                f"{name} has no {amount.quantity!r} (got {amount}); it takes"
+                f" {' or '.join(self.quantities)}."
+            )
+
+    @property
+    @abstractmethod
+    def default_amount(self) -> Amount:
+        """How much `steer` steers when nobody says."""
+
+    @abstractmethod
+    def _fit(self, contrast: Contrast) -> None:
+        """Learn from checked activations."""
+
+    @abstractmethod
+    def _solve(self, a: Tensor, amount: Amount) -> Solution:
+        """Move finite, nonzero float32 or float64 activations `[..., d]`."""

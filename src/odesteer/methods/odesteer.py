@@ -1,0 +1,118 @@
+"""ODESteer: steering as an ODE along the gradient of a barrier function.
+
+Zhao et al., ICLR 2026, arXiv 2602.17560.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from odesteer.barriers import Barrier, Contrast, PolynomialBarrier, TensorSketchBarrier
+from odesteer.errors import InvalidInputError
+from odesteer.flows import (
+    Euclidean,
+    Euler,
+    GradientField,
+    Metric,
+    ReachValue,
+    Solution,
+    Solver,
+    Trajectory,
+    solve,
+    trajectory,
+)
+from odesteer.methods.amount import Amount
+from odesteer.methods.base import Method
+
+
+class ODESteer(Method):
+    """Moves an activation along v = G∇h/‖G∇h‖ until the barrier h reaches a level.
+
+    Parameters:
+        barrier: the barrier to climb; after `fit`, the fitted one.
+        solver: how the flow is solved.
+        metric: G, see `Metric`; after `fit`, the fitted one.
+        level: where `steer` stops when nobody says, in units of the barrier's levels (0 the
+            decision boundary, 1 the 90 % quantile of h over positives); None for a fixed T.
+        T: how far `steer` goes when nobody says and ``level`` is None, in activation units.
+        max_strength: the cap on the arc length of a flow to a level, in mean activation norms.
+    """
+
+    quantities: ClassVar[tuple[str, ...]] = ("level", "T", "strength")
+    reference: ClassVar[str] = "Zhao et al., ICLR 2026, arXiv 2602.17560"
+
+    def __init__(
+        self,
+        barrier: Barrier = PolynomialBarrier(),
+        solver: Solver = Euler(),
+        metric: Metric = Euclidean(),
+        level: float | None = 1.5,
+        T: float | None = None,
+        max_strength: float = 1.0,
+    ) -> None:
+        self.barrier = barrier
+        self.solver = solver
+        self.metric = metric
+        self.level = level
+        self.T = T
+        self.max_strength = max_strength
+
+    @classmethod
+    def paper(cls, T: float = 5.0, seed: int = 0) -> "ODESteer":
+        """The published setting: TensorSketch of degree 2 with 8,000 features, γ = 0.1, c₀ = 1,
+        C = 1, ten Euler steps, a fixed T in activation units (about 5 for 7B models).
+        """
+        return cls(barrier=TensorSketchBarrier(seed=seed), solver=Euler(10), level=None, T=T)
+
+    @property
+    def default_amount(self) -> Amount:
+        amount = Amount.of(level=self.level, T=self.T)
+        if amount is None:
+            raise InvalidInputError("ODESteer has neither a level nor a T; set one of them.")
+        return amount
+
+    @property
+    def field(self) -> GradientField:
+        """The vector field of unit speed."""
+        self.check_fitted()
+        return GradientField(self.barrier, self.metric)
+
+    def trajectory(
+        self,
+        a: Tensor,
+        *,
+        level: float | Tensor | None = None,
+        T: float | Tensor | None = None,
+        strength: float | Tensor | None = None,
+    ) -> Trajectory:
+        """The path of activations `[..., d]`: times, states, barrier values, speeds."""
+        amount = Amount.of(level=level, T=T, strength=strength) or self.default_amount
+        duration, until = self._how_far(amount)
+        a = a if a.dtype in (torch.float32, torch.float64) else a.float()
+        return trajectory(self.field, a, duration, self.solver, until=until)
+
+    def _fit(self, contrast: Contrast) -> None:
+        self.default_amount  # noqa: B018  (raises for two or none)
+        self.solver.check()
+        self.metric = self.metric.clone().fit(contrast.positive, contrast.negative)
+        self.barrier = self.barrier.clone().fit(
+            contrast.positive, contrast.negative, contrast.group_pair
+        )
+
+    def _solve(self, a: Tensor, amount: Amount) -> Solution:
+        duration, until = self._how_far(amount)
+        return solve(self.field, a, duration, self.solver, until=until)
+
+    def _how_far(self, amount: Amount) -> tuple[float | Tensor, ReachValue | None]:
+        """Signed duration, in activation units, and the event."""
+        if amount.quantity == "T":
+            return amount.value, None
+        if amount.quantity == "strength":
+            return amount.value * self.mean_norm_, None
+        cap = self.max_strength * self.mean_norm_
+        level = amount.value
+        until = ReachValue(self.barrier.threshold(level))
+        if isinstance(level, Tensor):
+            return torch.where(level >= 0, cap, -cap), until
+        return (cap if level >= 0 else -cap), until
