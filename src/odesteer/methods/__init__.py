@@ -4,6 +4,7 @@ from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.base import Method
 from odesteer.methods.caa import CAA
 from odesteer.methods.odesteer import ODESteer
+from odesteer.methods.spherical import Spherical
 from odesteer.registry import Registry
 
 registry: Registry[Method] = Registry(
@@ -11,8 +12,9 @@ registry: Registry[Method] = Registry(
     {
         "odesteer": "odesteer.methods.odesteer:ODESteer",
         "caa": "odesteer.methods.caa:CAA",
+        "spherical": "odesteer.methods.spherical:Spherical",
     },
     entry_point_group="odesteer.methods",
 )
 
-__all__ = ["CAA", "QUANTITIES", "Amount", "Method", "ODESteer", "registry"]
+__all__ = ["CAA", "QUANTITIES", "Amount", "Method", "ODESteer", "Spherical", "registry"]

@@ -22,13 +22,14 @@ class CAA(Method):
         T: the multiplier when nobody says how much.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
-    Learned: ``barrier_``, (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
+    Learned: ``direction_`` μ₊ - μ₋ `[d]`, and ``barrier_`` (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("strength", "level", "T")
     reference: ClassVar[str] = "Rimsky et al., ACL 2024, arXiv 2312.06681"
 
     barrier_: MeanDifferenceBarrier
+    direction_: Tensor
 
     def __init__(self, T: float = 1.0, folds: int = 5, seed: int = 0) -> None:
         self.T = T
@@ -44,13 +45,6 @@ class CAA(Method):
         """The fitted barrier; its gradient is the direction."""
         self.check_fitted()
         return self.barrier_
-
-    @property
-    def direction(self) -> Tensor:
-        """μ₊ - μ₋, `[d]`."""
-        return self.direction_
-
-    direction_: Tensor
 
     @property
     def field(self) -> ConstantField:

@@ -1,0 +1,1 @@
+"""Measurements of speed and of steering quality, run as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,62 @@
+"""Activation steering of large language models as an ODE along a barrier function.
+
+Names are imported on first use, so that ``import odesteer`` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from odesteer.artifact import Provenance as Provenance
+    from odesteer.artifact import Site as Site
+    from odesteer.artifact import Steerer as Steerer
+    from odesteer.artifact import load as load
+    from odesteer.artifact import save as save
+    from odesteer.barriers import LinearBarrier as LinearBarrier
+    from odesteer.barriers import PolynomialBarrier as PolynomialBarrier
+    from odesteer.data import ContrastData as ContrastData
+    from odesteer.data import Example as Example
+    from odesteer.data import Message as Message
+    from odesteer.data import load_contrast as load_contrast
+    from odesteer.errors import OdesteerError as OdesteerError
+    from odesteer.methods import CAA as CAA
+    from odesteer.methods import Amount as Amount
+    from odesteer.methods import Method as Method
+    from odesteer.methods import ODESteer as ODESteer
+    from odesteer.models import SteeredModel as SteeredModel
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CAA": "odesteer.methods",
+    "Amount": "odesteer.methods",
+    "ContrastData": "odesteer.data",
+    "Example": "odesteer.data",
+    "LinearBarrier": "odesteer.barriers",
+    "Message": "odesteer.data",
+    "Method": "odesteer.methods",
+    "ODESteer": "odesteer.methods",
+    "OdesteerError": "odesteer.errors",
+    "PolynomialBarrier": "odesteer.barriers",
+    "Provenance": "odesteer.artifact",
+    "Site": "odesteer.artifact",
+    "SteeredModel": "odesteer.models",
+    "Steerer": "odesteer.artifact",
+    "load": "odesteer.artifact",
+    "load_contrast": "odesteer.data",
+    "save": "odesteer.artifact",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'odesteer' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

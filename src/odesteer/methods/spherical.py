@@ -1,0 +1,99 @@
+"""Spherical steering: the flow of a linear barrier on the unit sphere, in closed form."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from odesteer.barriers import Contrast, MeanDifferenceBarrier, UnitSphere
+from odesteer.flows import GradientField, Solution
+from odesteer.methods.amount import Amount
+from odesteer.methods.base import Method
+
+
+class Spherical(Method):
+    """Rotates an activation towards the mean difference of directions; keeps its norm exactly.
+
+    The barrier h(a) = w·a/‖a‖ + b, w the difference of the classes' mean unit activations, has
+    the gradient flow that turns ``a`` in the plane of ``a`` and w at unit speed. With φ the angle
+    between them h = ‖w‖cos φ + b and φ(t) = φ(0) - t/‖a‖, so that a level has a closed form and
+    no solver is needed. Values are in units of ‖w‖, not nats.
+
+    Parameters:
+        level: where `steer` stops when nobody says, in units of the barrier's levels.
+        max_strength: the cap on the arc length of a flow to a level, in mean activation norms.
+        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+
+    Learned: ``barrier_`` and ``direction_``, the unit vector w/‖w‖ `[d]`.
+    """
+
+    quantities: ClassVar[tuple[str, ...]] = ("level", "T", "strength")
+    reference: ClassVar[str] = "this project; the flow of a linear barrier on the sphere"
+
+    barrier_: MeanDifferenceBarrier
+    direction_: Tensor
+
+    def __init__(
+        self, level: float = 1.5, max_strength: float = 1.0, folds: int = 5, seed: int = 0
+    ) -> None:
+        self.level = level
+        self.max_strength = max_strength
+        self.folds = folds
+        self.seed = seed
+
+    @property
+    def default_amount(self) -> Amount:
+        return Amount("level", self.level)
+
+    @property
+    def barrier(self) -> MeanDifferenceBarrier:
+        """The fitted barrier."""
+        self.check_fitted()
+        return self.barrier_
+
+    @property
+    def field(self) -> GradientField:
+        """The vector field of unit speed."""
+        return GradientField(self.barrier)
+
+    def _fit(self, contrast: Contrast) -> None:
+        barrier = MeanDifferenceBarrier(UnitSphere(), folds=self.folds, seed=self.seed)
+        self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
+        unit = UnitSphere()
+        weight = unit(contrast.positive).mean(dim=0) - unit(contrast.negative).mean(dim=0)
+        self.direction_ = torch.nn.functional.normalize(weight, dim=0)
+
+    def _solve(self, a: Tensor, amount: Amount) -> Solution:
+        direction = self.direction_.to(a)
+        norm = a.norm(dim=-1, keepdim=True)
+        cosine = ((a / norm) @ direction)[..., None].clamp(-1, 1)
+        sine = (1 - cosine.square()).clamp_min(0).sqrt()
+        angle = torch.atan2(sine, cosine)
+        value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device)
+        value = value.expand(a.shape[:-1])[..., None]
+        reached = None
+        if amount.quantity == "level":
+            goal, reachable = self._angle_at(value)
+            cap = self.max_strength * self.mean_norm_ / norm
+            wanted = torch.where(
+                value >= 0, (angle - goal).clamp_min(0), (angle - goal).clamp_max(0)
+            )
+            turn = torch.maximum(torch.minimum(wanted, cap), -cap)
+            reached = (reachable & (turn == wanted))[..., 0]
+        else:
+            scale = self.mean_norm_ if amount.quantity == "strength" else 1.0
+            turn = torch.minimum(torch.maximum(value * scale / norm, angle - torch.pi), angle)
+        # The unit tangent towards w; an activation along w has none and stays.
+        tangent = (norm * direction - cosine * a) / (norm * sine).clamp_min(
+            torch.finfo(a.dtype).tiny
+        )
+        state = torch.cos(turn) * a + torch.sin(turn) * norm * tangent
+        return Solution(state, (turn.abs() * norm)[..., 0], reached=reached)
+
+    def _angle_at(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The angle to w at which h has the value of a level, and whether there is one."""
+        function = self.barrier_.function_
+        length = 2 * float(function.slope_[0])
+        tau = torch.as_tensor(self.barrier_.threshold(level)).to(level)
+        cosine = (tau - function.offset_) / length
+        return torch.arccos(cosine.clamp(-1, 1)), cosine.abs() <= 1

@@ -1,0 +1,22 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of models and data sets beside the project; tests that need it skip without."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "models").is_dir():
+        pytest.skip("no ../shared folder with models and data sets beside the project")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

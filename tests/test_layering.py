@@ -1,0 +1,91 @@
+"""The order of the rooms: nothing imports upward, and importing stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import odesteer
+
+PACKAGE = Path(odesteer.__file__).parent
+
+# A folder imports only itself, the folders before it, and the modules of the foundation.
+FOUNDATION = ("errors", "registry", "estimator")
+ROOMS = (
+    "barriers",
+    "flows",
+    "plot",
+    "methods",
+    "artifact",
+    "data",
+    "models",
+    "terrarium",
+    "cli",
+)
+# Rooms that stand beside the others rather than on them.
+NARROWER = {"data": (), "terrarium": ("data",)}
+
+
+def _imports(path: Path) -> set[str]:
+    """Rooms of odesteer that a file imports, at any depth of nesting."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return {name.split(".")[1] for name in names if name.startswith("odesteer.")}
+
+
+def test_every_folder_is_a_room() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_imports_upward(room: str) -> None:
+    allowed = NARROWER.get(room, ROOMS[: ROOMS.index(room)])
+    for path in (PACKAGE / room).rglob("*.py"):
+        upward = _imports(path) - {room, *allowed, *FOUNDATION}
+        assert not upward, f"{path.relative_to(PACKAGE)} imports {sorted(upward)}"
+
+
+def test_the_foundation_stands_alone() -> None:
+    for name in FOUNDATION:
+        assert _imports(PACKAGE / f"{name}.py") <= set(FOUNDATION)
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_odesteer_loads_no_heavy_package() -> None:
+    loaded = _modules_after("import odesteer")
+    assert not loaded & {"torch", "transformers", "sklearn", "scipy", "matplotlib", "typer"}
+
+
+def test_methods_need_only_torch() -> None:
+    loaded = _modules_after("from odesteer import ODESteer, CAA, load_contrast, Steerer")
+    assert "torch" in loaded
+    assert not loaded & {"transformers", "sklearn", "scipy", "matplotlib", "datasets", "typer"}
+
+
+def test_every_public_name_exists() -> None:
+    for name in odesteer.__all__:
+        assert getattr(odesteer, name) is not None
+    assert odesteer.__all__ == sorted(odesteer.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        odesteer.nothing  # noqa: B018
+
+
+def test_the_version_is_the_package_version() -> None:
+    import importlib.metadata
+
+    assert importlib.metadata.version("odesteer") == odesteer.__version__
