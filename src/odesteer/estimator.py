@@ -76,15 +76,11 @@ class Estimator(Parametrised):
 
     def learned(self) -> dict[str, Any]:
         """Everything `fit` has learned, by attribute name; empty before `fit`."""
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if name.endswith("_") and not name.startswith("_")
-        }
+        return {name: value for name, value in vars(self).items() if _is_learned(name)}
 
     @property
     def is_fitted(self) -> bool:
-        return bool(self.learned())
+        return any(map(_is_learned, vars(self)))
 
     def check_fitted(self) -> None:
         """Raise `NotFittedError` before `fit`."""
@@ -107,6 +103,10 @@ class Estimator(Parametrised):
         for name, value in vars(self).items():
             setattr(moved, name, _move(value, device, dtype))
         return moved
+
+
+def _is_learned(name: str) -> bool:
+    return name[-1] == "_" and name[0] != "_"
 
 
 def _clone(value: Any) -> Any:

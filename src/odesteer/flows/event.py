@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -26,9 +25,3 @@ class ReachValue:
     def excess(self, h: Tensor, sign: Tensor) -> Tensor:
         """How far past τ, in nats; negative before it."""
         return sign * (h - self.value)
-
-    def flatten(self, shape: torch.Size) -> "ReachValue":
-        """The same event for the activations of a batch of ``shape`` in one dimension."""
-        if isinstance(self.value, Tensor):
-            return ReachValue(self.value.expand(shape).reshape(-1))
-        return self

@@ -1,5 +1,6 @@
 """Vector fields v: R^d -> R^d."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -21,7 +22,8 @@ class VectorField(ABC):
 class GradientField(VectorField):
     """v = G∇h/‖G∇h‖ (arXiv 2602.17560, equation 8, for G = I); zero where the gradient is.
 
-    Unit speed: time is arc length, in activation units.
+    Unit speed: time is arc length, in activation units. Only gradients so short that their
+    squares leave the range of the type give less.
     """
 
     def __init__(self, barrier: Barrier, metric: Metric = Euclidean()) -> None:
@@ -36,7 +38,9 @@ class GradientField(VectorField):
         value, gradient = self.barrier.value_and_gradient(a)
         ascent = self.metric.apply(gradient)
         length = ascent.norm(dim=-1, keepdim=True)
-        return value, ascent / length.clamp_min(torch.finfo(a.dtype).tiny)
+        # Below this the squares underflow, and a smaller divisor would make noise long.
+        shortest = math.sqrt(torch.finfo(a.dtype).tiny)
+        return value, ascent / length.clamp_min(shortest)
 
 
 class ConstantField(VectorField):

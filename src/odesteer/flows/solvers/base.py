@@ -25,6 +25,12 @@ class Solver(Parametrised, ABC):
         """Raise `InvalidInputError` for parameters that make no solver."""
 
 
+def check_count(name: str, value: int) -> None:
+    """Raise `InvalidInputError` unless ``value`` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInputError(f"{name} must be a positive integer, not {value!r}.")
+
+
 class FixedStep(Solver):
     """A solver that takes ``n_steps`` equal steps.
 
@@ -43,8 +49,7 @@ class FixedStep(Solver):
         """
 
     def check(self) -> None:
-        if isinstance(self.n_steps, bool) or not isinstance(self.n_steps, int) or self.n_steps < 1:
-            raise InvalidInputError(f"n_steps must be a positive integer, not {self.n_steps!r}.")
+        check_count("n_steps", self.n_steps)
 
 
 class EmbeddedPair(Solver):
@@ -57,7 +62,8 @@ class EmbeddedPair(Solver):
     Parameters:
         rtol: tolerated error of a step, relative to ‖a‖.
         atol: the same in activation units.
-        max_steps: attempts after which the solver gives up with an error.
+        max_steps: attempts after which the solver gives up: with an error, or, in a flow that
+            stops at a value, short of the value.
     """
 
     def __init__(self, rtol: float = 1e-4, atol: float = 1e-6, max_steps: int = 1000) -> None:
@@ -76,5 +82,4 @@ class EmbeddedPair(Solver):
             raise InvalidInputError(
                 f"rtol and atol must be at least 0 and not both 0, not {self.rtol}, {self.atol}."
             )
-        if isinstance(self.max_steps, bool) or self.max_steps < 1:
-            raise InvalidInputError(f"max_steps must be at least 1, not {self.max_steps!r}.")
+        check_count("max_steps", self.max_steps)

@@ -1,7 +1,7 @@
 """Steps that may not lower the barrier."""
 
 from odesteer.errors import InvalidInputError
-from odesteer.flows.solvers.base import FixedStep, Solver
+from odesteer.flows.solvers.base import FixedStep, Solver, check_count
 from odesteer.flows.solvers.euler import Euler
 
 
@@ -15,7 +15,8 @@ class Certified(Solver):
 
     Parameters:
         solver: the fixed-step solver that proposes steps.
-        max_steps: attempts after which the flow ends with an error.
+        max_steps: attempts after which the solver gives up: with an error, or, in a flow that
+            stops at a value, short of the value.
     """
 
     def __init__(self, solver: FixedStep = Euler(), max_steps: int = 1000) -> None:
@@ -37,5 +38,4 @@ class Certified(Solver):
                 " use for example Certified(Euler(10))."
             )
         self.solver.check()
-        if isinstance(self.max_steps, bool) or self.max_steps < 1:
-            raise InvalidInputError(f"max_steps must be at least 1, not {self.max_steps!r}.")
+        check_count("max_steps", self.max_steps)

@@ -27,4 +27,5 @@ class Geodesic(FixedStep):
         speed = tangent.norm(dim=-1, keepdim=True)
         angle = dt * speed / norm
         moved = torch.cos(angle) * unit + torch.sin(angle) * tangent / speed.clamp_min(tiny)
-        return norm * torch.nn.functional.normalize(moved, dim=-1)
+        state: Tensor = norm * torch.nn.functional.normalize(moved, dim=-1)
+        return state

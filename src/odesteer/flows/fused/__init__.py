@@ -1,0 +1,43 @@
+"""All Euler steps of a flow in eigen-coordinates as one compiled call.
+
+`fused_euler` returns None where no compiled form applies, and the caller takes the steps one by
+one; both give the same result to rounding.
+"""
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+from odesteer.flows.event import ReachValue
+from odesteer.flows.fused.diagonal import DiagonalFlow, diagonal_flow
+from odesteer.flows.solution import Solution
+
+__all__ = ["DiagonalFlow", "diagonal_flow", "fused_euler"]
+
+
+def fused_euler(
+    flow: DiagonalFlow,
+    state: torch.Tensor,
+    duration: torch.Tensor,
+    n_steps: int,
+    until: ReachValue | None,
+) -> Solution | None:
+    """Explicit Euler from ``state`` `[n, k]` for a signed ``duration`` `[n]`, if compiled here.
+
+    On the CPU this needs numba (``odesteer[fast]``) and tensors that record no gradient.
+    """
+    if state.device.type != "cpu" or not _has_numba():
+        return None
+    if torch.is_grad_enabled() and state.requires_grad:
+        return None
+    if torch.compiler.is_compiling():
+        return None
+    from odesteer.flows.fused.cpu import euler
+
+    return euler(flow, state, duration, n_steps, until)
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
