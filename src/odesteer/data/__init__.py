@@ -1,0 +1,22 @@
+"""Contrastive data from files and hubs."""
+
+from odesteer.data.contrast import ContrastData, Example, Message
+from odesteer.data.load import load_contrast, save_contrast
+from odesteer.data.rows import (
+    DataWarning,
+    DuplicateRowsWarning,
+    IdenticalSidesWarning,
+    UnusedColumnsWarning,
+)
+
+__all__ = [
+    "ContrastData",
+    "DataWarning",
+    "DuplicateRowsWarning",
+    "Example",
+    "IdenticalSidesWarning",
+    "Message",
+    "UnusedColumnsWarning",
+    "load_contrast",
+    "save_contrast",
+]

@@ -1,0 +1,231 @@
+"""The forms of a row, and reading one.
+
+A row has one of these forms, and all rows of a source have the same one:
+
+    {positive, negative}    texts, lists of texts, or chats; optional prompt and group
+    {chosen, rejected}      the same under the names of preference data
+    {text, label}           a text or a chat; optional prompt and group
+
+A chat is a list of ``{"role": ..., "content": ...}`` whose last message is the response.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from odesteer.data.chats import (
+    Chat,
+    example_of,
+    is_chat,
+    label_of,
+    read_chat,
+    shared_opening,
+    whole_chat,
+)
+from odesteer.data.contrast import Example
+from odesteer.data.fields import brief, check_text, is_typo, listed, near
+from odesteer.errors import DataError, InvalidInputError
+
+Form = tuple[str, str]
+
+PAIR_FORMS: tuple[Form, ...] = (("positive", "negative"), ("chosen", "rejected"))
+LABELLED: Form = ("text", "label")
+OPTIONAL = ("prompt", "group")
+FIELDS = (*PAIR_FORMS[0], *PAIR_FORMS[1], *LABELLED, *OPTIONAL)
+ACCEPTED = (
+    "{positive, negative}, {prompt, chosen, rejected} or {text, label}; prompt and group are"
+    " optional in each"
+)
+
+_RENAMING = "Name columns that are called otherwise with columns={'text': 'statement'}."
+_LABELS = {"1": True, "true": True, "positive": True, "0": False, "false": False, "negative": False}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record: where it stands (``"line 3"``), and its fields."""
+
+    place: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row that was understood. ``group`` is None for a pair that has neither group nor prompt."""
+
+    index: int
+    place: str
+    form: Form
+    positive: tuple[Example, ...]
+    negative: tuple[Example, ...]
+    group: str | None
+    group_is_given: bool
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        return self.positive + self.negative
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        return (
+            "{" + ", ".join(self.form) + "}",
+            "a chat" if self.examples[0].is_chat else "plain text",
+            "one with a group" if self.group_is_given else "one without a group",
+        )
+
+
+class RowReader:
+    """Reads one row after another and collects the columns that have no meaning here."""
+
+    def __init__(self, source: str, columns: dict[str, str]) -> None:
+        for name in columns:
+            if name not in FIELDS:
+                raise InvalidInputError(
+                    f"columns has the unknown field {name!r}; fields are {', '.join(FIELDS)}."
+                )
+        self.source = source
+        self.columns = columns
+        self.unused: dict[str, None] = {}
+        self.n_read = 0
+
+    def read(self, row: Row) -> Record:
+        self.n_read += 1
+        where = f"{self.source}, {row.place}"
+        fields = self._renamed(where, row.fields)
+        form = _form(where, fields)
+        self._check_others(where, form, fields)
+        prompt = _prompt(where, fields.get("prompt"))
+        group = _group(where, fields.get("group"))
+        sides: tuple[tuple[Example, ...], tuple[Example, ...]]
+        own: str | None
+        if form == LABELLED:
+            example = _single(where, "text", prompt, fields["text"])
+            own = _label_or_none(example.prompt) or example.response
+            sides = ((example,), ()) if _label(where, fields["label"]) else ((), (example,))
+        elif any(is_chat(fields[name]) for name in form):
+            sides, opening = _chat_pair(where, form, prompt, fields)
+            own = label_of(opening)
+        else:
+            sides = (
+                _texts(where, form[0], prompt, fields[form[0]]),
+                _texts(where, form[1], prompt, fields[form[1]]),
+            )
+            own = _label_or_none(prompt)
+        return Record(self.n_read, row.place, form, *sides, group or own, group is not None)
+
+    def _renamed(self, where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        for name, column in self.columns.items():
+            if column not in fields:
+                like = near(column, fields)
+                hint = f" Did you mean {like!r}?" if like else ""
+                raise DataError(
+                    f"{where}: no column {column!r} to read {name!r} from; the columns are"
+                    f" {listed(fields)}.{hint}"
+                )
+        taken = set(self.columns.values())
+        self.unused.update(dict.fromkeys(n for n in self.columns if n in fields and n not in taken))
+        others = {n: v for n, v in fields.items() if n not in taken and n not in self.columns}
+        return others | {name: fields[column] for name, column in self.columns.items()}
+
+    def _check_others(self, where: str, form: Form, fields: Mapping[str, Any]) -> None:
+        for name in fields:
+            if name in form or name in OPTIONAL:
+                continue
+            meant = next((o for o in OPTIONAL if is_typo(name, o) and o not in fields), None)
+            if meant:
+                raise DataError(f"{where}: unknown field {brief(name)}. Did you mean {meant!r}?")
+            self.unused[name] = None
+
+
+def _form(where: str, fields: Mapping[str, Any]) -> Form:
+    forms = (*PAIR_FORMS, LABELLED)
+    present = [form for form in forms if all(fields.get(name) is not None for name in form)]
+    if len(present) == 1:
+        return present[0]
+    if present:
+        both = " and ".join("{" + ", ".join(form) + "}" for form in present)
+        raise DataError(f"{where}: the row has {both}; keep one of them.")
+    for form in forms:
+        for name, other in (form, form[::-1]):
+            if other in fields and fields.get(name) is None:
+                if name in fields:
+                    raise DataError(f"{where}, field {name!r}: found null.")
+                like = near(name, [n for n in fields if n not in FIELDS])
+                hint = f" Did you mean it by {like!r}?" if like else ""
+                raise DataError(
+                    f"{where}: {other!r} without {name!r}, found the fields {listed(fields)}.{hint}"
+                    f" A row is {ACCEPTED}. {_RENAMING}"
+                )
+    meant = [(name, near(name, FIELDS)) for name in fields]
+    hints = ", ".join(f"{like!r} by {brief(name)}" for name, like in meant if like)
+    raise DataError(
+        f"{where}: found the fields {listed(fields)}; a row is {ACCEPTED}."
+        f"{f' Did you mean {hints}?' if hints else ''} {_RENAMING}"
+    )
+
+
+def _label(where: str, value: object) -> bool:
+    known = _LABELS.get(str(value).strip().casefold()) if isinstance(value, (int, str)) else None
+    if known is None:
+        raise DataError(
+            f"{where}, field 'label': found {brief(value)}; use 1, true or 'positive', and 0,"
+            " false or 'negative'."
+        )
+    return known
+
+
+def _group(where: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return check_text(where, "group", value)
+
+
+def _prompt(where: str, value: object) -> str | Chat:
+    if is_chat(value):
+        return read_chat(where, "prompt", value)
+    return "" if value is None else check_text(where, "prompt", value, may_be_blank=True)
+
+
+def _single(where: str, name: str, prompt: str | Chat, value: object) -> Example:
+    if is_chat(value):
+        return example_of(
+            where, name, whole_chat(where, name, prompt, read_chat(where, name, value))
+        )
+    return Example(prompt, check_text(where, name, value))
+
+
+def _texts(where: str, name: str, prompt: str | Chat, value: object) -> tuple[Example, ...]:
+    if not isinstance(value, (list, tuple)):
+        return (_single(where, name, prompt, value),)
+    if not value:
+        raise DataError(f"{where}, field {name!r}: the list is empty.")
+    return tuple(_single(where, f"{name}[{i}]", prompt, text) for i, text in enumerate(value))
+
+
+def _chat_pair(
+    where: str, form: Form, prompt: str | Chat, fields: Mapping[str, Any]
+) -> tuple[tuple[tuple[Example], tuple[Example]], Chat]:
+    """The two sides of a pair of chats, and the opening that they share."""
+    for name in form:
+        if not is_chat(fields[name]):
+            raise DataError(
+                f"{where}, field {name!r}: found {brief(fields[name])}, while the other side is a"
+                " chat; both must be."
+            )
+    positive, negative = (
+        whole_chat(where, name, prompt, read_chat(where, name, fields[name])) for name in form
+    )
+    opening = shared_opening(positive, negative)
+    if not opening:
+        raise DataError(
+            f"{where}: {form[0]!r} and {form[1]!r} answer different prompts, {brief(positive[0])}"
+            f" and {brief(negative[0])}."
+        )
+    sides = (example_of(where, form[0], positive),), (example_of(where, form[1], negative),)
+    return sides, opening
+
+
+def _label_or_none(prompt: str | Chat) -> str | None:
+    return label_of(prompt) if isinstance(prompt, tuple) or prompt.strip() else None

@@ -1,0 +1,60 @@
+"""Rows of a data set on the Hugging Face hub."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from odesteer.data.forms import Row
+from odesteer.errors import DataError, MissingDependencyError
+
+PREFIX = "hub:"
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MEANINGS = {"pos": "positive", "positive": "positive", "neg": "negative", "negative": "negative"}
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a text has the form ``owner/name``."""
+    return _ID.fullmatch(text) is not None
+
+
+def read_hub(
+    dataset: str, *, name: str | None = None, split: str = "train", revision: str | None = None
+) -> Iterator[Row]:
+    """Rows of one split of a data set; ``name`` chooses among its configurations.
+
+    Raises `MissingDependencyError` without the datasets library, and `DataError` if the data set
+    cannot be had.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingDependencyError(
+            f"reading {dataset!r} from the hub needs the datasets library; install it with:"
+            " pip install 'odesteer[hub]'"
+        ) from None
+    try:
+        table = datasets.load_dataset(dataset, name, split=split, revision=revision)
+    # The library passes on whatever its file systems, its parsers and the network raise.
+    except Exception as error:
+        raise DataError(
+            f"cannot read data set {dataset!r} (configuration {name or 'default'}, split {split!r},"
+            f" revision {revision or 'newest'}) from the hub: {type(error).__name__}: {error}"
+        ) from error
+    labels = _label_names(table.features.get("label"))
+    for number, record in enumerate(table, start=1):
+        fields = dict(record)
+        if labels and isinstance(fields.get("label"), int):
+            fields["label"] = labels.get(fields["label"], fields["label"])
+        yield Row(f"row {number}", fields)
+
+
+def _label_names(feature: Any) -> dict[int, str]:
+    """What the integers of a label column mean, where the data set names them so.
+
+    Some data sets have 0 for positive; read as a plain 0 it would be the other side.
+    """
+    names = [str(name).casefold() for name in getattr(feature, "names", None) or ()]
+    if set(names) <= set(_MEANINGS):
+        return {i: _MEANINGS[name] for i, name in enumerate(names)}
+    return {}

@@ -1,0 +1,181 @@
+"""Loading contrastive data by path or hub id, and saving it."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from odesteer.data.contrast import ContrastData, Example
+from odesteer.data.fields import listed
+from odesteer.data.files import READERS
+from odesteer.data.forms import Row
+from odesteer.data.hub import PREFIX, looks_like_id, read_hub
+from odesteer.data.rows import OnBadRow, read_rows
+from odesteer.errors import DataError, InvalidInputError
+
+
+def load_contrast(
+    source: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    duplicates: OnBadRow = "drop",
+    identical: OnBadRow = "error",
+    name: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+) -> ContrastData:
+    """Contrastive data from a file, or from a data set on the Hugging Face hub.
+
+    Each row is ``{positive, negative}`` (texts, lists of texts or chats), ``{prompt, chosen,
+    rejected}`` (strings or chats, the prompt in its own field or at the head of both chats), or
+    ``{text, label}`` with label 1, true or ``"positive"`` and 0, false or ``"negative"``. All
+    take an optional ``prompt`` and an optional ``group``. Examples of one group are never
+    separated by a split; without the field, the group is the prompt, else the row of a pair, else
+    the text of a labelled row.
+
+    Args:
+        source: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file in UTF-8, or a
+            data set ``owner/name`` (``hub:owner/name`` where a file of that name exists too).
+        columns: what the source calls the fields, where it calls them otherwise:
+            ``{"text": "statement"}``. Columns that mean nothing here are not read, with an
+            `UnusedColumnsWarning`.
+        duplicates: ``"drop"`` rows that repeat an earlier one, with a `DuplicateRowsWarning` that
+            counts them, or ``"error"``.
+        identical: what to do with rows that have the same text on both sides: ``"error"``, or
+            ``"drop"`` them with an `IdenticalSidesWarning`.
+
+    Other args:
+        format: the format of a file whose suffix does not tell it.
+        name: configuration of a data set on the hub.
+        split: its split, ``train`` if not given.
+        revision: its revision.
+
+    Raises `DataError` (file, row, field and what was found) and `MissingDependencyError`.
+    """
+    text = os.fspath(source)
+    on_hub = {"name": name, "split": split, "revision": revision}
+    if text.startswith(PREFIX):
+        is_file = False
+    else:
+        is_file = Path(text).exists() or bool(_format_of(Path(text))) or not looks_like_id(text)
+    if is_file:
+        given = [f"{option}={value!r}" for option, value in on_hub.items() if value is not None]
+        if given:
+            raise InvalidInputError(
+                f"{', '.join(given)} is for data sets on the hub, but {text!r} is a file; leave it"
+                f" out, or write {PREFIX}{text}."
+            )
+        rows = _read_file(Path(text), format)
+        label = text
+    else:
+        if format is not None:
+            raise InvalidInputError(
+                f"format={format!r} is for files, but there is no file {text!r}, so it is taken"
+                " for a data set on the hub."
+            )
+        label = text.removeprefix(PREFIX)
+        rows = read_hub(label, name=name, split=split or "train", revision=revision)
+    return read_rows(rows, label, columns=columns, duplicates=duplicates, identical=identical)
+
+
+def save_contrast(data: ContrastData, path: str | os.PathLike[str]) -> None:
+    """Write data as JSONL, such that `load_contrast` reads the same data (and digest) again.
+
+    Pairs are written as ``{prompt, positive, negative, group}``, anything else as ``{prompt, text,
+    label, group}``. Raises `DataError` for data that rows cannot express (an example that one
+    side holds twice, or both sides hold outside of pairs) and for paths that cannot be written.
+    """
+    path = Path(path)
+    rows = _as_pairs(data) or _as_labelled(data)
+    try:
+        again = read_rows(
+            (Row(f"row {i}", row) for i, row in enumerate(rows, start=1)),
+            str(path),
+            duplicates="error",
+        )
+    except DataError as error:
+        raise DataError(f"{data!r} cannot be written as rows: {error}") from None
+    if again != data:
+        raise DataError(f"{data!r} cannot be written as rows: it would be read back otherwise.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            with partial.open("x", encoding="utf-8", newline="\n") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}.") from None
+
+
+def _read_file(path: Path, format: str | None) -> Iterator[Row]:
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if _format_of(file))
+        files = f"one of the files in it: {listed(inside)}" if inside else "a file"
+        raise DataError(f"{path} is a folder; name {files}.")
+    if not path.exists():
+        raise DataError(f"there is no file {path}.{_near_files(path)}")
+    known = format or _format_of(path)
+    if known not in READERS:
+        raise DataError(
+            f"{path}: format {format or path.suffix or 'without a suffix'!r} is not known; use one"
+            f" of {', '.join(READERS)} (as the suffix, or as format=...)."
+        )
+    try:
+        yield from READERS[known](path)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+
+
+def _format_of(path: Path) -> str | None:
+    suffix = path.suffix.lower().removeprefix(".")
+    return suffix if suffix in READERS else None
+
+
+def _near_files(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f" There is no folder {folder} either."
+    try:
+        names = [file.name for file in folder.iterdir() if file.is_file()]
+    except OSError:
+        return ""
+    like = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    like += sorted(name for name in names if _format_of(Path(name)) and name not in like)
+    return f" Files near it: {listed(like[:5])}." if like else ""
+
+
+def _as_pairs(data: ContrastData) -> list[dict[str, Any]] | None:
+    """Rows of pairs, where the sides are pairs throughout; else None."""
+    if data.groups_positive != data.groups_negative:
+        return None
+    rows = []
+    for positive, negative, group in zip(
+        data.positive, data.negative, data.groups_positive, strict=True
+    ):
+        if positive.prompt != negative.prompt:
+            return None
+        sides = {"positive": positive.response, "negative": negative.response}
+        rows.append({**_prompt_of(positive), **sides, "group": group})
+    return rows
+
+
+def _as_labelled(data: ContrastData) -> list[dict[str, Any]]:
+    return [
+        {**_prompt_of(example), "text": example.response, "label": label, "group": group}
+        for label, side, groups in (
+            ("positive", data.positive, data.groups_positive),
+            ("negative", data.negative, data.groups_negative),
+        )
+        for example, group in zip(side, groups, strict=True)
+    ]
+
+
+def _prompt_of(example: Example) -> dict[str, Any]:
+    if isinstance(example.prompt, str):
+        return {"prompt": example.prompt} if example.prompt else {}
+    return {"prompt": [{"role": m.role, "content": m.content} for m in example.prompt]}

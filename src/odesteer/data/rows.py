@@ -1,0 +1,163 @@
+"""From rows to contrastive data: what rows must have in common, and which are left out."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from odesteer.data.contrast import ContrastData, Example
+from odesteer.data.fields import brief, listed
+from odesteer.data.forms import ACCEPTED, LABELLED, Record, Row, RowReader
+from odesteer.errors import DataError, InvalidInputError
+
+OnBadRow = Literal["drop", "error"]
+
+
+class DataWarning(UserWarning):
+    """Something in a data source was not used."""
+
+
+class DuplicateRowsWarning(DataWarning):
+    """Rows that repeat an earlier row were dropped; the message counts them."""
+
+
+class IdenticalSidesWarning(DataWarning):
+    """Rows with the same text on both sides were dropped; the message counts them."""
+
+
+class UnusedColumnsWarning(DataWarning):
+    """Columns without a meaning here were not read; the message names them."""
+
+
+def read_rows(
+    rows: Iterable[Row],
+    source: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    duplicates: OnBadRow = "drop",
+    identical: OnBadRow = "error",
+) -> ContrastData:
+    """Contrastive data from rows; ``source`` names them in errors.
+
+    The other arguments are those of `load_contrast`.
+    """
+    for option, value in (("duplicates", duplicates), ("identical", identical)):
+        if value not in ("drop", "error"):
+            raise InvalidInputError(f"{option} must be 'drop' or 'error', not {value!r}.")
+    reader = RowReader(source, dict(columns or {}))
+    parsed = [reader.read(row) for row in rows]
+    if not parsed:
+        raise DataError(f"{source} holds no rows; a row is {ACCEPTED}.")
+    for row in parsed:
+        _check_alike(source, parsed[0], row)
+    parsed = _unpaired(parsed)
+    kept, n_identical = _without_identical(source, parsed, identical)
+    kept, repeats = _without_duplicates(source, kept, duplicates)
+    data = _assembled(source, kept)
+    notices: list[tuple[type[DataWarning], str]] = []
+    if reader.unused:
+        notices.append((UnusedColumnsWarning, f"did not read columns {listed(reader.unused)}."))
+    if n_identical:
+        told = f"dropped {n_identical} of {len(parsed)} rows with the same text on both sides."
+        notices.append((IdenticalSidesWarning, told))
+    if repeats:
+        told = (
+            f"dropped {len(repeats)} of {len(parsed)} rows that repeat an earlier row"
+            f" ({repeats[0]})."
+        )
+        notices.append((DuplicateRowsWarning, told))
+    for category, told in notices:
+        # Three frames up is whoever called load_contrast.
+        warnings.warn(f"{source}: {told}", category, stacklevel=3)
+    return data
+
+
+def _check_alike(source: str, first: Record, row: Record) -> None:
+    # A difference of kind between rows would be learned as if it were the contrast.
+    for mine, theirs in zip(row.kind, first.kind, strict=True):
+        if mine != theirs:
+            raise DataError(
+                f"{source}, {row.place}: the row is {mine}, but {first.place} is {theirs}; all"
+                " rows must be alike."
+            )
+
+
+def _unpaired(rows: list[Record]) -> list[Record]:
+    """Each text a row, where the only row is a pair of lists: texts that belong to no pairs."""
+    if len(rows) > 1 or rows[0].group is not None or len(rows[0].examples) <= 2:
+        return rows
+    texts = [("positive", i, example) for i, example in enumerate(rows[0].positive)]
+    texts += [("negative", i, example) for i, example in enumerate(rows[0].negative)]
+    return [
+        Record(
+            index=index,
+            place=f"{side}[{i}]",
+            form=LABELLED,
+            positive=(example,) if side == "positive" else (),
+            negative=(example,) if side == "negative" else (),
+            group=example.response,
+            group_is_given=False,
+        )
+        for index, (side, i, example) in enumerate(texts, start=1)
+    ]
+
+
+def _without_identical(
+    source: str, rows: list[Record], policy: OnBadRow
+) -> tuple[list[Record], int]:
+    """Rows that do not call one example both positive and negative, and how many do."""
+    clashing: set[Example] = set()
+    earlier: dict[Example, Record] = {}
+    kept = []
+    for row in rows:
+        if row.form != LABELLED:
+            both = next((e for e in row.positive if e in row.negative), None)
+            told = "" if both is None else f"{brief(both.response)} is on both sides"
+        else:
+            first = earlier.setdefault(row.examples[0], row)
+            clash = bool(first.positive) != bool(row.positive)
+            clashing.update(row.examples if clash else ())
+            text = brief(row.examples[0].response)
+            told = f"{text} has the opposite label in {first.place}" if clash else ""
+        if told and policy == "error":
+            raise DataError(
+                f"{source}, {row.place}: {told}; remove it, or everything like it with"
+                " identical='drop'."
+            )
+        if not told:
+            kept.append(row)
+    kept = [row for row in kept if row.form != LABELLED or row.examples[0] not in clashing]
+    return kept, len(rows) - len(kept)
+
+
+def _without_duplicates(
+    source: str, rows: list[Record], policy: OnBadRow
+) -> tuple[list[Record], list[str]]:
+    """Rows that do not repeat an earlier one, and an account of those that do."""
+    first: dict[tuple[tuple[Example, ...], tuple[Example, ...]], Record] = {}
+    repeats = []
+    for row in rows:
+        earlier = first.setdefault((row.positive, row.negative), row)
+        if earlier is not row:
+            repeats.append(f"{row.place} repeats {earlier.place}")
+    if repeats and policy == "error":
+        raise DataError(
+            f"{source}: {repeats[0]}; remove it, or all repeated rows with duplicates='drop'."
+        )
+    return list(first.values()), repeats
+
+
+def _assembled(source: str, rows: list[Record]) -> ContrastData:
+    for side in ("positive", "negative"):
+        if not any(getattr(row, side) for row in rows):
+            raise DataError(
+                f"{source}: none of {len(rows)} usable rows has a {side} example; both sides need"
+                " at least one."
+            )
+    positive = [(example, row) for row in rows for example in row.positive]
+    negative = [(example, row) for row in rows for example in row.negative]
+    return ContrastData(
+        tuple(example for example, _ in positive),
+        tuple(example for example, _ in negative),
+        tuple(row.group or f"row {row.index}" for _, row in positive),
+        tuple(row.group or f"row {row.index}" for _, row in negative),
+    )
