@@ -1,0 +1,306 @@
+"""Fitted objects as plain data, and back.
+
+An object becomes a JSON value, its *spec*, and a flat dictionary of tensors that the spec names.
+Classes are written by their names in the registries and looked up there again; nothing else is
+ever imported, and nothing is unpickled.
+
+The spec of an object is ``{"family", "name", "params", "learned"}``. Inside, numbers, strings and
+None stand for themselves and lists for lists; everything else is a JSON object with one key that
+says what it is: ``{"tensor": ...}``, ``{"object": ...}``, ``{"tuple": [...]}``, ``{"dict":
+{...}}``. A tensor is ``{"name", "dtype", "shape", "order"}``: its shape in the file, and which of
+its dimensions each of these is. A learned number that is NaN is ``{"number": "unknown"}``; nothing
+else may be NaN or infinite.
+"""
+
+import math
+from collections.abc import Mapping
+from importlib import import_module
+from reprlib import repr as brief
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odesteer.errors import ArtifactError, InvalidInputError, OdesteerError, UnknownNameError
+from odesteer.estimator import Estimator, Parametrised
+from odesteer.registry import Registry
+
+Spec = dict[str, Any]
+
+# Where the classes of each family are registered.
+_REGISTRIES = {
+    "method": "odesteer.methods:registry",
+    "barrier": "odesteer.barriers:registry",
+    "inputs": "odesteer.barriers:inputs_registry",
+    "function": "odesteer.barriers:function_registry",
+    "solver": "odesteer.flows:registry",
+    "metric": "odesteer.flows:metric_registry",
+}
+
+FAMILIES = tuple(_REGISTRIES)
+
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
+}
+
+# A learned number that nobody knows, such as a quantile of a barrier that was given, not fitted.
+_UNKNOWN = {"number": "unknown"}
+
+# Real objects are nested a handful deep.
+_MAX_DEPTH = 32
+
+
+def encode(fitted: Parametrised) -> tuple[Spec, dict[str, Tensor]]:
+    """The spec of an object and its tensors, on the CPU.
+
+    Raises `InvalidInputError` for what cannot be written: unregistered classes, values of other
+    types, tensors and numbers that are not finite.
+    """
+    encoder = _Encoder()
+    return encoder.instance("", fitted), encoder.tensors
+
+
+def decode(spec: object, tensors: Mapping[str, Tensor], family: str) -> Parametrised:
+    """The object of this family that `encode` described, without fitting anything.
+
+    Raises `ArtifactError` for specs that describe no object, that name tensors which do not exist
+    or differ from what they say, or that leave tensors over.
+    """
+    decoder = _Decoder(tensors)
+    decoded = decoder.instance(f"the {family}", spec, 0, family)
+    unused = sorted(set(tensors) - decoder.used)
+    if unused:
+        raise ArtifactError(f"it holds tensors that belong to nothing: {', '.join(unused[:5])}.")
+    return decoded
+
+
+def registry_of(family: str) -> Registry[Any]:
+    """The registry of a family. Raises `UnknownNameError` for families that have none."""
+    if family not in _REGISTRIES:
+        raise UnknownNameError(f"unknown family {brief(family)}; known: {', '.join(_REGISTRIES)}.")
+    module, _, name = _REGISTRIES[family].partition(":")
+    registry: Registry[Any] = getattr(import_module(module), name)
+    return registry
+
+
+class _Encoder:
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    def instance(self, path: str, value: Parametrised) -> Spec:
+        learned = value.learned() if isinstance(value, Estimator) else {}
+        prefix = f"{path}." if path else ""
+        try:
+            name = registry_of(value.family).name_of(type(value))
+        except UnknownNameError as error:
+            raise InvalidInputError(f"{path or 'it'} cannot be saved: {error}") from None
+        return {
+            "family": value.family,
+            "name": name,
+            "params": self.values(prefix, value.get_params()),
+            "learned": {
+                key: _UNKNOWN if _is_nan(learned[key]) else self.value(prefix + key, learned[key])
+                for key in sorted(learned)
+            },
+        }
+
+    def values(self, prefix: str, values: Mapping[str, Any]) -> Spec:
+        # In the order of the file, so that names do not depend on the order of attributes.
+        return {key: self.value(prefix + key, values[key]) for key in sorted(values)}
+
+    def value(self, path: str, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int, str)):
+            return value
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise InvalidInputError(f"{path} cannot be saved: it is {value}, not finite.")
+            return value
+        if isinstance(value, Tensor):
+            return {"tensor": self.tensor(path, value)}
+        if isinstance(value, Parametrised):
+            return {"object": self.instance(path, value)}
+        if isinstance(value, (list, tuple)):
+            items = [self.value(f"{path}.{i}", item) for i, item in enumerate(value)]
+            return {"tuple": items} if isinstance(value, tuple) else items
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {"dict": self.values(f"{path}.", value)}
+        raise InvalidInputError(
+            f"{path} cannot be saved: it is a {type(value).__name__}. Saved are numbers, strings,"
+            " None, tensors, registered objects, and lists, tuples and string-keyed dictionaries"
+            " of these."
+        )
+
+    def tensor(self, path: str, value: Tensor) -> Spec:
+        if value.layout != torch.strided or value.dtype not in _DTYPES.values():
+            raise InvalidInputError(
+                f"{path} cannot be saved: it is a {value.layout} tensor of {value.dtype}; saved"
+                f" are dense tensors of {', '.join(_DTYPES)}."
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise InvalidInputError(f"{path} cannot be saved: it holds values that are not finite.")
+        name = path
+        while name in self.tensors:  # a dictionary key may spell the path of another tensor
+            name += "'"
+        order = _memory_order(value)
+        # A copy of its own: views of one storage are written as separate tensors.
+        stored = value.detach().to("cpu", copy=True).permute(order).contiguous()
+        self.tensors[name] = stored
+        dtype = str(value.dtype).removeprefix("torch.")
+        return {"name": name, "dtype": dtype, "shape": list(stored.shape), "order": order}
+
+
+class _Decoder:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+        self.used: set[str] = set()
+
+    def instance(
+        self, path: str, spec: object, depth: int, family: str | None = None
+    ) -> Parametrised:
+        fields = _fields(path, spec, "family", "name", "params", "learned")
+        cls = _class_of(path, fields["family"], fields["name"], family)
+        params = self.values(path, fields["params"], depth)
+        known = {k: v for k, v in _mapping(path, fields["learned"]).items() if v != _UNKNOWN}
+        unknown_numbers = dict.fromkeys(set(fields["learned"]) - set(known), math.nan)
+        learned = {**self.values(path, known, depth), **unknown_numbers}
+        expected = cls.parameter_names()
+        if set(params) != set(expected):
+            unknown = sorted(set(params) - set(expected))
+            missing = sorted(set(expected) - set(params))
+            raise ArtifactError(
+                f"{path}: {cls.__name__} takes the parameters {', '.join(expected) or 'none'};"
+                f" unknown here: {', '.join(unknown) or 'none'}; missing:"
+                f" {', '.join(missing) or 'none'}. Another version of odesteer wrote it."
+            )
+        try:
+            decoded = cls(**params)
+        # Constructors of plugins may raise anything over values that they did not write.
+        except Exception as error:
+            raise ArtifactError(
+                f"{path}: {cls.__name__} refuses its parameters: {error}"
+            ) from error
+        if learned and not isinstance(decoded, Estimator):
+            raise ArtifactError(f"{path}: {cls.__name__} learns nothing, but has learned values.")
+        for name, value in learned.items():
+            private = name.startswith("_") or not name.endswith("_")
+            if private or not name.isidentifier() or hasattr(cls, name):
+                raise ArtifactError(f"{path}: {brief(name)} is not a learned attribute.")
+            setattr(decoded, name, value)
+        return decoded
+
+    def values(self, path: str, spec: object, depth: int) -> dict[str, Any]:
+        items = _mapping(path, spec).items()
+        return {key: self.value(f"{path}.{key}", item, depth) for key, item in items}
+
+    def value(self, path: str, spec: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise ArtifactError(f"it is nested more than {_MAX_DEPTH} deep.")
+        depth += 1
+        if spec is None or isinstance(spec, (bool, int, str)):
+            return spec
+        if isinstance(spec, float):
+            if not math.isfinite(spec):
+                raise ArtifactError(f"{path}: {spec} is not finite.")
+            return spec
+        if isinstance(spec, list):
+            return [self.value(f"{path}.{i}", item, depth) for i, item in enumerate(spec)]
+        if isinstance(spec, dict) and len(spec) == 1:
+            ((kind, content),) = spec.items()
+            if kind == "tensor":
+                return self.tensor(path, content)
+            if kind == "object":
+                return self.instance(path, content, depth)
+            if kind == "dict":
+                return self.values(path, content, depth)
+            if kind == "tuple" and isinstance(content, list):
+                return tuple(
+                    self.value(f"{path}.{i}", item, depth) for i, item in enumerate(content)
+                )
+        raise ArtifactError(f"{path}: {brief(spec)} describes no value.")
+
+    def tensor(self, path: str, spec: object) -> Tensor:
+        fields = _fields(path, spec, "name", "dtype", "shape", "order")
+        name = fields["name"]
+        if not isinstance(name, str) or name not in self.tensors:
+            raise ArtifactError(f"{path}: the tensor {brief(name)} is missing.")
+        if name in self.used:
+            raise ArtifactError(f"{path}: the tensor {brief(name)} is used twice.")
+        self.used.add(name)
+        tensor = self.tensors[name]
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if fields["dtype"] != dtype or fields["shape"] != list(tensor.shape):
+            raise ArtifactError(
+                f"{path}: the tensor is {dtype} {list(tensor.shape)}, but should be"
+                f" {brief(fields['dtype'])} {brief(fields['shape'])}."
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise ArtifactError(f"{path}: the tensor holds values that are not finite.")
+        order = fields["order"]
+        dimensions = list(range(tensor.ndim))
+        known = isinstance(order, list) and all(type(i) is int for i in order)
+        if not known or sorted(order) != dimensions:
+            raise ArtifactError(f"{path}: {brief(order)} is no order of {tensor.ndim} dimensions.")
+        return tensor.permute([order.index(i) for i in dimensions])
+
+
+def _mapping(path: str, spec: object) -> dict[str, Any]:
+    if not isinstance(spec, dict):
+        raise ArtifactError(f"{path}: values by name expected, found {brief(spec)}.")
+    return spec
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _memory_order(value: Tensor) -> list[int]:
+    """The dimensions of a tensor from the slowest to the fastest.
+
+    Kept because products of matrices round differently for rows and for columns in memory, and a
+    loaded steerer is to agree with the fitted one to the bit.
+    """
+    if value.is_contiguous():
+        return list(range(value.ndim))
+    # Strides of single entries mean nothing.
+    return sorted(
+        range(value.ndim), key=lambda i: -value.stride()[i] if value.shape[i] > 1 else -(2**63)
+    )
+
+
+def _fields(path: str, spec: object, *names: str) -> dict[str, Any]:
+    if not isinstance(spec, dict) or set(spec) != set(names):
+        raise ArtifactError(f"{path}: fields {', '.join(names)} expected, found {brief(spec)}.")
+    return spec
+
+
+def _class_of(path: str, family: object, name: object, expected: str | None) -> type[Parametrised]:
+    if not isinstance(family, str) or not isinstance(name, str):
+        raise ArtifactError(f"{path}: family and name must be strings.")
+    if expected is not None and family != expected:
+        raise ArtifactError(f"{path}: a {expected} expected, found a {brief(family)}.")
+    try:
+        cls: type[Parametrised] = registry_of(family).get(name)
+    except UnknownNameError as error:
+        raise ArtifactError(
+            f"{path}: {error} It may come from a newer odesteer, or from a plugin package that is"
+            " not installed here."
+        ) from None
+    except OdesteerError:
+        raise
+    except Exception as error:  # the import of a plugin
+        raise ArtifactError(f"{path}: {family} {name!r} cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Parametrised)):
+        raise ArtifactError(f"{path}: {family} {name!r} is registered with {brief(cls)}.")
+    return cls
