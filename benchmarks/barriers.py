@@ -1,0 +1,217 @@
+"""Which barrier, metric and stopping rule steers best, on the bundled model with exact judges.
+
+    python -m benchmarks.barriers [--tasks worlds|state] [--json FILE] [--quick]
+
+``worlds`` are the three of the terrarium; ``state`` are two tasks in which one steerer has to move
+different states in different directions. For each candidate and task, the layer and the amount
+are chosen on validation prompts; the joint attribute-and-validity rate is then measured on test
+prompts over several seeds (of the data that the steerer is fitted to, of the prompts, of the
+sampling). Beside it stands the untuned rate, at the task's own layer and the candidate's first
+amount.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.joint import Rates, complete
+from benchmarks.machine import describe_machine
+from benchmarks.tasks import EveryTask, RolesTask, Task, WorldTask
+from odesteer import CAA, Amount, Method, ODESteer, SteeredModel
+from odesteer.barriers import Centred, LinearBarrier, NeuralBarrier, PolynomialBarrier
+from odesteer.flows import Covariance, Euler, Geodesic
+from odesteer.methods import Spherical
+from odesteer.terrarium import model_path, worlds
+
+LEVELS = tuple(Amount("level", level) for level in (1.5, 1.0, 2.0))
+STRENGTHS = tuple(Amount("strength", s) for s in (0.4, 0.2, 0.3, 0.55, 0.75))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method and the amounts to choose from, the untuned one first."""
+
+    name: str
+    method: Method
+    amounts: tuple[Amount, ...]
+
+
+def candidates() -> tuple[Candidate, ...]:
+    """Everything compared."""
+    smooth, sharp = PolynomialBarrier(), PolynomialBarrier(C=100.0)
+    centred = PolynomialBarrier(gamma=1.0, C=10.0, inputs=Centred())
+    grid = tuple(10.0**k for k in range(-1, 5))
+    chosen = PolynomialBarrier(C=grid)
+    one_step, many = Euler(1), Euler(30)
+    levels, strengths = LEVELS, STRENGTHS
+    return (
+        Candidate("mean difference, fixed strength", CAA(), strengths),
+        Candidate("mean difference, clamped at a level", CAA(), levels),
+        Candidate("paper (sketch), fixed strength", ODESteer.paper(), strengths),
+        Candidate("paper kernel, exact, fixed strength", ODESteer(smooth), strengths),
+        Candidate("paper kernel, exact, one step", ODESteer(smooth, one_step), strengths),
+        Candidate("paper kernel, one step, level", ODESteer(smooth, one_step), levels),
+        Candidate("paper kernel, 10 Euler steps, level", ODESteer(smooth), levels),
+        Candidate("paper kernel, 30 Euler steps, level", ODESteer(smooth, many), levels),
+        Candidate("paper kernel, 10 geodesic steps, level", ODESteer(smooth, Geodesic()), levels),
+        Candidate("C = 100, level", ODESteer(sharp), levels),
+        Candidate("C by cross-validation, level", ODESteer(chosen), levels),
+        Candidate("centred, C = 10, level", ODESteer(centred), levels),
+        Candidate(
+            "centred, covariance metric, level", ODESteer(centred, metric=Covariance()), levels
+        ),
+        Candidate("degree 3, level", ODESteer(PolynomialBarrier(degree=3)), levels),
+        Candidate("linear, logistic, level", ODESteer(LinearBarrier()), levels),
+        Candidate(
+            "linear on the sphere, logistic, level", ODESteer(PolynomialBarrier(degree=1)), levels
+        ),
+        Candidate("spherical (mean difference), level", Spherical(), levels),
+        Candidate("neural, level", ODESteer(NeuralBarrier()), levels),
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One candidate at one task."""
+
+    candidate: str
+    task: str
+    layer: int
+    amount: str
+    validation: float
+    tuned: Rates
+    untuned: Rates
+    auc: float | None
+    log_loss: float | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much to measure."""
+
+    layers: tuple[int, ...] = (2, 3)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    n_validation: int = 60
+    n_test: int = 150
+
+
+def measure(lm: SteeredModel, task: Task, candidate: Candidate, sizes: Sizes) -> Outcome:
+    """Choose on validation prompts, measure on test prompts."""
+    prompts = task.prompts("validation", seed=0, n=sizes.n_validation)
+    fitted = task.fit(lm, candidate.method, sizes.layers, seed=0)
+    scores = {
+        (layer, amount): Rates.of([complete(lm, task, prompts, steerer, amount, seed=0)]).joint
+        for layer, steerer in fitted.items()
+        for amount in candidate.amounts
+    }
+    layer, amount = max(scores, key=lambda cell: scores[cell])
+    tuned, untuned, quality = [], [], []
+    for seed in sizes.seeds:
+        test = task.prompts("test", seed=seed, n=sizes.n_test)
+        refitted = task.fit(lm, candidate.method, sorted({layer, task.layer}), seed=seed)
+        own = refitted[task.layer]
+        tuned.append(complete(lm, task, test, refitted[layer], amount, seed))
+        untuned.append(complete(lm, task, test, own, candidate.amounts[0], seed))
+        quality.append(own.barrier.held_out_ or {})
+    return Outcome(
+        candidate.name,
+        task.name,
+        layer,
+        str(amount),
+        scores[layer, amount],
+        Rates.of(tuned),
+        Rates.of(untuned),
+        _mean([q.get("auc") for q in quality]),
+        _mean([q.get("log_loss") for q in quality]),
+    )
+
+
+def unsteered(lm: SteeredModel, task: Task, sizes: Sizes) -> Rates:
+    """The rate without any steering."""
+    return Rates.of(
+        [
+            complete(lm, task, task.prompts("test", seed=seed, n=sizes.n_test), None, None, seed)
+            for seed in sizes.seeds
+        ]
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def show(console: Console, outcomes: list[Outcome], baselines: dict[str, Rates]) -> None:
+    """One table a task, best first, and the means over tasks."""
+    for task, baseline in baselines.items():
+        table = Table(
+            "candidate",
+            "joint, tuned",
+            "layer",
+            "amount",
+            "joint, untuned",
+            "AUC",
+            "log loss",
+            title=f"{task}: joint rate on test prompts; unsteered {baseline}",
+        )
+        rows = sorted((o for o in outcomes if o.task == task), key=lambda o: -o.untuned.joint)
+        for o in rows:
+            quality = ["-" if x is None else f"{x:.3f}" for x in (o.auc, o.log_loss)]
+            table.add_row(
+                o.candidate, str(o.tuned), str(o.layer), o.amount, str(o.untuned), *quality
+            )
+        console.print(table)
+    table = Table("candidate", "tuned", "untuned", "worst untuned", title="means over tasks")
+    for name in dict.fromkeys(o.candidate for o in outcomes):
+        own = [o for o in outcomes if o.candidate == name]
+        untuned = [o.untuned.joint for o in own]
+        table.add_row(
+            name,
+            f"{sum(o.tuned.joint for o in own) / len(own):.3f}",
+            f"{sum(untuned) / len(own):.3f}",
+            f"{min(untuned):.3f}",
+        )
+    console.print(table)
+
+
+def main(
+    tasks: Annotated[str, typer.Option(help="worlds or state")] = "worlds",
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    quick: Annotated[bool, typer.Option(help="Few prompts, to see that it runs.")] = False,
+    only: Annotated[str, typer.Option(help="Candidates whose name contains this.")] = "",
+) -> None:
+    """Compare barriers, metrics and stopping rules by what they do in generation."""
+    if tasks not in ("worlds", "state"):
+        raise typer.BadParameter(f"{tasks!r}; use worlds or state", param_hint="--tasks")
+    console = Console(width=140)
+    lm = SteeredModel.from_pretrained(str(model_path()), dtype=torch.float32)
+    sizes = Sizes((3,), (1,), 10, 20) if quick else Sizes()
+    chosen: list[Task] = (
+        [WorldTask(w) for w in worlds()] if tasks == "worlds" else [RolesTask(), EveryTask()]
+    )
+    baselines = {task.name: unsteered(lm, task, sizes) for task in chosen}
+    cells = [(task, c) for c in candidates() if only in c.name for task in chosen]
+    outcomes = [
+        measure(lm, task, candidate, sizes)
+        for task, candidate in track(cells, console=Console(stderr=True))
+    ]
+    console.print(describe_machine())
+    show(console, outcomes, baselines)
+    if output is not None:
+        document: dict[str, Any] = {
+            "machine": describe_machine(),
+            "unsteered": {name: asdict(rate) for name, rate in baselines.items()},
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+        }
+        output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

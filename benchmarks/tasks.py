@@ -1,0 +1,153 @@
+"""Things to steer the bundled model towards, each with its data and its exact judge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from odesteer import ContrastData, Method, Site, SteeredModel, Steerer
+from odesteer.errors import InvalidInputError
+from odesteer.terrarium import CivilityWorld, Split, Verdict, World, worlds
+
+N_PAIRS = 300
+
+
+class Task(Protocol):
+    """A behaviour to bring about."""
+
+    name: str
+    layer: int
+    max_new_tokens: int
+
+    def fit(
+        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
+    ) -> dict[int, Steerer]:
+        """The method fitted to examples of the fit split, at several layers."""
+
+    def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
+        """Prompts that leave the behaviour open."""
+
+    def judge(self, prompt: str, completion: str) -> Verdict:
+        """Attribute True if the completion behaves as desired."""
+
+
+@dataclass(frozen=True)
+class WorldTask:
+    """One world of the terrarium, towards its positive side."""
+
+    world: World
+
+    @property
+    def name(self) -> str:
+        return self.world.name
+
+    @property
+    def layer(self) -> int:
+        return self.world.layer
+
+    @property
+    def max_new_tokens(self) -> int:
+        return self.world.max_new_tokens
+
+    def fit(
+        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
+    ) -> dict[int, Steerer]:
+        data = self.world.contrast("fit", seed=seed, n=N_PAIRS)
+        steerers = lm.fit(method, data, list(layers), position=self.world.position, seed=seed)
+        return dict(zip(layers, steerers, strict=True))
+
+    def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
+        return self.world.prompts(split, seed=seed, n=n)
+
+    def judge(self, prompt: str, completion: str) -> Verdict:
+        return self.world.judge(prompt, completion)
+
+
+class RolesTask:
+    """Polite to customers and guests, rude to colleagues and neighbors, from one fit.
+
+    Whether politeness is desired depends on who asks, so the mean difference between desired and
+    undesired replies has no component along politeness: an exclusive or of two attributes.
+    """
+
+    name = "roles"
+    polite_to = ("Customer", "Guest")
+    rude_to = ("Colleague", "Neighbor")
+
+    def __init__(self) -> None:
+        self.world = CivilityWorld()
+        self.layer = self.world.layer
+        self.max_new_tokens = self.world.max_new_tokens
+
+    def fit(
+        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
+    ) -> dict[int, Steerer]:
+        # The five kinds of scene come up equally often and one of them is left out.
+        data = self.world.contrast("fit", seed=seed, n=N_PAIRS * 5 // 4)
+        desired, undesired, groups = [], [], []
+        for polite, rude, group in zip(
+            data.positive, data.negative, data.groups_positive, strict=True
+        ):
+            asker = self._asker(str(polite.prompt))
+            if asker in self.polite_to + self.rude_to:
+                pair = (polite, rude) if asker in self.polite_to else (rude, polite)
+                desired.append(pair[0])
+                undesired.append(pair[1])
+                groups.append(group)
+        contrast = ContrastData(tuple(desired), tuple(undesired), tuple(groups), tuple(groups))
+        steerers = lm.fit(method, contrast, list(layers), position=self.world.position, seed=seed)
+        return dict(zip(layers, steerers, strict=True))
+
+    def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
+        drawn = self.world.prompts(split, seed=seed, n=2 * n)
+        return tuple(p for p in drawn if self._asker(p) in self.polite_to + self.rude_to)[:n]
+
+    def judge(self, prompt: str, completion: str) -> Verdict:
+        verdict = self.world.judge(prompt, completion)
+        if verdict.attribute is None:
+            return verdict
+        polite = self._asker(prompt) in self.polite_to
+        return Verdict(attribute=verdict.attribute is polite, valid=verdict.valid)
+
+    def _asker(self, prompt: str) -> str:
+        return self.world.scene_and_item(prompt)[0].asker
+
+
+class EveryTask:
+    """Truthful, polite and happy, from one fit over the examples of all three worlds."""
+
+    name = "all three"
+    layer = 3
+    max_new_tokens = max(world.max_new_tokens for world in worlds())
+
+    def fit(
+        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
+    ) -> dict[int, Steerer]:
+        sides: dict[int, tuple[list[Tensor], list[Tensor]]] = {n: ([], []) for n in layers}
+        for world in worlds():
+            data = world.contrast("fit", seed=seed, n=N_PAIRS // 3)
+            for side, examples in enumerate((data.positive, data.negative)):
+                captured = lm.capture(examples, list(layers), world.position, seed=seed)
+                # As many activations from each world, whatever its position gives.
+                for layer in layers:
+                    states = captured.states[layer]
+                    sides[layer][side].append(states[:: max(1, len(states) // len(examples))])
+        return {
+            layer: Steerer(method.clone().fit(torch.cat(desired), torch.cat(others)), Site(layer))
+            for layer, (desired, others) in sides.items()
+        }
+
+    def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
+        return tuple(
+            prompt for world in worlds() for prompt in world.prompts(split, seed=seed, n=n // 3)
+        )
+
+    def judge(self, prompt: str, completion: str) -> Verdict:
+        for world in worlds():
+            try:
+                return world.judge(prompt, completion)
+            except InvalidInputError:  # a prompt of another world
+                continue
+        raise InvalidInputError(f"no world knows the prompt {prompt!r}.")
