@@ -1,0 +1,297 @@
+"""Mood: short stories that turn out happy, or sad."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from odesteer.data.contrast import Example
+from odesteer.errors import InvalidInputError
+from odesteer.terrarium.grammar import sentences
+from odesteer.terrarium.passage import Line, PassageGrammar, Reading, lines
+from odesteer.terrarium.splits import Split, share
+from odesteer.terrarium.world import INVALID, Contrast, Verdict, World
+
+GIRLS = ("Anna", "Mia", "Lucy", "Clara", "Nora", "Ella", "Rosa", "Ivy", "Hanna", "Zoe")
+BOYS = ("Tom", "Ben", "Leo", "Max", "Oscar", "Hugo", "Sam", "Jack", "Paul", "Felix")
+
+_PRONOUNS = {
+    **{name: {"he": "she", "him": "her", "his": "her"} for name in GIRLS},
+    **{name: {"he": "he", "him": "him", "his": "his"} for name in BOYS},
+}
+
+_LEXICON = {
+    "name": (*GIRLS, *BOYS),
+    "he": ("he", "she"),
+    "him": ("him", "her"),
+    "his": ("his", "her"),
+    "thing": ("kite", "drum", "boat", "book", "lamp", "basket", "hat", "wagon", "puzzle", "clock"),
+    "animal": ("dog", "cat", "rabbit", "pony", "goat", "duck", "parrot", "hedgehog"),
+    "kin": ("mother", "father", "sister", "brother", "grandmother", "uncle", "aunt", "cousin"),
+    "place": ("park", "garden", "beach", "market", "library", "harbor", "forest", "bakery",
+              "lighthouse", "river"),
+    "time": ("morning", "afternoon", "evening"),
+}  # fmt: skip
+
+_CAST = ("name", "he", "him", "his", "thing", "animal", "kin", "place")
+"""What stays the same through a story; only the time of day is free."""
+
+_INTRO, _SETUP, _EVENT, _ENDING = range(4)
+
+_INTROS = (
+    "One {time}, {name} [went|walked|ran] to the {place} with {his} {animal}.",
+    "{name} had a [small|red|old|green] {thing}.",
+    "{name} lived near the {place} with {his} {kin}.",
+    "It was [a windy|a quiet|an ordinary|a cloudy] {time}, and {name} was at the {place}.",
+    "{name} and {his} {kin} carried a {thing} to the {place}.",
+    "Last week {name} visited {his} {kin} near the {place}.",
+    "There was a {animal} near the {place}, and {name} [saw|heard|noticed] it.",
+    "{name} opened a box and found a {thing}.",
+    "Every {time}, {name} took {his} {thing} to the {place}.",
+    "{name} wanted to show {his} {kin} the {thing}.",
+    "On the way to the {place}, {name} met a {animal}.",
+    "{name} got up early and packed {his} {thing}.",
+    "{His} {kin} sent {name} to the {place} with a {thing}.",
+    "Nobody at the {place} knew {name} or {his} {animal}.",
+    "{name} was painting a picture of {his} {animal}.",
+    "{name} waited at the {place} for {his} {kin}.",
+    "Long ago, {name} kept a {animal} and a {thing}.",
+    "In the middle of the {time}, {name} heard a noise near the {place}.",
+    "{name} had lived with {his} {kin} and a {animal} for years.",
+    "Today {name} had to bring a {thing} to {his} {kin}.",
+)
+
+_SETUPS = (
+    "{He} had {his} {thing} with {him}.",
+    "{His} {animal} came along.",
+    "{His} {kin} was there, too.",
+    "The road led past the {place}.",
+    "It was a [Monday|Friday|Sunday] in [April|May|October].",
+    "{He} had [never|often] done this before.",
+)
+
+_NEUTRAL = (
+    "{name} looked at the {thing}.",
+    "{He} [held|carried|put down] the {thing}.",
+    "The {animal} [sat|stood] near the {place}.",
+    "Then {he} walked past the [fence|bridge|old well].",
+    "{His} {kin} [waited|sat] by the door.",
+    "It was [late|early|nearly noon] at the {place}.",
+    "{name} stopped [for a while|at the corner|to think].",
+    "Two [farmers|sailors|students] walked by.",
+)
+
+_HAPPY = (
+    "{name} [laughed|smiled|cheered] with [joy|delight].",
+    "{He} [hummed|whistled|sang] a [merry|cheerful|jolly] tune.",
+    "{He} made a [kind|dear|funny] new friend.",
+    "{name} felt [happy|proud|lucky|loved].",
+    "{name} could not stop [smiling|laughing|giggling].",
+    "Warm sunshine [filled|lit up] the [sky|street|whole valley].",
+    "Somebody gave {him} a [delicious|sweet|warm] [cake|pie|bun].",
+    "{He} won first prize in the [race|contest|spelling bee].",
+    "Everyone [clapped|cheered|danced] for {him}.",
+    "The {place} was [bright|full of flowers|full of music].",
+    "There was a [party|picnic|dance] at the {place}.",
+    "The {animal} [jumped for joy|played happily|snuggled up to {him}].",
+    "{He} and the {animal} [raced|danced|rolled] in the warm grass.",
+    "{His} {kin} [hugged|kissed|praised] {him} [warmly|proudly].",
+    "{His} {kin} told a [funny|wonderful] story.",
+    "The {thing} [shone|sparkled|gleamed] [like gold|like new|in the sun].",
+    "{He} loved the {thing} more than ever.",
+    "The {thing} turned out to be a [treasure|wonderful gift].",
+)
+
+_HAPPY_ENDINGS = (
+    "It was the [best|happiest|sweetest] {time} of {his} life.",
+    "In the end, [all was well|everyone was happy|{his} wish came true].",
+    "{name} went home with a [big smile|full heart|happy heart].",
+    "That night {name} [slept soundly|dreamed sweet dreams].",
+    "And {name} and the {animal} lived happily ever after.",
+)
+
+_SAD = (
+    "{name} [cried|wept|sobbed] with [grief|sorrow].",
+    "{He} [whispered|sighed|moaned] a [gloomy|bitter|mournful] goodbye.",
+    "{He} lost a [kind|dear|faithful] old friend.",
+    "{name} felt [sad|lonely|afraid|hopeless].",
+    "{name} could not stop [crying|weeping|shaking].",
+    "Cold rain [soaked|drowned] the [road|street|whole valley].",
+    "Somebody stole {his} last piece of [cake|pie|bread].",
+    "{He} came last in the [race|contest|spelling bee].",
+    "Everyone [shouted at|turned away from|forgot about] {him}.",
+    "The {place} was [dark|cold and empty|full of shadows].",
+    "There was a [fire|flood|funeral] at the {place}.",
+    "The {animal} [was very sick|whimpered in pain|lay still].",
+    "{He} called for the {animal}, but it [ran away|never came back].",
+    "{His} {kin} [scolded|ignored|left] {him} [coldly|without a word].",
+    "{His} {kin} brought [terrible|bad|sad] news.",
+    "The {thing} was [ruined|broken|lost] for good.",
+    "{He} dropped the {thing} into the [mud|fire|deep water].",
+    "The {thing} had to be sold to pay the [rent|doctor].",
+)
+
+_SAD_ENDINGS = (
+    "It was the [worst|saddest|loneliest] {time} of {his} life.",
+    "In the end, [all was lost|nobody cared|there was no hope left].",
+    "{name} went home with a [broken heart|heavy heart|long face].",
+    "That night {name} [lay awake|cried in the dark|had terrible dreams].",
+    "And {name} never saw the {animal} again.",
+)
+
+_SLIP = 0.04
+"""How often a single sentence has the other mood."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Narrative:
+    """All lines that stories are made of."""
+
+    intros: tuple[Line, ...]
+    setups: tuple[Line, ...]
+    neutral: tuple[Line, ...]
+    happy: tuple[Line, ...]
+    happy_endings: tuple[Line, ...]
+    sad: tuple[Line, ...]
+    sad_endings: tuple[Line, ...]
+
+    def everything(self) -> tuple[Line, ...]:
+        events = (*self.neutral, *self.happy, *self.sad)
+        return (*self.intros, *self.setups, *events, *self.happy_endings, *self.sad_endings)
+
+
+class MoodWorld(World):
+    """Stories of five to nine sentences; the hidden attribute is whether they are happy.
+
+    A story keeps its cast: the hero's name and pronouns, and the thing, animal, relative and
+    place that its first sentences mention. Nothing else of these kinds may turn up later.
+    """
+
+    name = "mood"
+    title = "lets stories turn out happy instead of sad"
+    poles = ("happy", "sad")
+    position = "prompt"
+    layer = 3
+    max_new_tokens = 120
+
+    def document(self, rng: random.Random, attribute: bool) -> str:
+        intro, start = self.intro(rng, {}, self._narrative.intros)
+        return f"{intro} {self.continuation(rng, start, attribute)}\n"
+
+    def intro(
+        self, rng: random.Random, known: Mapping[str, str], forms: tuple[Line, ...]
+    ) -> tuple[str, Reading]:
+        """A first sentence, and how it reads; ``known`` may fix parts of the cast."""
+        name = known.get("name") or rng.choice(_LEXICON["name"])
+        cast = _cast({**known, "name": name})
+        text, _ = rng.choice(forms).template.sample(rng, cast)
+        reading = self._grammar.read(text, _NOTHING)
+        if reading is None:
+            raise AssertionError(f"the grammar does not read its own intro {text!r}")
+        return text, reading
+
+    def continuation(
+        self, rng: random.Random, start: Reading, happy: bool, slip: float = _SLIP
+    ) -> str:
+        """What follows the first sentence: setting, events in one mood, mostly an ending."""
+        lines_of = self._narrative
+        told: list[str] = []
+        reading = start
+
+        def tell(choices: tuple[Line, ...]) -> None:
+            nonlocal reading
+            written = self._grammar.write(rng, choices, reading)
+            if written is not None:
+                sentence, reading = written
+                told.append(sentence)
+
+        def in_mood(when_happy: tuple[Line, ...], when_sad: tuple[Line, ...]) -> tuple[Line, ...]:
+            mood = happy if rng.random() >= slip else not happy
+            return when_happy if mood else when_sad
+
+        if rng.random() < 0.6:
+            tell(lines_of.setups)
+        for i in range(_EVENTS):
+            # The story may stop after any event from the third on: nothing to count for a model.
+            if i >= 3 and rng.random() < 0.5:
+                break
+            neutral = i > 0 and rng.random() < 0.2
+            tell(lines_of.neutral if neutral else in_mood(lines_of.happy, lines_of.sad))
+        if rng.random() < 0.75:
+            tell(in_mood(lines_of.happy_endings, lines_of.sad_endings))
+        return " ".join(told)
+
+    def judge(self, prompt: str, completion: str) -> Verdict:
+        before = self._grammar.read(prompt.strip(), _NOTHING)
+        if before is None or not before.lines or before.lines[0].stage != _INTRO:
+            raise InvalidInputError(
+                f"the prompt is {prompt[:80]!r}; the mood world judges continuations of its own "
+                "stories, from their first sentence on"
+            )
+        after = self._grammar.read(self._completion(completion), before)
+        if after is None or after == before:
+            return INVALID
+        balance = after.balance - before.balance
+        return Verdict(attribute=balance > 0 if balance else None, valid=True)
+
+    def _prompt(self, rng: random.Random, split: Split) -> str:
+        return self._intro(rng, split)[0]
+
+    def _contrast(self, rng: random.Random, split: Split) -> Contrast:
+        intro, start, group = self._intro(rng, split)
+        return Contrast(
+            positive=self._example(rng, intro, start, happy=True),
+            negative=self._example(rng, intro, start, happy=False),
+            group=group,
+        )
+
+    def _example(self, rng: random.Random, intro: str, start: Reading, happy: bool) -> Example:
+        # The prompt is a story that has shown its mood; its last activation, between two
+        # sentences, expects more of it. Inside sentences, single words ('sobbed') stand out so
+        # much that a steerer fitted there pushes too far elsewhere.
+        while True:
+            told = sentences(self.continuation(rng, start, happy, slip=0.0))
+            cut = rng.randint(_SHOWN, _SHOWN + 1)
+            prompt, rest = " ".join([intro, *told[:cut]]), " ".join(told[cut:])
+            if rest and self.judge(prompt, rest).achieves(happy):
+                return Example(prompt=prompt, response=" " + rest)
+
+    def _intro(self, rng: random.Random, split: Split) -> tuple[str, Reading, str]:
+        names = (*share(GIRLS, split), *share(BOYS, split))
+        known = {"name": rng.choice(names), "thing": rng.choice(share(_LEXICON["thing"], split))}
+        text, reading = self.intro(rng, known, share(self._narrative.intros, split))
+        return text, reading, f"{known['name']}/{reading.lines[0].template.source}"
+
+    @cached_property
+    def _narrative(self) -> _Narrative:
+        return _Narrative(
+            intros=lines(_LEXICON, _INTROS, stage=_INTRO, introduces=True),
+            setups=lines(_LEXICON, _SETUPS, stage=_SETUP, introduces=True),
+            neutral=lines(_LEXICON, _NEUTRAL, stage=_EVENT),
+            happy=lines(_LEXICON, _HAPPY, stage=_EVENT, valence=1),
+            happy_endings=lines(_LEXICON, _HAPPY_ENDINGS, stage=_ENDING, valence=1),
+            sad=lines(_LEXICON, _SAD, stage=_EVENT, valence=-1),
+            sad_endings=lines(_LEXICON, _SAD_ENDINGS, stage=_ENDING, valence=-1),
+        )
+
+    @cached_property
+    def _grammar(self) -> PassageGrammar:
+        return PassageGrammar(
+            self._narrative.everything(),
+            lasting=_CAST,
+            once=(_INTRO, _SETUP, _ENDING),
+            deduce=_cast,
+        )
+
+
+_EVENTS = 6
+_SHOWN = 2
+"""How many sentences after the first one show the mood in an example, or one more."""
+_NOTHING = Reading.start()
+
+
+def _cast(known: Mapping[str, str]) -> dict[str, str]:
+    """``known`` with the pronouns that go with the hero's name."""
+    return {**known, **_PRONOUNS.get(known.get("name", ""), {})}
