@@ -1,0 +1,240 @@
+"""Activations of examples: the outputs of decoder layers at chosen token positions."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from odesteer.errors import InvalidInputError, ModelError
+from odesteer.models.batches import Side, padded
+from odesteer.models.encoding import Encoded
+from odesteer.models.hooks import Placed
+from odesteer.models.layers import DecoderLayers, accepts, argument_names
+from odesteer.models.steering import hidden_states
+
+CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
+CAPTURE_POSITIONS: tuple[CapturePosition, ...] = ("last", "answer", "prompt", "random_answer")
+
+DEFAULT_K = 4
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Captured activations.
+
+    Attributes:
+        states: for each layer `[n, d]`, on the CPU, in at least float32.
+        example: `[n]`, the example that each row came from, increasing.
+    """
+
+    states: dict[int, Tensor]
+    example: Tensor
+
+
+def captured_tokens(
+    examples: Sequence[Encoded],
+    position: CapturePosition = "last",
+    *,
+    k: int | None = None,
+    seed: int = 0,
+) -> list[list[int]]:
+    """For each example the indices of the tokens to capture, increasing.
+
+    ``position`` is `last` (the last token), `answer` (all tokens of the response), `prompt` (the
+    last token of the prompt) or `random_answer` (``k`` tokens of the response, 4 by default, or
+    all of a shorter one). The random ones depend on the seed and the order of the examples only.
+    Raises `InvalidInputError` for other names, and for a ``k`` that has no use.
+    """
+    if position not in CAPTURE_POSITIONS:
+        raise InvalidInputError(
+            f"position must be one of {', '.join(CAPTURE_POSITIONS)}, not {position!r}."
+        )
+    if k is not None and position != "random_answer":
+        raise InvalidInputError(f"k={k} has no use with position={position!r}; leave it out.")
+    k = DEFAULT_K if k is None else k
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InvalidInputError(f"k must be a positive integer, not {k!r}.")
+    if position == "last":
+        return [[len(example) - 1] for example in examples]
+    if position == "answer":
+        return [list(example.response) for example in examples]
+    if position == "prompt":
+        for i, example in enumerate(examples):
+            if not example.n_prompt:
+                raise InvalidInputError(
+                    f"example {i} has no prompt token to capture at; use position='last'."
+                )
+        return [[example.n_prompt - 1] for example in examples]
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        sorted(
+            example.n_prompt + int(i)
+            for i in torch.randperm(len(example.response), generator=generator)[:k]
+        )
+        for example in examples
+    ]
+
+
+@dataclass
+class Capturer:
+    """Runs a model on examples up to the highest layer that is wanted.
+
+    Attributes:
+        model: called with the batches.
+        layers: its decoder layers.
+        device: where its inputs go.
+        pad: token id for padding.
+        side: where the padding goes. On the right it changes no position of any architecture.
+    """
+
+    model: nn.Module
+    layers: DecoderLayers
+    device: torch.device
+    pad: int
+    side: Side = "right"
+
+    def capture(
+        self,
+        examples: Sequence[Encoded],
+        tokens: Sequence[Sequence[int]],
+        at: Sequence[int],
+        *,
+        batch_size: int = 16,
+        progress: bool = False,
+    ) -> Activations:
+        """The outputs of the layers ``at`` at the ``tokens`` of each example.
+
+        Batches hold examples of similar length and shrink by half where memory runs out. Raises
+        `ModelError` for activations that are not finite.
+        """
+        taken: dict[int, list[Tensor]] = {layer: [] for layer in at}
+        sources: list[tuple[int, int]] = []
+        queue = _batches([len(example) for example in examples], batch_size)
+        with _progress(len(examples), progress) as advance:
+            while queue:
+                batch = queue.pop()
+                states = self._run(batch, examples, tokens, at)
+                if states is None:
+                    half = len(batch) // 2
+                    queue += [batch[half:], batch[:half]]
+                    continue
+                for layer in at:
+                    taken[layer].append(states[layer])
+                sources += [(i, token) for i in batch for token in tokens[i]]
+                advance(len(batch))
+        order = sorted(range(len(sources)), key=sources.__getitem__)
+        joined = {layer: torch.cat(parts)[order] for layer, parts in taken.items()}
+        for layer, activations in joined.items():
+            check_finite(activations, layer)
+        return Activations(joined, torch.tensor([sources[i][0] for i in order]))
+
+    def _run(
+        self,
+        batch: Sequence[int],
+        examples: Sequence[Encoded],
+        tokens: Sequence[Sequence[int]],
+        at: Sequence[int],
+    ) -> dict[int, Tensor] | None:
+        """One forward pass; None if memory ran out and a smaller batch may fit."""
+        inputs = padded([examples[i].ids for i in batch], self.pad, self.side, self.device)
+        width = inputs["input_ids"].shape[1]
+        rows = [row for row, i in enumerate(batch) for _ in tokens[i]]
+        shift = [width - len(examples[i]) if self.side == "left" else 0 for i in batch]
+        columns = [shift[row] + token for row, i in enumerate(batch) for token in tokens[i]]
+        # Right padding leaves every position what it is, so nobody needs to be told.
+        told = "position_ids" in argument_names(self.layers.owner)
+        if self.side == "right" or not told or not accepts(self.model, "position_ids"):
+            del inputs["position_ids"]
+        options = {"use_cache": False} if accepts(self.model, "use_cache") else {}
+        taps = {layer: _Tap(torch.tensor(rows), torch.tensor(columns)) for layer in at}
+        taps[max(at)].is_last = True
+        hooks = [(self.layers.at(layer), tap) for layer, tap in taps.items()]
+        try:
+            with Placed([], hooks), torch.no_grad():
+                self.model(**inputs, **options)
+        except _Enough:
+            pass
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise ModelError(
+                    f"example {batch[0]}, of {len(examples[batch[0]])} tokens, does not fit in"
+                    " memory even alone; leave it out, shorten it, or load the model in"
+                    f" bfloat16 or on more devices ({error})."
+                ) from error
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return None
+        return {layer: tap.states for layer, tap in taps.items()}
+
+
+def check_finite(activations: Tensor, layer: int) -> None:
+    """Raise `ModelError` if any of the activations `[n, d]` is NaN or infinite."""
+    broken = int((~torch.isfinite(activations).all(dim=1)).sum())
+    if broken:
+        raise ModelError(
+            f"{broken} of {len(activations)} activations after layer {layer} are NaN or infinite;"
+            " load the model in bfloat16 or float32 (dtype=), or check its weights."
+        )
+
+
+class _Enough(BaseException):
+    """Ends a forward pass; not an Exception, so that nobody in between catches it."""
+
+
+class _Tap:
+    """Takes the output of one layer at `[n]` rows and columns, in the thread that made it."""
+
+    is_last = False
+    states: Tensor
+
+    def __init__(self, rows: Tensor, columns: Tensor) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._thread = threading.get_ident()
+
+    def __call__(self, module: nn.Module, *passed: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        states = hidden_states(passed[-1])
+        chosen = states[self._rows.to(states.device), self._columns.to(states.device)]
+        self.states = (chosen if chosen.dtype == torch.float64 else chosen.float()).cpu()
+        if self.is_last:
+            raise _Enough
+
+
+def _batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of similar length, the longest last: it is taken first, so that memory
+    runs out at once or not at all."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    starts = range(len(order) % batch_size - batch_size, len(order), batch_size)
+    return [batch for start in starts if (batch := order[max(start, 0) : start + batch_size])]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    )
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    if not shown:
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("activations", total=total)
+        yield lambda n: bar.advance(task, n)

@@ -1,0 +1,112 @@
+"""What one forward pass of a model is given: its padding mask and how much it has seen before."""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from odesteer.models.layers import argument_names
+
+_CACHES = ("past_key_values", "cache_params", "state")
+
+
+@dataclass
+class Pass:
+    """One forward pass.
+
+    Attributes:
+        past: number of columns seen before, held in a cache.
+        mask: the padding mask as the model was given it, of any shape.
+        cached: False where there is no cache that would tell generated tokens from a prompt.
+    """
+
+    past: int = 0
+    mask: Any = None
+    cached: bool = True
+    _active: dict[tuple[int, torch.device], Tensor | None] = field(default_factory=dict)
+
+    def active(self, length: int, device: torch.device) -> Tensor | None:
+        """True for tokens, False for padding: bool `[batch, length]`; None if all are tokens."""
+        key = (length, device)
+        if key not in self._active:
+            self._active[key] = self._read_mask(length, device)
+        return self._active[key]
+
+    def _read_mask(self, length: int, device: torch.device) -> Tensor | None:
+        mask = self.mask
+        if isinstance(mask, Mapping):  # one for each kind of attention
+            mask = mask.get("full_attention", next(iter(mask.values()), None))
+        # One column alone is a generated token, never padding: no mask, and no work, for these.
+        if length == 1 or not isinstance(mask, Tensor):
+            return None
+        if mask.ndim == 2 and mask.shape[1] >= length:
+            # It may be longer than what has been seen: as long as a static cache.
+            stop = min(self.past + length, mask.shape[1])
+            return mask[:, stop - length : stop].to(device) != 0
+        if mask.ndim == 4 and mask.shape[-2] == length and mask.shape[-1] >= self.past + length:
+            # A token attends to itself, padding to nothing. Boolean, or added to the logits.
+            own = mask[:, 0].diagonal(self.past, dim1=-2, dim2=-1).to(device)
+            return own if own.dtype == torch.bool else own == 0
+        return None
+
+
+class PassReader:
+    """Reads a `Pass` from the arguments of the module that runs the decoder layers."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        self._names = argument_names(owner)
+        self._shows_cache = any(name in self._names for name in _CACHES)
+        self._cache: Any = None
+        self._columns = 0
+
+    def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pass:
+        """The pass that is about to run; reads no tensor while single tokens are fed."""
+        given = {**dict(zip(self._names, args, strict=False)), **kwargs}
+        cache = next((given[name] for name in _CACHES if given.get(name) is not None), None)
+        inputs = given.get("input_ids")
+        inputs = given.get("inputs_embeds") if inputs is None else inputs
+        length = inputs.shape[1] if isinstance(inputs, Tensor) and inputs.ndim > 1 else 1
+        past = self._past(cache, length)
+        self._columns = past + length
+        return Pass(
+            past=past,
+            mask=given.get("attention_mask"),
+            cached=cache is not None or (self._shows_cache and given.get("use_cache") is not False),
+        )
+
+    def _past(self, cache: Any, length: int) -> int:
+        if cache is None:
+            # A model that hides its state from us is fed one token where it continues.
+            return 0 if self._shows_cache or length > 1 else self._columns
+        known = self._cache is not None and self._cache() is cache
+        self._cache = _reference(cache)
+        columns = _columns(cache)
+        # Static caches keep the number on the device, and recurrent ones keep none: count along
+        # while single tokens are fed to one cache, instead of waiting for the device at each.
+        if isinstance(columns, Tensor):
+            return self._columns if known and length == 1 else int(columns)
+        if columns is None:
+            return max(self._columns, 1) if known or length == 1 else 0
+        return columns
+
+
+def _columns(cache: Any) -> int | Tensor | None:
+    """Number of columns in a cache, 0 for one that is empty, None if it cannot tell."""
+    try:
+        columns = cache.get_seq_length()
+        return columns if isinstance(columns, Tensor) else int(columns)
+    except (AttributeError, ValueError):  # not a cache of keys and values, or without any
+        try:
+            return None if cache.has_previous_state() else 0
+        except (AttributeError, ValueError, TypeError):
+            return None
+
+
+def _reference(cache: Any) -> Any:
+    try:
+        return weakref.ref(cache)
+    except TypeError:  # a list of states
+        return lambda: cache

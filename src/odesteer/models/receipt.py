@@ -1,0 +1,109 @@
+"""What steering did at each position."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from odesteer.flows import Solution
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One entry for each position that was moved, in the order of the moves.
+
+    Attributes (each `[n]`, on the CPU):
+        layer: the decoder layer after which it was moved.
+        forward: which forward pass, counted from zero since the steering began.
+        row: row of the batch in that pass.
+        column: column of the batch, counted from the first one that a cache holds.
+        before: log-density ratio before, nats; NaN where the method has no barrier.
+        after: log-density ratio after, nats.
+        distance: arc length travelled, activation units.
+        capped: whether it was to reach a level and ran to the cap instead.
+        usable: False for zero, NaN and infinite activations, which are left as they are.
+    """
+
+    layer: Tensor
+    forward: Tensor
+    row: Tensor
+    column: Tensor
+    before: Tensor
+    after: Tensor
+    distance: Tensor
+    capped: Tensor
+    usable: Tensor
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def n_capped(self) -> int:
+        return int(self.capped.sum())
+
+    @property
+    def n_unusable(self) -> int:
+        return int((~self.usable).sum())
+
+
+@dataclass
+class Ledger:
+    """Collects the entries of a receipt on the devices where they arise."""
+
+    _places: list[Tensor] = field(default_factory=list)
+    _figures: list[Tensor] = field(default_factory=list)
+
+    def enter(
+        self,
+        layer: int,
+        forward: int,
+        rows: Tensor | int,
+        columns: Tensor | range,
+        mask: Tensor | None,
+        solution: Solution,
+        before: Tensor | None,
+        after: Tensor | None,
+    ) -> None:
+        """Enter `[r, c]` positions; those with a False ``mask`` are padding and are dropped later.
+
+        ``rows`` is `[r]` or a number of rows from the first, ``columns`` a range or `[r, c]`.
+        """
+        time = solution.time
+        shape, device = time.shape, time.device
+        if isinstance(rows, int):
+            rows = torch.arange(rows, device=device)
+        if isinstance(columns, range):
+            columns = torch.arange(columns.start, columns.stop, device=device)
+        nan = time.new_full((), math.nan)
+        usable = (
+            torch.ones_like(time, dtype=torch.bool) if solution.usable is None else solution.usable
+        )
+        capped = (
+            torch.zeros_like(usable) if solution.reached is None else usable & ~solution.reached
+        )
+        kept = torch.ones_like(usable) if mask is None else mask
+        where = (torch.full_like(rows, layer), torch.full_like(rows, forward), rows)
+        places = [part[:, None].expand(shape) for part in where] + [columns.expand(shape)]
+        figures = [nan if before is None else before, nan if after is None else after, time]
+        flags = [capped, usable, kept]
+        self._places.append(torch.stack(places).flatten(1))
+        self._figures.append(
+            torch.stack([part.float().expand(shape) for part in (*figures, *flags)]).flatten(1)
+        )
+
+    def receipt(self) -> Receipt:
+        """Everything entered so far; the one place that waits for the devices."""
+        places = _gathered(self._places, torch.zeros(4, 0, dtype=torch.long))
+        figures = _gathered(self._figures, torch.zeros(6, 0, dtype=torch.float32))
+        kept = figures[5] > 0
+        layer, forward, row, column = places[:, kept]
+        before, after, distance, capped, usable, _ = figures[:, kept]
+        return Receipt(layer, forward, row, column, before, after, distance, capped > 0, usable > 0)
+
+
+def _gathered(parts: Sequence[Tensor], empty: Tensor) -> Tensor:
+    if len({part.device for part in parts}) == 1:
+        return torch.cat([*parts], dim=1).cpu()
+    return torch.cat([empty, *(part.cpu() for part in parts)], dim=1)

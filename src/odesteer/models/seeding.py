@@ -1,0 +1,28 @@
+"""Reproducible sampling that leaves the caller's random generators as they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draw from generators that start at ``seed``, and put the caller's back afterwards.
+
+    With None the caller's own generators are drawn from. Threads share these generators.
+    """
+    if seed is None:
+        yield
+        return
+    on_cpu = device.type == "cpu"
+    devices = [] if on_cpu else [device.index or 0]
+    kind = "cuda" if on_cpu else device.type
+    with torch.random.fork_rng(devices=devices, device_type=kind):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif not on_cpu:
+            getattr(torch, device.type).manual_seed(seed)
+        yield

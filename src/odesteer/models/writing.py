@@ -1,0 +1,133 @@
+"""Running the generation of transformers on a steered model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from odesteer.errors import InvalidInputError, ModelError
+from odesteer.models.batches import padded
+from odesteer.models.detokenizing import RowStreamer, Stream, pieces
+from odesteer.models.encoding import Encoded
+from odesteer.models.generation import Generation, generated_ids, generations
+from odesteer.models.layers import DecoderLayers
+from odesteer.models.prompt_width import PromptWidth, SaidWidth
+from odesteer.models.rows import Share
+from odesteer.models.steering import Steering
+
+_OURS = (
+    "inputs",
+    "input_ids",
+    "inputs_embeds",
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "streamer",
+    "return_dict_in_generate",
+    "max_length",
+    "generation_config",
+)
+
+
+@dataclass
+class Writer:
+    """A request to continue prompts; its fields are those of `SteeredModel.generate`."""
+
+    model: Any
+    tokenizer: Any
+    layers: DecoderLayers
+    prompt_width: PromptWidth
+    device: torch.device
+    context: int | None
+    pad: int
+    max_new_tokens: int
+    receipt: bool
+    stream: Stream | Any | None
+    options: dict[str, Any]
+
+    def check(self, prompts: Sequence[Encoded]) -> None:
+        """Raise `ModelError` or `InvalidInputError` for what cannot be written."""
+        if not hasattr(self.model, "generate"):
+            raise ModelError(
+                f"{type(self.model).__name__} cannot generate; load it with its language model"
+                " head, as AutoModelForCausalLM does."
+            )
+        ours = [name for name in _OURS if name in self.options]
+        if ours:
+            raise InvalidInputError(
+                f"{ours[0]} is not an option here: prompts are encoded, max_new_tokens and stream"
+                " are given, and texts are returned. For full control call lm.model.generate(...)"
+                " inside `with lm.steering(...)`."
+            )
+        n = self.max_new_tokens
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise InvalidInputError(f"max_new_tokens must be an integer, not {n!r}.")
+        if n < 1:
+            raise InvalidInputError(f"max_new_tokens must be positive, not {n}.")
+        for i, prompt in enumerate(prompts):
+            if self.context is not None and len(prompt) + n > self.context:
+                room = self.context - len(prompt)
+                raise InvalidInputError(
+                    f"prompt {i} has {len(prompt)} tokens and {n} are to follow, more"
+                    f" than the model's context of {self.context}; "
+                    + (f"set max_new_tokens to {room} at most." if room else "shorten the prompt.")
+                )
+        beams = self._setting("num_beams") or 1
+        for what, given in (("stream", self.stream is not None), ("receipt", self.receipt)):
+            if given and beams > 1:
+                raise InvalidInputError(
+                    f"{what} does not go with num_beams={beams}: beams change places while they"
+                    " grow. Sample, or decode greedily."
+                )
+        if hasattr(self.stream, "put") and len(prompts) > 1:
+            raise InvalidInputError(
+                f"a streamer of transformers shows one prompt, not {len(prompts)}; give a"
+                " function stream(row, text)."
+            )
+
+    def write(
+        self, prompts: Sequence[Encoded], shares: Sequence[Share], first_row: int
+    ) -> list[str] | list[Generation]:
+        """Continue one batch of prompts, the first of which is number ``first_row`` of all."""
+        inputs = padded([prompt.ids for prompt in prompts], self.pad, "left", self.device)
+        width = inputs["input_ids"].shape[1]
+        copies = self._setting("num_return_sequences") or 1
+        ids = [prompt.ids for prompt in prompts for _ in range(copies)]
+        stops = self._stops()
+        saying = SaidWidth(width)
+        said = self.prompt_width.say(saying)
+        try:
+            with Steering(self.layers, shares, self.prompt_width, receipt=self.receipt) as steering:
+                out = self.model.generate(
+                    input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"],
+                    max_new_tokens=self.max_new_tokens,
+                    streamer=self._streamer(ids, stops, first_row * copies),
+                    **{"pad_token_id": self.pad, **self.options},
+                )
+        finally:
+            self.prompt_width.say(said)
+        rows = [generated_ids(row, stops, self.pad) for row in out[:, width:].tolist()]
+        if self.receipt:
+            return generations(self.tokenizer, ids, rows, steering.receipt(), width)
+        return ["".join(pieces(self.tokenizer, *both)) for both in zip(ids, rows, strict=True)]
+
+    def _streamer(self, ids: Sequence[Sequence[int]], stops: Sequence[int], first: int) -> Any:
+        if self.stream is None or hasattr(self.stream, "put"):
+            return self.stream
+        call: Stream = self.stream
+        return RowStreamer(self.tokenizer, ids, stops, lambda row, text: call(first + row, text))
+
+    def _stops(self) -> list[int]:
+        """Ids of the tokens that end a text."""
+        stop = self._setting("eos_token_id")
+        if stop is None:
+            return []
+        return [int(token) for token in (stop if isinstance(stop, Sequence) else [stop])]
+
+    def _setting(self, name: str) -> Any:
+        """An option of transformers: as it was given, or else as the model has it."""
+        given = self.options.get(name)
+        config = getattr(self.model, "generation_config", None)
+        return getattr(config, name, None) if given is None else given

@@ -1,0 +1,226 @@
+"""Models inside wrappers: adapters, compiled modules, models spread over devices."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from steerers import Watch, caa, hooks_of, ode, steerer
+from torch import Tensor
+
+import tiny_models
+from odesteer.data import Example
+from odesteer.models import SteeredModel, eager
+
+IDS = torch.tensor([[1, 20, 30, 40, 50], [1, 60, 70, 80, 90]])
+PROMPTS = ["the dog", "x"]
+
+
+def logits(lm: SteeredModel) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = lm.model(IDS).logits
+    return out
+
+
+def four_ways(lm: SteeredModel) -> tuple[Tensor, Tensor]:
+    """Off, on, off, on: returns one of each after checking the pairs."""
+    before = hooks_of(lm.model)
+    base = logits(lm)
+    with lm.steering(ode(), T=3.0):
+        steered = logits(lm)
+    assert torch.equal(logits(lm), base)
+    with lm.steering(ode(), T=3.0):
+        assert torch.equal(logits(lm), steered)
+    assert not torch.allclose(steered[:, -1], base[:, -1], atol=1e-3)
+    assert hooks_of(lm.model) == before
+    return base, steered
+
+
+def plain() -> SteeredModel:
+    return SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft
+def test_a_lora_adapter() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = tiny_models.llama()
+    adapted = get_peft_model(
+        model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    ).eval()
+    lm = SteeredModel(adapted, tiny_models.tokenizer())
+    assert lm.layers.path == "base_model.model.model.layers"
+    base, _ = four_ways(lm)
+    assert not torch.equal(base, logits(plain()))
+    steered = lm.generate(PROMPTS, steerer(), strength=0.5, max_new_tokens=4)
+    assert steered != lm.generate(PROMPTS, max_new_tokens=4)
+    captured = lm.capture([Example("", "the dog")], 2).states[2]
+    with Watch(lm.layers.at(2)) as watch, torch.no_grad():
+        adapted(torch.tensor([lm.encode("the dog").ids]))
+    torch.testing.assert_close(captured[0], watch.states[0][0, -1])
+
+
+def test_a_model_spread_over_devices() -> None:
+    from accelerate import dispatch_model
+
+    model = tiny_models.llama()
+    wanted = four_ways(plain())
+    places = {f"model.layers.{i}": "cpu" for i in range(tiny_models.N_LAYERS)}
+    rest = ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head")
+    spread = dispatch_model(
+        model, device_map={**places, **dict.fromkeys(rest, "cpu")}, force_hooks=True
+    )
+    lm = SteeredModel(spread, tiny_models.tokenizer())
+    assert hasattr(lm.layers.at(2), "_hf_hook")
+    for found, expected in zip(four_ways(lm), wanted, strict=True):
+        assert torch.equal(found, expected)
+    lm.capture([Example("", "the dog")], 2)
+    four_ways(lm)
+
+
+def test_weights_that_wait_elsewhere() -> None:
+    """Offloaded layers hold no weights between calls; steering goes where they compute."""
+    from accelerate import cpu_offload
+
+    lm = SteeredModel(
+        cpu_offload(tiny_models.llama(), execution_device=torch.device("cpu")),
+        tiny_models.tokenizer(),
+    )
+    assert next(lm.layers.at(2).parameters()).device.type == "meta"
+    assert lm.device == torch.device("cpu")
+    for found, expected in zip(four_ways(lm), four_ways(plain()), strict=True):
+        assert torch.equal(found, expected)
+    lm.capture([Example("", "the dog")], 2)
+    assert next(lm.layers.at(2).parameters()).device.type == "meta"
+    assert lm.generate(PROMPTS, max_new_tokens=3) == plain().generate(PROMPTS, max_new_tokens=3)
+
+
+class Compiler:
+    """A compiler that runs graphs as they are and counts them."""
+
+    def __init__(self) -> None:
+        self.n_graphs = 0
+
+        # A function, since configurations that hold a backend are copied.
+        def backend(graph: Any, inputs: Any) -> Any:
+            self.n_graphs += 1
+            return graph.forward
+
+        self.backend = backend
+
+
+@pytest.fixture
+def compiler() -> Iterator[Compiler]:
+    torch._dynamo.reset()
+    yield Compiler()
+    torch._dynamo.reset()
+
+
+def wrapped(model: Any, backend: Any) -> Any:
+    return torch.compile(model, backend=backend)
+
+
+def in_place(model: Any, backend: Any) -> Any:
+    model.compile(backend=backend)
+    return model
+
+
+def its_forward(model: Any, backend: Any) -> Any:
+    model.forward = torch.compile(model.forward, backend=backend)
+    return model
+
+
+def layer_by_layer(model: Any, backend: Any) -> Any:
+    for i, layer in enumerate(model.model.layers):
+        model.model.layers[i] = torch.compile(layer, backend=backend)
+    return model
+
+
+@pytest.mark.parametrize("compiled", [wrapped, in_place, its_forward, layer_by_layer])
+def test_a_compiled_model_is_really_steered_and_really_not(
+    compiled: Callable[..., Any], compiler: Compiler
+) -> None:
+    expected = four_ways(plain())
+    lm = SteeredModel(compiled(tiny_models.llama(), compiler.backend), tiny_models.tokenizer())
+    for found, wanted in zip(four_ways(lm), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert compiler.n_graphs > 0
+    graphs = compiler.n_graphs
+    with lm.steering(caa()):
+        logits(lm)
+    logits(lm)
+    assert compiler.n_graphs == graphs  # the graphs of before are in use again
+
+
+def test_a_model_first_used_inside_the_context(compiler: Compiler) -> None:
+    lm = SteeredModel(wrapped(tiny_models.llama(), compiler.backend), tiny_models.tokenizer())
+    with lm.steering(ode(), T=3.0):
+        logits(lm)
+    assert compiler.n_graphs == 0
+    torch.testing.assert_close(logits(lm), four_ways(plain())[0], rtol=1e-4, atol=1e-5)
+    assert compiler.n_graphs > 0
+
+
+def test_without_a_steerer_compiled_models_stay_compiled(compiler: Compiler) -> None:
+    lm = SteeredModel(in_place(tiny_models.llama(), compiler.backend), tiny_models.tokenizer())
+    texts = lm.generate(PROMPTS, max_new_tokens=1)
+    assert compiler.n_graphs > 0
+    assert texts == plain().generate(PROMPTS, max_new_tokens=1)
+
+
+def test_capturing_from_a_compiled_model(compiler: Compiler) -> None:
+    lm = SteeredModel(wrapped(tiny_models.llama(), compiler.backend), tiny_models.tokenizer())
+    logits(lm)
+    examples = [Example("", "the dog"), Example("x", "yz")]
+    found, wanted = lm.capture(examples, [0, 2]), plain().capture(examples, [0, 2])
+    for layer in (0, 2):
+        assert torch.equal(found.states[layer], wanted.states[layer])
+
+
+def test_decoding_that_transformers_compiles_by_itself(compiler: Compiler) -> None:
+    from transformers import CompileConfig
+
+    lm = plain()
+    compiling = CompileConfig(backend=compiler.backend, fullgraph=False, mode=None)
+    compiling._compile_all_devices = True
+    options: dict[str, Any] = {
+        "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0,
+        "cache_implementation": "static",
+    }  # fmt: skip
+    base = lm.model.generate(IDS, **options, compile_config=compiling)
+    assert compiler.n_graphs > 0
+    with lm.steering(steerer(), strength=0.5):
+        steered = lm.model.generate(IDS, **options, compile_config=compiling)
+        wanted = lm.model.generate(IDS, **options)
+    assert torch.equal(steered, wanted)
+    assert not torch.equal(steered, base)
+    assert torch.equal(lm.model.generate(IDS, **options, compile_config=compiling), base)
+
+
+def test_the_stance_of_the_compiler_is_put_back() -> None:
+    def stance() -> str:
+        found: str = torch._dynamo.eval_frame._stance.stance
+        return found
+
+    lm = plain()
+    assert stance() == "default"
+    with torch.compiler.set_stance("eager_on_recompile"):
+        first, second = lm.steering(caa()).enable(), lm.steering(caa()).enable()
+        assert stance() == "force_eager"
+        first.remove()
+        first.remove()
+        assert stance() == "force_eager"
+        second.remove()
+        assert stance() == "eager_on_recompile"
+    assert stance() == "default"
+    eager.release_eager(12345)
+    assert stance() == "default"
+
+
+def test_a_model_compiled_ahead_of_time() -> None:
+    torch._dynamo.reset()
+    lm = SteeredModel(
+        torch.compile(tiny_models.llama(), backend="aot_eager"), tiny_models.tokenizer()
+    )
+    for found, wanted in zip(four_ways(lm), four_ways(plain()), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
