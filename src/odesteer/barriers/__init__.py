@@ -10,6 +10,7 @@ from odesteer.barriers.linear import (
     LinearDiscriminantBarrier,
     MeanDifferenceBarrier,
 )
+from odesteer.barriers.neural import NeuralBarrier
 from odesteer.barriers.polynomial import PolynomialBarrier
 from odesteer.barriers.sketch import TensorSketchBarrier
 from odesteer.registry import Registry
@@ -23,6 +24,7 @@ registry: Registry[Barrier] = Registry(
         "polynomial": "odesteer.barriers.polynomial:PolynomialBarrier",
         "tensor-sketch": "odesteer.barriers.sketch:TensorSketchBarrier",
         "random-fourier": "odesteer.barriers.fourier:RandomFourierBarrier",
+        "neural": "odesteer.barriers.neural:NeuralBarrier",
     },
     entry_point_group="odesteer.barriers",
 )
@@ -41,6 +43,7 @@ function_registry: Registry[object] = Registry(
         "kernel-expansion": "odesteer.barriers.polynomial:KernelExpansion",
         "tensor-sketch": "odesteer.barriers.sketch:TensorSketch",
         "random-fourier": "odesteer.barriers.fourier:RandomFourierFunction",
+        "perceptron": "odesteer.barriers.neural:Perceptron",
     },
 )
 
@@ -53,6 +56,7 @@ __all__ = [
     "LinearBarrier",
     "LinearDiscriminantBarrier",
     "MeanDifferenceBarrier",
+    "NeuralBarrier",
     "PolynomialBarrier",
     "RandomFourierBarrier",
     "Raw",

@@ -1,5 +1,6 @@
 """The contract of a barrier function."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
-from odesteer.barriers.folds import group_folds
+from odesteer.barriers.folds import check_folds, group_folds
 from odesteer.barriers.quality import held_out_quality
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
@@ -63,7 +64,16 @@ class Barrier(Estimator, ABC):
         empty, differ in width, hold NaN or infinities, or do not vary.
         """
         contrast = check_contrast(positive, negative, groups)
+        check_folds(self.folds)
         self.forget()
+        try:
+            self._learn(contrast)
+        except BaseException:
+            self.forget()  # half a fit is none
+            raise
+        return self
+
+    def _learn(self, contrast: Contrast) -> None:
         self.width_ = contrast.width
         held_out = self._fit(contrast) or self._held_out_values(contrast)
         y = contrast.labels
@@ -75,7 +85,6 @@ class Barrier(Estimator, ABC):
             self.held_out_ = held_out_quality(h, y)
         self.upper_ = float(h[y == 1].double().quantile(0.9))
         self.lower_ = float(h[y == 0].double().quantile(0.1))
-        return self
 
     @abstractmethod
     def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
@@ -93,8 +102,12 @@ class Barrier(Estimator, ABC):
         """Both at once, for barriers where they share work."""
         return self.value(a), self.gradient(a)
 
-    def restrict(self, a: Tensor) -> Restriction | None:
-        """The flow through ``a`` in a small invariant subspace, where there is one."""
+    def restrict(self, a: Tensor, *, radial: bool = False) -> Restriction | None:
+        """The flow through ``a`` in a small invariant subspace, where there is one.
+
+        With ``radial`` the subspace also holds ``a``, and coordinates are as long as activations;
+        for steps that depend on ‖a‖.
+        """
         return None
 
     def threshold(self, level: float | Tensor) -> float | Tensor:
@@ -107,12 +120,18 @@ class Barrier(Estimator, ABC):
         """
         self.check_fitted()
         least, most = _range(level)
+        if math.isnan(self.upper_ + self.lower_):
+            raise InvalidInputError(
+                f"level {level} has no meaning: this barrier was given, not fitted, and without"
+                " quantiles. Give it quantiles, or use T or strength."
+            )
         if most > 0 >= self.upper_ or least < 0 <= self.lower_:
             side, h = ("positive", self.upper_) if most > 0 else ("negative", self.lower_)
             raise InvalidInputError(
-                f"level {level} has no meaning: {'90' if side == 'positive' else '10'} % of the"
-                f" {side} examples have h up to {h:.3g} nats, so the barrier does not tell the"
-                " classes apart. Fit on more or other data or another layer, or use strength."
+                f"level {level} has no meaning: 90 % of the {side} examples have h"
+                f" {'below' if side == 'positive' else 'above'} {h:.3g}, on the wrong side of 0, so"
+                " the barrier does not tell the classes apart. Fit on more or other data or"
+                " another layer, or use T or strength."
             )
         if isinstance(level, Tensor):
             return torch.where(level >= 0, level * self.upper_, -level * self.lower_)
@@ -144,5 +163,6 @@ class Barrier(Estimator, ABC):
 
 def _range(level: float | Tensor) -> tuple[float, float]:
     if isinstance(level, Tensor):
-        return float(level.min()), float(level.max())
+        level = level.detach()
+        return (float(level.min()), float(level.max())) if level.numel() else (0.0, 0.0)
     return level, level

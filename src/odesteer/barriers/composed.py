@@ -46,7 +46,8 @@ class ComposedBarrier(Barrier):
         return self.inputs(contrast.examples)
 
     def value(self, a: Tensor) -> Tensor:
-        return self.function_.value(self.inputs(self._input(a)))
+        a = self._input(a)
+        return self.function_.value(self.inputs(a))
 
     def gradient(self, a: Tensor) -> Tensor:
         return self.value_and_gradient(a)[1]
@@ -57,23 +58,25 @@ class ComposedBarrier(Barrier):
         value, gradient = self.function_.value_and_gradient(x)
         return value, self.inputs.pull_back(a, x, gradient)
 
-    def restrict(self, a: Tensor) -> Restriction | None:
+    def restrict(self, a: Tensor, *, radial: bool = False) -> Restriction | None:
         """Quadratic functions restrict to their eigenbasis Q.
 
         With z = Qᵀa, gradients lie in span(Q), plus the direction of ``a`` itself if the inputs
-        are radial. Then the component ρ of ``a`` orthogonal to Q only changes its length, and one
-        more coordinate tracks it exactly. Lifting costs one more product with Q.
+        are radial. There, and with ``radial``, the component ρ of ``a`` orthogonal to Q only
+        changes its length, and one more coordinate tracks it exactly. Lifting costs one more
+        product with Q.
         """
+        a = self._input(a)
         function = self.function_
         if not isinstance(function, QuadraticFunction) or function.basis_ is None:
             return None
-        a = self._input(a)
         basis = function.basis_.to(a)
-        inputs = self.inputs.restrict(basis)
+        radial = radial or self.inputs.radial
+        inputs = self.inputs.restrict(basis, int(radial))
         if inputs is None:
             return None
         z = a @ basis
-        if not inputs.radial:
+        if not radial:
             barrier = FixedBarrier.of(inputs, function.diagonal(0))
             return Restriction(barrier, z, lambda moved: a + (moved - z) @ basis.T)
         # ρ² as a difference may cancel to nothing or below when r is close to d. Only the ratio

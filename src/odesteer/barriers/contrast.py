@@ -107,6 +107,8 @@ def check_contrast(positive: Tensor, negative: Tensor, groups: Groups | None = N
     first = positive[0]
     if bool((positive == first).all()) and bool((negative == first).all()):
         raise InvalidInputError("all activations are equal; there is nothing to fit.")
+    if positive.shape == negative.shape and torch.equal(positive, negative):
+        raise InvalidInputError("positive and negative are equal; there is nothing to tell apart.")
     double = torch.float64 in (positive.dtype, negative.dtype)
     dtype = torch.float64 if double else torch.float32
     return Contrast(positive.to(dtype), negative.to(dtype), _integer_groups(sets, groups))

@@ -6,6 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odesteer.errors import InvalidInputError
+
+
+def check_folds(n_folds: int) -> None:
+    """Raise `InvalidInputError` unless ``n_folds`` is 0 or an integer of at least 2."""
+    if isinstance(n_folds, bool) or not isinstance(n_folds, int) or n_folds < 0 or n_folds == 1:
+        raise InvalidInputError(f"folds must be 0 (none) or an integer ≥ 2, not {n_folds!r}.")
+
 
 def group_folds(groups: Tensor, y: Tensor, n_folds: int, seed: int) -> Iterator[Tensor]:
     """Boolean masks `[n]` of the held-out examples of each fold.

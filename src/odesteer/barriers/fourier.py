@@ -7,7 +7,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
-from odesteer.barriers.inputs import Inputs, UnitSphere
+from odesteer.barriers.inputs import Inputs, Raw
 from odesteer.barriers.logistic import fit_features
 from odesteer.errors import InvalidInputError
 
@@ -22,7 +22,7 @@ class RandomFourierBarrier(ComposedBarrier):
         n_components: number of features.
         bandwidth: σ in units of the inputs; None takes the median distance between examples.
         C: inverse strength of the regularisation.
-        inputs: what the features see; the direction a/‖a‖ by default.
+        inputs: what the features see; the activation itself by default, as in the ablation.
         folds, seed: see `Barrier`; the seed also draws the features.
 
     Learned: ``bandwidth_``, the σ used.
@@ -35,7 +35,7 @@ class RandomFourierBarrier(ComposedBarrier):
         n_components: int = 8000,
         bandwidth: float | None = None,
         C: float = 1.0,
-        inputs: Inputs = UnitSphere(),
+        inputs: Inputs = Raw(),
         folds: int = 5,
         seed: int = 0,
     ) -> None:

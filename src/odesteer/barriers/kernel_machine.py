@@ -102,7 +102,8 @@ def _inverse_root(kernel: Kernel, points: Tensor) -> Tensor:
     """K_mm^{-1/2} in float64, with the directions that rounding swamps left out."""
     values, vectors = torch.linalg.eigh(kernel(points.double(), points.double()))
     kept = values > values[-1] * len(points) * 1e-12
-    return vectors[:, kept] / values[kept].sqrt()
+    root: Tensor = vectors[:, kept] / values[kept].sqrt()
+    return root
 
 
 def _leverage_scores(kernel: Kernel, x: Tensor, pilot: Tensor) -> Tensor:

@@ -55,13 +55,19 @@ class LinearDiscriminantBarrier(ComposedBarrier):
     """h(a) = (Σ⁻¹(μ₊ - μ₋))·(a - (μ₊ + μ₋)/2): the log-density ratio of two Gaussians with one Σ.
 
     Σ is the pooled within-class covariance, shrunk towards a multiple of the identity (Ledoit and
-    Wolf 2004 when ``shrinkage`` is None). In the metric of the same Σ its gradient flow is
-    contrastive activation addition.
+    Wolf 2004 when ``shrinkage`` is None). With `Raw` inputs, in the metric of the same Σ, its
+    gradient flow is contrastive activation addition.
     """
 
-    def __init__(self, shrinkage: float | None = None, folds: int = 5, seed: int = 0) -> None:
+    def __init__(
+        self,
+        shrinkage: float | None = None,
+        inputs: Inputs = Raw(),
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
         self.shrinkage = shrinkage
-        self.inputs = Raw()
+        self.inputs = inputs
         self.folds = folds
         self.seed = seed
 

@@ -14,6 +14,10 @@ from odesteer.errors import ConvergenceError, InvalidInputError
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-9
 
+# Features are taken to float64 up to this many numbers (256 MiB), and used as they are beyond.
+_MOST_IN_DOUBLE = 2**25
+_CHUNK = 8192
+
 
 def check_regularisation(C: float) -> None:
     """Raise `InvalidInputError` unless C is a positive finite number."""
@@ -32,14 +36,14 @@ def fit_dual(gram: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
     n = y.shape[0]
     alpha, b = torch.zeros_like(y), _prior_logit(y)
     f = torch.full_like(y, b)
-    objective = _dual_objective(alpha, f, y, C)
+    objective = _loss(f, y, C)
     eye = torch.eye(n, dtype=gram.dtype, device=gram.device)
     ones = torch.ones_like(y)
     for _ in range(MAX_ITERATIONS):
         p = torch.sigmoid(f)
         w = (C * p * (1 - p)).clamp_min(1e-12)
         root = w.sqrt()
-        factor = torch.linalg.cholesky(eye + root[:, None] * gram * root)
+        factor = _cholesky(eye + root[:, None] * gram * root, C)
         # (K + W⁻¹)(α) + b·1 = z  with  1·α = 0
         z = f + C * (y - p) / w
         solved = torch.cholesky_solve(root[:, None] * torch.stack([z, ones], dim=1), factor)
@@ -48,16 +52,17 @@ def fit_dual(gram: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
         step_alpha = solved[:, 0] - new_b * solved[:, 1] - alpha
         step_b = float(new_b) - b
         step_f = gram @ step_alpha + step_b
-        size = 1.0
-        while True:
-            trial = _dual_objective(alpha + size * step_alpha, f + size * step_f, y, C)
-            if trial <= objective or size < 1e-8:
-                break
-            size /= 2
+        # αᵀKα = α·(f - b) = α·f, since α sums to zero along every Newton step.
+        penalty = (
+            0.5 * float(alpha @ f),
+            0.5 * float(alpha @ step_f + step_alpha @ f),
+            0.5 * float(step_alpha @ step_f),
+        )
+        size, value = _line_search(penalty, f, step_f, y, C)
         alpha, b, f = alpha + size * step_alpha, b + size * step_b, f + size * step_f
-        if objective - trial <= TOLERANCE * (1 + abs(objective)):
+        if size == 0 or objective - value <= TOLERANCE * objective:
             return alpha, b
-        objective = trial
+        objective = value
     raise _not_converged(C)
 
 
@@ -68,18 +73,21 @@ def fit_primal(
 
     Newton steps are found by conjugate gradients, preconditioned by the bound ¼C ΦᵀΦ + I on the
     Hessian (Böhning and Lindsay 1988), so that ΦᵀΦ is formed once; ``moment`` passes it in (from
-    `second_moment`, of these or similar examples).
+    `second_moment`, of these or similar examples). Where many examples are far from the boundary
+    the bound is too loose, and a Hessian takes its place.
     """
     check_regularisation(C)
-    k = features.shape[1]
     moment = second_moment(features) if moment is None else moment
+    if features.numel() <= _MOST_IN_DOUBLE:
+        features = features.double()
+    k = features.shape[1]
     ridge = torch.ones(k + 1, dtype=torch.float64, device=features.device)
-    ridge[k] = 1e-12  # the intercept is free
-    bound = torch.linalg.cholesky(0.25 * C * moment + ridge.diag())
+    ridge[k] = 0  # the intercept is free
+    factor = _cholesky(0.25 * C * moment + ridge.diag(), C)
     theta = torch.zeros_like(ridge)
     theta[k] = _prior_logit(y)
     f = _apply(features, theta)
-    objective = _primal_objective(theta, f, y, C)
+    objective = _loss(f, y, C)
     for _ in range(MAX_ITERATIONS):
         p = torch.sigmoid(f)
         gradient = ridge * theta + _transpose(features, C * (p - y))
@@ -88,18 +96,22 @@ def fit_primal(
         def hessian(v: Tensor, curvature: Tensor = curvature) -> Tensor:
             return ridge * v + _transpose(features, curvature * _apply(features, v))
 
-        step = _conjugate_gradients(hessian, -gradient, bound)
+        step, solved = _conjugate_gradients(hessian, -gradient, factor)
+        if not solved:
+            factor = _cholesky(second_moment(features, curvature) + ridge.diag(), C)
+            step, _ = _conjugate_gradients(hessian, -gradient, factor)
         step_f = _apply(features, step)
-        size = 1.0
-        while True:
-            trial = _primal_objective(theta + size * step, f + size * step_f, y, C)
-            if trial <= objective or size < 1e-8:
-                break
-            size /= 2
+        w, step_w = theta[:k], step[:k]
+        penalty = (
+            0.5 * float(w.square().sum()),
+            float(w @ step_w),
+            0.5 * float(step_w.square().sum()),
+        )
+        size, value = _line_search(penalty, f, step_f, y, C)
         theta, f = theta + size * step, f + size * step_f
-        if objective - trial <= TOLERANCE * (1 + abs(objective)):
+        if size == 0 or objective - value <= TOLERANCE * objective:
             return theta[:k], float(theta[k])
-        objective = trial
+        objective = value
     raise _not_converged(C)
 
 
@@ -113,17 +125,57 @@ def fit_features(features: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
     return alpha @ features, b
 
 
-def second_moment(features: Tensor) -> Tensor:
-    """ΦᵀΦ of features with a column of ones, `[k + 1, k + 1]` float64, summed in chunks."""
+def second_moment(features: Tensor, weights: Tensor | None = None) -> Tensor:
+    """ΦᵀWΦ of features with a column of ones, `[k + 1, k + 1]` float64, summed in chunks.
+
+    ``weights`` `[n]` are the diagonal of W, the identity when None.
+    """
     k = features.shape[1]
     moment = torch.zeros(k + 1, k + 1, dtype=torch.float64, device=features.device)
     for start in range(0, len(features), _CHUNK):
         block = torch.nn.functional.pad(features[start : start + _CHUNK], (0, 1), value=1.0)
+        if weights is not None:
+            block = block * weights[start : start + _CHUNK].sqrt().to(block)[:, None]
         moment += (block.T @ block).double()
     return moment
 
 
-_CHUNK = 8192
+def _line_search(
+    penalty: tuple[float, float, float], f: Tensor, step_f: Tensor, y: Tensor, C: float
+) -> tuple[float, float]:
+    """The first size s among 1, ½, ¼… that does not raise the objective, and the value there.
+
+    The objective is p₀ + p₁s + p₂s² plus the loss at f + s·step_f. Where only rounding is left
+    and no size helps, the size is 0.
+    """
+    size, objective = 1.0, penalty[0] + _loss(f, y, C)
+    while size > 1e-8:
+        value = penalty[0] + size * (penalty[1] + size * penalty[2])
+        value += _loss(f + size * step_f, y, C)
+        if value <= objective:
+            return size, value
+        size /= 2
+    return 0.0, objective
+
+
+def _cholesky(matrix: Tensor, C: float) -> Tensor:
+    """The factor of a matrix that is positive definite but for rounding.
+
+    Rounding in the products that made the matrix is relative to its diagonal, and so is the
+    smallest of 0, 1e-14, 1e-12… that is added there until the factorisation succeeds.
+    """
+    share = 0.0
+    while share < 1e-3:
+        shifted = matrix + share * matrix.diagonal().diag() if share else matrix
+        factor: Tensor
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        if not bool(failed):
+            return factor
+        share = 100 * share or 1e-14
+    raise ConvergenceError(
+        f"logistic regression at C={C} meets a matrix that is not positive definite in float64;"
+        " use a smaller C (stronger regularisation) or inputs of unit scale."
+    )
 
 
 def _apply(features: Tensor, theta: Tensor) -> Tensor:
@@ -135,23 +187,26 @@ def _transpose(features: Tensor, v: Tensor) -> Tensor:
 
 
 def _conjugate_gradients(
-    hessian: Callable[[Tensor], Tensor], rhs: Tensor, factor: Tensor
-) -> Tensor:
-    """Solve H x = rhs to a relative residual of 1e-6 in the preconditioned norm."""
+    hessian: Callable[[Tensor], Tensor], rhs: Tensor, factor: Tensor, most: int = 60
+) -> tuple[Tensor, bool]:
+    """H x = rhs, and whether the relative residual is 1e-6 in the preconditioned norm."""
     x, r = torch.zeros_like(rhs), rhs.clone()
     z = torch.cholesky_solve(r[:, None], factor)[:, 0]
     direction, rz = z, float(r @ z)
     goal = rz * 1e-12
-    for _ in range(200):
+    for _ in range(most):
         if rz <= goal:
-            break
+            return x, True
         product = hessian(direction)
-        size = rz / float(direction @ product)
+        bend = float(direction @ product)
+        if not bend > 0:  # rounding has the last word; keep what there is
+            break
+        size = rz / bend
         x, r = x + size * direction, r - size * product
         z = torch.cholesky_solve(r[:, None], factor)[:, 0]
         previous, rz = rz, float(r @ z)
         direction = z + (rz / previous) * direction
-    return x
+    return x, rz <= goal
 
 
 def _prior_logit(y: Tensor) -> float:
@@ -160,15 +215,6 @@ def _prior_logit(y: Tensor) -> float:
 
 def _loss(f: Tensor, y: Tensor, C: float) -> float:
     return C * float((torch.nn.functional.softplus(f) - y * f).sum())
-
-
-def _dual_objective(alpha: Tensor, f: Tensor, y: Tensor, C: float) -> float:
-    # αᵀKα = α·(f - b) = α·f, since α sums to zero along every Newton step.
-    return 0.5 * float(alpha @ f) + _loss(f, y, C)
-
-
-def _primal_objective(theta: Tensor, f: Tensor, y: Tensor, C: float) -> float:
-    return 0.5 * float(theta[:-1].square().sum()) + _loss(f, y, C)
 
 
 def _not_converged(C: float) -> ConvergenceError:

@@ -138,6 +138,11 @@ class PolynomialBarrier(ComposedBarrier):
             )
         if isinstance(self.C, Sequence) and not self.C:
             raise InvalidInputError("C is an empty sequence; give a number or several.")
+        if self.max_exact < 0 or self.n_landmarks < 1:
+            raise InvalidInputError(
+                "max_exact must be at least 0 and n_landmarks at least 1, not"
+                f" {self.max_exact} and {self.n_landmarks}."
+            )
         if not 0 <= self.rank_tolerance < 1:
             raise InvalidInputError(
                 f"rank_tolerance must be in [0, 1), not {self.rank_tolerance}; 0 keeps every rank."
@@ -165,8 +170,10 @@ class KernelExpansion(Function):
         return self
 
     def value(self, x: Tensor) -> Tensor:
+        # In the order of `value_and_gradient`, so that both give the same bits.
         base = self.gamma * (x @ self.points_.to(x).T) + self.c0
-        return base**self.degree @ self.weights_.to(x) + self.offset_
+        weighted = self.weights_.to(x) * base ** (self.degree - 1)
+        return (weighted * base).sum(-1) + self.offset_
 
     def gradient(self, x: Tensor) -> Tensor:
         return self.value_and_gradient(x)[1]

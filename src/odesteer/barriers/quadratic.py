@@ -45,7 +45,9 @@ class QuadraticFunction(Estimator):
     def value(self, x: Tensor) -> Tensor:
         z = self._coordinates(x)
         slope = self.slope_.to(x)
-        return (z * (self.curvature_.to(x) * z + 2 * slope)).sum(-1) + self.offset_
+        # In the order of `value_and_gradient`, so that both give the same bits.
+        half = self.curvature_.to(x) * z + slope
+        return (z * (half + slope)).sum(-1) + self.offset_
 
     def gradient(self, x: Tensor) -> Tensor:
         return self.value_and_gradient(x)[1]

@@ -13,6 +13,8 @@ from odesteer.barriers.logistic import fit_features
 from odesteer.barriers.quadratic import QuadraticFunction, linear_function, quadratic_from_matrix
 from odesteer.errors import InvalidInputError
 
+_BLOCK = 1024
+
 
 class TensorSketchBarrier(ComposedBarrier):
     """Logistic regression on a TensorSketch of (γ x·y + c₀)^p (arXiv 2602.17560, section 4.2).
@@ -93,7 +95,9 @@ class TensorSketchBarrier(ComposedBarrier):
         sketch = TensorSketch(self.degree, self.gamma, self.c0, self.n_components)
         sketch = sketch.drawn(contrast.width, self.seed).to(x.device)
         y = contrast.labels.to(x.device)
-        coefficients, intercept = fit_features(sketch.features(x), y, self.C)
+        # In blocks: the transforms take several times the memory of the features.
+        features = torch.cat([sketch.features(block) for block in torch.split(x, _BLOCK)])
+        coefficients, intercept = fit_features(features, y, self.C)
         self.function_ = sketch.linear_in_features(
             coefficients.to(x.dtype), intercept + contrast.prior
         )
@@ -142,14 +146,19 @@ class TensorSketch(Function):
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x): `[..., d] -> [..., n_components]`."""
-        spectrum = math.prod(self._spectra(x)[1:], start=self._spectra(x)[0])
-        return torch.fft.irfft(spectrum, n=self.n_components)
+        if x.numel() == 0:  # which the transforms refuse
+            return x.new_zeros(*x.shape[:-1], self.n_components)
+        first, *others = self._spectra(x)
+        features: Tensor = torch.fft.irfft(math.prod(others, start=first), n=self.n_components)
+        return features
 
     def value(self, x: Tensor) -> Tensor:
         return self.features(x) @ self.coefficients_.to(x) + self.offset_
 
     def gradient(self, x: Tensor) -> Tensor:
         """The vector-Jacobian product of the convolution: correlations with the other sketches."""
+        if x.numel() == 0:
+            return torch.zeros_like(x)
         spectra = self._spectra(x)
         weights = torch.fft.rfft(self.coefficients_.to(x))
         total = torch.zeros_like(x)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from odesteer.barriers import Barrier
+from odesteer.errors import InvalidInputError
 from odesteer.flows.metrics import Euclidean, Metric
 
 
@@ -68,6 +69,11 @@ class SumField(VectorField):
     """A weighted sum of fields."""
 
     def __init__(self, fields: Sequence[VectorField], weights: Sequence[float]) -> None:
+        if len(fields) != len(weights):
+            raise InvalidInputError(
+                f"a sum of fields got {len(fields)} fields and {len(weights)} weights; give a"
+                " weight to each."
+            )
         self.fields = tuple(fields)
         self.weights = tuple(weights)
 

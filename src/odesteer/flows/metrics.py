@@ -86,6 +86,8 @@ class MatrixMetric(Metric):
         G, d = self.matrix, positive.shape[1]
         if G.shape != (d, d):
             raise InvalidInputError(f"the metric has shape {tuple(G.shape)}, not ({d}, {d}).")
+        if not bool(torch.isfinite(G).all()):
+            raise InvalidInputError("the metric has values that are not finite.")
         if not torch.allclose(G, G.T, rtol=1e-5, atol=1e-7 * float(G.abs().max())):
             raise InvalidInputError("the metric is not symmetric; pass (G + G.T)/2.")
         least, most = (float(v) for v in torch.linalg.eigvalsh(G.double())[[0, -1]])

@@ -1,6 +1,6 @@
 """What a solver returns."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ class Solution:
         reached: `[...]` bool, whether the event (a value of the barrier) holds at the end; None
             where there was no event. Activations that ran to the cap instead are False.
         rejected: `[...]` int, steps that a step control rejected; None without one.
-        usable: `[...]` bool, False for zero, NaN and infinite activations, which are unchanged;
-            None where nobody looked.
+        usable: `[...]` bool, False for activations that are zero, NaN or infinite, or whose result
+            does not fit their type; they are unchanged. None where nobody looked.
     """
 
     state: Tensor
@@ -37,11 +37,16 @@ class Solution:
         )
 
     def keep_unusable(self, a: Tensor, usable: Tensor) -> "Solution":
-        """The solution in the type of ``a``, with the rows that are not ``usable`` put back."""
-        return replace(
-            self,
-            state=torch.where(usable[..., None], self.state.to(a.dtype), a),
-            time=self.time * usable,
+        """The solution in the type of ``a``, with the rows that are not ``usable`` put back.
+
+        So are rows that are not finite in that type.
+        """
+        state = self.state.to(a.dtype)
+        usable = usable & torch.isfinite(state).all(dim=-1)
+        return Solution(
+            state=torch.where(usable[..., None], state, a),
+            time=torch.where(usable, self.time, 0.0),
             reached=None if self.reached is None else self.reached & usable,
+            rejected=None if self.rejected is None else torch.where(usable, self.rejected, 0),
             usable=usable,
         )

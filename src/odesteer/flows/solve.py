@@ -70,7 +70,7 @@ def _solve(
     whole = field
     lift = None
     if isinstance(field, GradientField) and isinstance(field.metric, Euclidean):
-        restriction = field.barrier.restrict(state)
+        restriction = field.barrier.restrict(state, radial=solver.spherical)
         if restriction is not None:
             field = GradientField(restriction.barrier)
             state, lift = restriction.state, restriction.lift
@@ -162,7 +162,7 @@ def _fixed(
         for k in range(solver.n_steps):
             if record is not None:
                 record.append((taken, a))
-            a = solver.step(problem.field, a, dt, slope)
+            a = _step(problem, solver, a, dt, slope)
             taken = taken + dt[:, 0].abs()
             if k + 1 < solver.n_steps:
                 slope = problem.evaluate(a)[1]
@@ -177,7 +177,7 @@ def _fixed(
     for _ in range(solver.n_steps):
         if record is not None:
             record.append((taken, a))
-        trial = solver.step(problem.field, a, dt, slope)
+        trial = _step(problem, solver, a, dt, slope)
         trial_h, trial_slope = problem.evaluate(trial)
         crossed = moving & until.holds(trial_h, sign)
         bracket = bracket | crossed
@@ -213,7 +213,7 @@ def _locate(
     sign = problem.sign
 
     def excess(share: Tensor) -> tuple[Tensor, Tensor]:
-        state = _step(solver, problem.field, a, share[:, None] * dt, slope)
+        state = _step(problem, solver, a, share[:, None] * dt, slope)
         return state, until.excess(problem.evaluate(state)[0], sign)
 
     low, high = torch.zeros_like(h), torch.ones_like(h)
@@ -240,13 +240,17 @@ def _locate(
     return best, high
 
 
-def _step(solver: Solver, field: VectorField, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
+def _step(problem: _Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
     if isinstance(solver, Certified):
         solver = solver.solver
     if isinstance(solver, EmbeddedPair):
-        return solver.step_with_error(field, a, dt, slope)[0]
+        return solver.step_with_error(problem.field, a, dt, slope)[0]
     assert isinstance(solver, FixedStep)
-    return solver.step(field, a, dt, slope)
+    state = solver.step(problem.field, a, dt, slope)
+    if solver.spherical:
+        # To the norm at the start, so that rounding does not add up over many steps.
+        state = state * (problem.norm / state.norm(dim=-1))[:, None]
+    return state
 
 
 def _controlled(
@@ -284,7 +288,7 @@ def _controlled(
             # tolerance it is there when a step turns the field round and wins nothing.
             stuck = good & ((slope * trial_slope).sum(1) < 0) & (sign * (trial_h - h) < 0)
         else:
-            trial = _step(solver, problem.field, a, dt, slope)
+            trial = _step(problem, solver, a, dt, slope)
             trial_h, trial_slope = problem.evaluate(trial)
             good = sign * (trial_h - h) >= 0
             next_size = torch.where(good, torch.minimum(2 * size, nominal), size / 2)

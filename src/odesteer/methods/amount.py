@@ -33,6 +33,8 @@ class Amount:
             )
         value = self.value
         if isinstance(value, Tensor):
+            if value.dtype == torch.bool or value.is_complex():
+                raise InvalidInputError(f"{self.quantity} must hold numbers, not {value.dtype}.")
             if not value.is_floating_point():
                 object.__setattr__(self, "value", value.to(torch.get_default_dtype()))
             finite = bool(torch.isfinite(value).all())
@@ -80,3 +82,9 @@ class Amount:
 
     def __str__(self) -> str:
         return f"{self.quantity}={self.value}"
+
+
+def check_max_strength(max_strength: float) -> None:
+    """Raise `InvalidInputError` unless the cap of flows to a level is positive and finite."""
+    if not 0 < max_strength < math.inf:
+        raise InvalidInputError(f"max_strength must be a positive number, not {max_strength}.")

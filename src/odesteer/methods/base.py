@@ -40,10 +40,14 @@ class Method(Estimator, ABC):
         """
         contrast = check_contrast(positive, negative, groups)
         self.forget()
-        self.width_ = contrast.width
-        norms = torch.cat([contrast.positive.norm(dim=1), contrast.negative.norm(dim=1)])
-        self.mean_norm_ = float(norms.mean())
-        self._fit(contrast)
+        try:
+            self.width_ = contrast.width
+            norms = torch.cat([contrast.positive.norm(dim=1), contrast.negative.norm(dim=1)])
+            self.mean_norm_ = float(norms.double().mean())
+            self._fit(contrast)
+        except BaseException:
+            self.forget()  # half a fit is none
+            raise
         return self
 
     def steer(
@@ -66,6 +70,14 @@ class Method(Estimator, ABC):
 
     def solve(self, a: Tensor, amount: Amount | None = None) -> Solution:
         """As `steer`, with the account of what happened to each activation."""
+        x, usable, amount = self._checked(a, amount)
+        # Unusable rows run through the same arithmetic as a harmless vector, so that there is no
+        # data-dependent branch, and are put back at the end.
+        solution = self._solve(torch.where(usable[..., None], x, 1.0), amount)
+        return solution.keep_unusable(a, usable)
+
+    def _checked(self, a: Tensor, amount: Amount | None) -> tuple[Tensor, Tensor, Amount]:
+        """``a`` in float32 or float64, which rows can be steered, and how much to steer."""
         self.check_fitted()
         if a.ndim < 1 or a.shape[-1] != self.width_ or not a.is_floating_point():
             raise InvalidInputError(
@@ -74,20 +86,21 @@ class Method(Estimator, ABC):
             )
         amount = self.default_amount if amount is None else amount
         self.check_amount(amount)
-        if isinstance(amount.value, Tensor):
+        x = a if a.dtype in (torch.float32, torch.float64) else a.float()
+        value = amount.value
+        if isinstance(value, Tensor):
+            amount = Amount(amount.quantity, value.to(x))
             try:
-                torch.broadcast_to(amount.value, a.shape[:-1])
+                torch.broadcast_to(value, a.shape[:-1])
             except RuntimeError:
                 raise InvalidInputError(
-                    f"{amount.quantity} has shape {tuple(amount.value.shape)}, which does not"
+                    f"{amount.quantity} has shape {tuple(value.shape)}, which does not"
                     f" broadcast against activations {tuple(a.shape[:-1])} x {self.width_}."
                 ) from None
-        x = a if a.dtype in (torch.float32, torch.float64) else a.float()
-        usable = torch.isfinite(x).all(dim=-1) & (x != 0).any(dim=-1)
-        # Unusable rows run through the same arithmetic as a harmless vector, so that there is no
-        # data-dependent branch, and are put back at the end.
-        solution = self._solve(torch.where(usable[..., None], x, 1.0), amount)
-        return solution.keep_unusable(a, usable)
+        # Norms whose squares leave the range of the type are as good as zero or infinite.
+        squared = x.square().sum(dim=-1)
+        limits = torch.finfo(x.dtype)
+        return x, torch.isfinite(squared) & (squared > limits.tiny / limits.eps), amount
 
     def check_amount(self, amount: Amount) -> None:
         """Raise `InvalidInputError` if the method has no such quantity."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from odesteer.barriers import Contrast, MeanDifferenceBarrier
+from odesteer.errors import InvalidInputError
 from odesteer.flows import ConstantField, Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
@@ -55,6 +56,9 @@ class CAA(Method):
         barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.direction_ = contrast.positive.mean(dim=0) - contrast.negative.mean(dim=0)
+        rounding = 16 * torch.finfo(self.direction_.dtype).eps * self.mean_norm_
+        if not float(self.direction_.norm()) > rounding:
+            raise InvalidInputError("the means of both classes are equal; there is no direction.")
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         direction = self.direction_.to(a)

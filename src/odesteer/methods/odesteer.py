@@ -22,7 +22,7 @@ from odesteer.flows import (
     solve,
     trajectory,
 )
-from odesteer.methods.amount import Amount
+from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
 
 
@@ -86,14 +86,22 @@ class ODESteer(Method):
         T: float | Tensor | None = None,
         strength: float | Tensor | None = None,
     ) -> Trajectory:
-        """The path of activations `[..., d]`: times, states, barrier values, speeds."""
-        amount = Amount.of(level=level, T=T, strength=strength) or self.default_amount
+        """The path of activations `[..., d]`: times, states, barrier values, speeds.
+
+        Raises `InvalidInputError` for activations that are zero or not finite.
+        """
+        a, usable, amount = self._checked(a, Amount.of(level=level, T=T, strength=strength))
+        if not bool(usable.all()):
+            raise InvalidInputError(
+                f"{int((~usable).sum())} of {usable.numel()} activations are zero or not finite"
+                " and have no trajectory; leave them out."
+            )
         duration, until = self._how_far(amount)
-        a = a if a.dtype in (torch.float32, torch.float64) else a.float()
         return trajectory(self.field, a, duration, self.solver, until=until)
 
     def _fit(self, contrast: Contrast) -> None:
         self.default_amount  # noqa: B018  (raises for two or none)
+        check_max_strength(self.max_strength)
         self.solver.check()
         self.metric = self.metric.clone().fit(contrast.positive, contrast.negative)
         self.barrier = self.barrier.clone().fit(

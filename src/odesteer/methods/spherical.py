@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from odesteer.barriers import Contrast, MeanDifferenceBarrier, UnitSphere
+from odesteer.barriers.quadratic import QuadraticFunction
+from odesteer.errors import InvalidInputError
 from odesteer.flows import GradientField, Solution
-from odesteer.methods.amount import Amount
+from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
 
 
@@ -57,17 +59,25 @@ class Spherical(Method):
         return GradientField(self.barrier)
 
     def _fit(self, contrast: Contrast) -> None:
+        check_max_strength(self.max_strength)
         barrier = MeanDifferenceBarrier(UnitSphere(), folds=self.folds, seed=self.seed)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         unit = UnitSphere()
         weight = unit(contrast.positive).mean(dim=0) - unit(contrast.negative).mean(dim=0)
+        if not float(weight.norm()) > 16 * torch.finfo(weight.dtype).eps:
+            raise InvalidInputError(
+                "the mean directions of both classes are equal, so there is none to turn to."
+            )
         self.direction_ = torch.nn.functional.normalize(weight, dim=0)
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         direction = self.direction_.to(a)
         norm = a.norm(dim=-1, keepdim=True)
-        cosine = ((a / norm) @ direction)[..., None].clamp(-1, 1)
-        sine = (1 - cosine.square()).clamp_min(0).sqrt()
+        unit = a / norm
+        cosine = (unit @ direction)[..., None]
+        # As a length, since 1 - cos² loses small angles to rounding.
+        across = direction - cosine * unit
+        sine = across.norm(dim=-1, keepdim=True)
         angle = torch.atan2(sine, cosine)
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device)
         value = value.expand(a.shape[:-1])[..., None]
@@ -79,20 +89,22 @@ class Spherical(Method):
                 value >= 0, (angle - goal).clamp_min(0), (angle - goal).clamp_max(0)
             )
             turn = torch.maximum(torch.minimum(wanted, cap), -cap)
-            reached = (reachable & (turn == wanted))[..., 0]
         else:
             scale = self.mean_norm_ if amount.quantity == "strength" else 1.0
             turn = torch.minimum(torch.maximum(value * scale / norm, angle - torch.pi), angle)
-        # The unit tangent towards w; an activation along w has none and stays.
-        tangent = (norm * direction - cosine * a) / (norm * sine).clamp_min(
-            torch.finfo(a.dtype).tiny
-        )
+        # The unit tangent towards w; an activation along w, but for rounding, has none and stays.
+        turn = torch.where(sine > 8 * torch.finfo(a.dtype).eps, turn, 0.0)
+        if amount.quantity == "level":
+            reached = (reachable & (turn == wanted))[..., 0]
+        tangent = across / sine.clamp_min(torch.finfo(a.dtype).tiny)
         state = torch.cos(turn) * a + torch.sin(turn) * norm * tangent
+        state = torch.where(turn == 0, a, state)
         return Solution(state, (turn.abs() * norm)[..., 0], reached=reached)
 
     def _angle_at(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """The angle to w at which h has the value of a level, and whether there is one."""
         function = self.barrier_.function_
+        assert isinstance(function, QuadraticFunction)  # what a mean difference is
         length = 2 * float(function.slope_[0])
         tau = torch.as_tensor(self.barrier_.threshold(level)).to(level)
         cosine = (tau - function.offset_) / length

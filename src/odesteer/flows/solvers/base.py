@@ -14,12 +14,13 @@ class Solver(Parametrised, ABC):
     """A one-step method for da/dt = v(a).
 
     ``order`` p: the error after a fixed time is O(Δt^p). ``stages``: evaluations of the field in
-    one step.
+    one step. ``spherical``: whether steps keep ‖a‖, and so depend on it.
     """
 
     family: ClassVar[str] = "solver"
     order: ClassVar[int]
     stages: ClassVar[int]
+    spherical: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raise `InvalidInputError` for parameters that make no solver."""

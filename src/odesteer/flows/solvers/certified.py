@@ -31,6 +31,10 @@ class Certified(Solver):
     def stages(self) -> int:  # type: ignore[override]
         return self.solver.stages
 
+    @property
+    def spherical(self) -> bool:  # type: ignore[override]
+        return self.solver.spherical
+
     def check(self) -> None:
         if not isinstance(self.solver, FixedStep):
             raise InvalidInputError(

@@ -18,6 +18,7 @@ class Geodesic(FixedStep):
 
     order = 1
     stages = 1
+    spherical = True
 
     def step(self, field: VectorField, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
         tiny = torch.finfo(a.dtype).tiny

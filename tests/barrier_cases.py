@@ -1,0 +1,77 @@
+"""Barriers of every kind, fitted on small synthetic activations."""
+
+from functools import cache
+
+import torch
+
+from odesteer.barriers import (
+    Barrier,
+    Centred,
+    LinearBarrier,
+    LinearDiscriminantBarrier,
+    MeanDifferenceBarrier,
+    NeuralBarrier,
+    PolynomialBarrier,
+    RandomFourierBarrier,
+    Raw,
+    TensorSketchBarrier,
+    UnitSphere,
+)
+
+WIDTH = 12
+EXACT = {"rank_tolerance": 0.0, "folds": 0}
+
+BARRIERS: dict[str, Barrier] = {
+    "linear-centred": LinearBarrier(folds=0),
+    "linear-raw": LinearBarrier(inputs=Raw(), folds=0),
+    "linear-sphere": LinearBarrier(inputs=UnitSphere(), C=10.0, folds=0),
+    "mean-difference-raw": MeanDifferenceBarrier(folds=0),
+    "mean-difference-sphere": MeanDifferenceBarrier(UnitSphere(), folds=0),
+    "linear-discriminant": LinearDiscriminantBarrier(folds=0),
+    "linear-discriminant-sphere": LinearDiscriminantBarrier(inputs=UnitSphere(), folds=0),
+    "polynomial-1": PolynomialBarrier(degree=1, **EXACT),
+    "polynomial-2": PolynomialBarrier(C=100.0, **EXACT),
+    "polynomial-2-raw": PolynomialBarrier(inputs=Raw(), gamma=0.01, **EXACT),
+    "polynomial-2-centred": PolynomialBarrier(inputs=Centred(), gamma=1.0, C=10.0, **EXACT),
+    "polynomial-2-truncated": PolynomialBarrier(rank_tolerance=0.2, folds=0),
+    "polynomial-2-landmarks": PolynomialBarrier(max_exact=20, n_landmarks=16, **EXACT),
+    "polynomial-3": PolynomialBarrier(degree=3, gamma=1.0, **EXACT),
+    "polynomial-4-centred": PolynomialBarrier(degree=4, gamma=1.0, inputs=Centred(), **EXACT),
+    "sketch-1": TensorSketchBarrier(degree=1, n_components=40, folds=0),
+    "sketch-2": TensorSketchBarrier(n_components=90, C=100.0, folds=0),
+    "sketch-2-centred": TensorSketchBarrier(n_components=90, inputs=Centred(), gamma=1.0, folds=0),
+    "sketch-3": TensorSketchBarrier(degree=3, n_components=91, C=100.0, folds=0),
+    "sketch-4-raw": TensorSketchBarrier(4, gamma=0.01, n_components=90, inputs=Raw(), folds=0),
+    "fourier": RandomFourierBarrier(n_components=100, folds=0),
+    "fourier-sphere": RandomFourierBarrier(n_components=100, inputs=UnitSphere(), folds=0),
+    "neural": NeuralBarrier(hidden=(16,), max_epochs=30, folds=0),
+    "neural-deep-sphere": NeuralBarrier((8, 8), max_epochs=30, inputs=UnitSphere(), folds=0),
+}
+
+
+def contrast(
+    n: int = 40, width: int = WIDTH, seed: int = 1, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positives and negatives `[n, width]` with a common mean and unequal variances."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.randn(2, n, width, generator=generator, dtype=torch.float64)
+    centre = torch.linspace(-1, 1.5, width, dtype=torch.float64)
+    scale = torch.linspace(1.6, 0.5, width, dtype=torch.float64)
+    shift = 0.6 * torch.cos(torch.arange(width, dtype=torch.float64))
+    positive = draw[0] * scale + centre + shift
+    negative = draw[1] * scale.flip(0) + centre - shift
+    return positive.to(dtype), negative.to(dtype)
+
+
+def queries(
+    n: int = 7, width: int = WIDTH, seed: int = 2, dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
+    """Activations `[n, width]` that no barrier was fitted on."""
+    positive, negative = contrast(n, width, seed, dtype)
+    return torch.cat([positive, negative])[torch.arange(2 * n).reshape(2, n).T.flatten()[:n]]
+
+
+@cache
+def fitted(name: str, dtype: torch.dtype = torch.float64) -> Barrier:
+    """A barrier of the list after `fit`; not to be changed."""
+    return BARRIERS[name].clone().fit(*contrast(dtype=dtype))

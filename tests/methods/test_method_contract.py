@@ -1,0 +1,377 @@
+"""The contract of steering methods, for all of them."""
+
+import math
+
+import pytest
+import torch
+from method_cases import METHODS, steering
+
+from barrier_cases import WIDTH, contrast, queries
+from odesteer.errors import InvalidInputError, NotFittedError
+from odesteer.methods import QUANTITIES, Amount, registry
+
+every_method = pytest.mark.parametrize("name", list(METHODS))
+HALVES = [torch.float16, torch.bfloat16]
+FLOATS = [*HALVES, torch.float32, torch.float64]
+
+
+def amounts(method):
+    """One amount of every quantity of a method."""
+    values = {"level": 0.8, "T": 0.7, "strength": 0.2, "interpolation": 0.5}
+    return [Amount(quantity, values[quantity]) for quantity in method.quantities]
+
+
+def test_every_registered_method_is_tested():
+    assert {registry.get(name) for name in registry} == {type(m) for m in METHODS.values()}
+
+
+@every_method
+def test_quantities_are_stated(name):
+    method = METHODS[name]
+    assert method.quantities
+    assert set(method.quantities) <= set(QUANTITIES)
+    assert len(type(method).reference) > 10
+    assert method.default_amount.quantity in method.quantities
+
+
+@every_method
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3), (1, 2, 3), (0,), (2, 0)])
+def test_shapes(name, shape):
+    method = steering(name)
+    a = queries(6)[: math.prod(shape)].reshape(*shape, WIDTH)
+    for amount in (None, *amounts(method)):
+        solution = method.solve(a, amount)
+        assert solution.state.shape == a.shape
+        assert solution.time.shape == solution.usable.shape == shape
+        assert solution.reached is None or solution.reached.shape == shape
+        assert solution.rejected is None or solution.rejected.shape == shape
+        assert solution.time.dtype == torch.float64
+
+
+@every_method
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_types_are_kept(name, dtype):
+    method = steering(name, torch.float32)
+    a = queries().to(dtype)
+    for amount in (None, *amounts(method)):
+        steered = method.solve(a, amount).state
+        assert steered.dtype == dtype
+        assert bool((steered != a).any())
+        if dtype in HALVES:  # computed in float32, rounded once
+            assert torch.equal(steered, method.solve(a.float(), amount).state.to(dtype))
+
+
+@every_method
+def test_a_method_in_one_type_steers_activations_in_another(name):
+    single, double = steering(name, torch.float32), steering(name)
+    a = queries()
+    for amount in amounts(single):
+        ours, theirs = single.solve(a, amount).state, double.solve(a, amount).state
+        if name != "odesteer-neural":  # whose training is not the same in both types
+            assert float((ours - theirs).norm() / (theirs - a).norm()) < 1e-2
+        assert ours.dtype == torch.float64
+
+
+@every_method
+def test_batches_are_row_by_row(name):
+    method, a = steering(name), queries(6)
+    for amount in (None, *amounts(method)):
+        together = method.solve(a, amount)
+        for i in range(6):
+            alone = method.solve(a[i], amount)
+            torch.testing.assert_close(alone.state, together.state[i], rtol=1e-7, atol=1e-7)
+            torch.testing.assert_close(alone.time, together.time[i], rtol=1e-6, atol=1e-7)
+        cube = method.solve(a.reshape(2, 3, WIDTH), amount).state
+        torch.testing.assert_close(cube.reshape(6, WIDTH), together.state, rtol=1e-7, atol=1e-7)
+
+
+@every_method
+def test_every_row_has_its_own_amount(name):
+    method, a = steering(name), queries(6)
+    for amount in amounts(method):
+        values = amount.value * torch.tensor([1.0, 0.0, -1.0, 0.5, 2.0, -0.3])
+        together = method.solve(a, Amount(amount.quantity, values)).state
+        for i, value in enumerate(values.tolist()):
+            alone = method.solve(a[i], Amount(amount.quantity, value)).state
+            torch.testing.assert_close(alone, together[i], rtol=1e-6, atol=1e-6)
+        # One value for each of three columns, and one for each of two rows.
+        cube = a.reshape(2, 3, WIDTH)
+        columns = method.solve(cube, Amount(amount.quantity, values[:3])).state
+        torch.testing.assert_close(columns[0], together[:3])
+        rows = method.solve(cube, Amount(amount.quantity, values[:2, None])).state
+        torch.testing.assert_close(rows[0, 0], together[0])
+        one = method.solve(a, Amount(amount.quantity, values[3])).state
+        torch.testing.assert_close(one[3], together[3])
+
+
+@every_method
+@pytest.mark.parametrize("dtype", HALVES)
+def test_amounts_in_half_precision_lose_nothing_further(name, dtype):
+    method, a = steering(name), queries()
+    for amount in amounts(method):
+        values = torch.full((len(a),), 0.75, dtype=dtype)  # exact in both types
+        ours = method.solve(a, Amount(amount.quantity, values)).state
+        torch.testing.assert_close(ours, method.solve(a, Amount(amount.quantity, 0.75)).state)
+
+
+@every_method
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_nothing_is_identity(name, dtype):
+    method, a = steering(name), queries().to(dtype)
+    a[0, 0] = -0.0
+    for quantity in method.quantities:
+        if quantity != "level":
+            assert torch.equal(method.steer(a, **{quantity: 0.0}), a)
+
+
+@every_method
+def test_the_input_is_not_modified(name):
+    method, a = steering(name), queries()
+    before = a.clone()
+    for amount in (None, *amounts(method)):
+        first = method.solve(a, amount).state
+        assert torch.equal(a, before)
+        assert first.data_ptr() != a.data_ptr()
+        assert torch.equal(method.solve(a, amount).state, first)
+
+
+@every_method
+def test_strided_and_expanded_activations(name):
+    """Views into a larger tensor, as hooks see them."""
+    method = steering(name)
+    large = queries(12).reshape(3, 4, WIDTH)
+    last = large[:, -1]
+    torch.testing.assert_close(method.steer(last), method.steer(last.clone()))
+    spread = queries(1).expand(4, WIDTH)
+    torch.testing.assert_close(method.steer(spread)[2], method.steer(spread[2]))
+    turned = large.transpose(0, 1)
+    torch.testing.assert_close(method.steer(turned), method.steer(large).transpose(0, 1))
+
+
+@every_method
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_that_cannot_be_steered_are_unchanged_and_counted(name, dtype):
+    method = steering(name, torch.float32)
+    a = queries(7).to(dtype)
+    bad = a.clone()
+    bad[1] = 0
+    bad[2, 3] = math.nan
+    bad[4, 0] = math.inf
+    bad[5] = -math.inf
+    for amount in (None, *amounts(method)):
+        solution, clean = method.solve(bad, amount), method.solve(a, amount)
+        assert solution.usable.tolist() == [True, False, False, True, False, False, True]
+        assert torch.equal(solution.state.isnan(), bad.isnan())
+        rows = [1, 2, 4, 5]
+        assert torch.equal(solution.state[rows].nan_to_num(7.0), bad[rows].nan_to_num(7.0))
+        assert solution.time[rows].tolist() == [0.0] * 4
+        good = [0, 3, 6]
+        torch.testing.assert_close(solution.state[good], clean.state[good])
+        assert bool(clean.usable.all())
+        if solution.reached is not None:
+            assert not bool(solution.reached[rows].any())
+            assert torch.equal(solution.reached[good], clean.reached[good])
+        if solution.rejected is not None:
+            assert solution.rejected[rows].tolist() == [0] * 4
+
+
+@every_method
+@pytest.mark.parametrize("size", [1e-42, 1e-25, 1e-17, 1e19, 1e30])
+def test_norms_out_of_the_range_of_squares(name, size):
+    """Unchanged, and said so, rather than silently lost to underflow or overflow."""
+    method = steering(name, torch.float32)
+    a = size * queries(3, dtype=torch.float32)
+    solution = method.solve(a, amounts(method)[-1])
+    assert bool(torch.isfinite(solution.state).all())
+    assert not bool(solution.usable.any())
+    assert torch.equal(solution.state, a)
+
+
+@every_method
+def test_results_that_do_not_fit_their_type_are_not_used(name):
+    """Steered by more than 65504, the largest half; but on a sphere nothing grows."""
+    method = steering(name, torch.float32)
+    a = queries(4).half()
+    for quantity in ("T", "strength"):
+        solution = method.solve(a, Amount(quantity, 1e6))
+        assert bool(torch.isfinite(solution.state).all())
+        unusable = ~solution.usable
+        assert torch.equal(solution.state[unusable], a[unusable])
+        assert bool((solution.time[unusable] == 0).all())
+        if name in ("caa", "odesteer-linear"):
+            assert bool(unusable.all())
+        if name == "spherical":
+            assert not bool(unusable.any())
+
+
+@every_method
+def test_every_gradient_mode(name):
+    method, a = steering(name), queries()
+    expected = [method.solve(a, amount).state for amount in amounts(method)]
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            inside = queries()
+            results = [method.solve(inside, amount).state for amount in amounts(method)]
+        for result, wanted in zip(results, expected, strict=True):
+            torch.testing.assert_close(result, wanted)
+            assert not result.requires_grad
+
+
+@every_method
+def test_nothing_works_before_fit(name):
+    method = METHODS[name].clone()
+    assert not method.is_fitted
+    for use in (method.steer, method.solve):
+        with pytest.raises(NotFittedError, match=type(method).__name__):
+            use(queries())
+    with pytest.raises(NotFittedError):
+        _ = method.field
+
+
+@every_method
+def test_fit_forgets_the_last_fit(name):
+    method = METHODS[name].clone()
+    other = contrast(25, width=9, seed=3)
+    assert method.fit(*other) is method
+    method.fit(*contrast())
+    fresh = steering(name)
+    assert method.width_ == WIDTH
+    assert method.mean_norm_ == fresh.mean_norm_
+    for amount in amounts(method):
+        assert torch.equal(
+            method.solve(queries(), amount).state, fresh.solve(queries(), amount).state
+        )
+
+
+@every_method
+def test_a_failed_fit_leaves_nothing(name):
+    method = METHODS[name].clone().fit(*contrast())
+    positive, negative = contrast()
+    bad = negative.clone()
+    bad[0, 0] = math.nan
+    for arguments, message in (
+        ((positive[:0], negative), "positive has 0 examples"),
+        ((positive, negative[:1]), "negative has 1 examples"),
+        ((positive, negative[:, 1:]), "width"),
+        ((positive, bad), "NaN"),
+        ((positive, negative, ([1, 2], [3])), "2 labels for 40 examples"),
+        ((torch.ones(4, 3), torch.ones(4, 3)), "nothing to fit"),
+        ((positive, positive.clone()), "nothing to tell apart"),
+        ((positive.int(), negative), "int32"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            method.fit(*arguments)
+
+
+@every_method
+def test_clones(name):
+    method = steering(name)
+    clone = method.clone()
+    assert not clone.is_fitted
+    assert repr(clone) == repr(method) == repr(METHODS[name])
+    assert clone.get_params().keys() == method.get_params().keys()
+    for amount in amounts(method):
+        again = clone.fit(*contrast()).solve(queries(), amount).state
+        assert torch.equal(again, method.solve(queries(), amount).state)
+
+
+@every_method
+def test_unknown_parameters_are_refused(name):
+    with pytest.raises(InvalidInputError, match=f"{type(METHODS[name]).__name__} has no parameter"):
+        METHODS[name].with_params(lvel=2.0)
+    with pytest.raises(TypeError, match="lvel"):
+        type(METHODS[name])(lvel=2.0)
+
+
+@every_method
+def test_unusable_activations_and_amounts(name):
+    method, a = steering(name), queries()
+    quantity = method.quantities[0]
+    for wrong in (a[:, 1:], a.long(), torch.tensor(1.0)):
+        with pytest.raises(InvalidInputError, match=f"fitted on width {WIDTH}"):
+            method.steer(wrong, **{quantity: 1.0})
+    with pytest.raises(InvalidInputError, match=f"{quantity} has shape"):
+        method.steer(a, **{quantity: torch.ones(3)})
+    with pytest.raises(InvalidInputError, match="must be finite"):
+        method.steer(a, **{quantity: math.nan})
+    if len(method.quantities) > 1:
+        second = method.quantities[1]
+        with pytest.raises(InvalidInputError, match="give exactly one of"):
+            method.steer(a, **{quantity: 1.0, second: 1.0})
+    for missing in set(QUANTITIES) - set(method.quantities):
+        with pytest.raises(InvalidInputError, match=f"has no '{missing}'.*takes {quantity} or"):
+            method.steer(a, **{missing: 1.0})
+    with pytest.raises(TypeError):
+        method.steer(a, amount=1.0)
+
+
+@every_method
+def test_moving_to_another_type(name):
+    method = steering(name)
+    single = method.to(dtype=torch.float32)
+    a = queries()
+    for amount in amounts(method):
+        ours, theirs = single.solve(a, amount).state, method.solve(a, amount).state
+        assert float((ours - theirs).norm() / (theirs - a).norm()) < 1e-3
+        assert torch.equal(method.solve(a, amount).state, theirs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every_method
+def test_on_a_gpu(name):
+    method = steering(name, torch.float32)
+    a = queries(dtype=torch.float32)
+    moved = method.to("cuda")
+    for amount in amounts(method):
+        ours = moved.solve(a.cuda(), amount)
+        assert ours.state.device.type == ours.time.device.type == "cuda"
+        theirs = method.solve(a, amount).state
+        assert float((ours.state.cpu() - theirs).norm() / (theirs - a).norm()) < 1e-3
+        # A method left on the CPU follows the activations.
+        torch.testing.assert_close(method.solve(a.cuda(), amount).state, ours.state)
+
+
+LEVELS = [name for name, method in METHODS.items() if "level" in method.quantities]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("level", [1.5, 1.0, 0.2, 0.0, -0.4, -1.0])
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_level_is_where_the_barrier_ends(name, level, dtype):
+    method, a = steering(name, dtype), queries(20, dtype=dtype)
+    tau, h = method.barrier.threshold(level), method.barrier.value(a)
+    solution = method.solve(a, Amount("level", level))
+    end = method.barrier.value(solution.state)
+    sign = 1 if level >= 0 else -1
+    there = sign * (h - tau) >= 0
+    assert torch.equal(solution.state[there], a[there])
+    assert bool(solution.reached[there].all())
+    moved = solution.reached & ~there
+    assert bool(((end[moved] - tau).abs() <= 1e-4 * max(1, abs(tau))).all())
+    capped = ~solution.reached
+    assert bool((sign * (end[capped] - tau) < 0).all())
+    assert bool(moved.any())
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_of_rows_that_go_both_ways(name):
+    method, a = steering(name), queries(6)
+    level = torch.tensor([1.0, -1.0, 0.0, 0.5, -0.5, 1.2], dtype=torch.float64)
+    solution = method.solve(a, Amount("level", level))
+    end, tau = method.barrier.value(solution.state), method.barrier.threshold(level)
+    reached = solution.reached
+    past = torch.where(level >= 0, end - tau, tau - end)
+    assert bool((past[reached] > -1e-6).all())
+    assert bool((past[~reached] < 0).all())
+    assert int(reached.sum()) >= 4
+
+
+@every_method
+def test_negative_amounts_steer_the_other_way(name):
+    method, a = steering(name), queries()
+    for quantity in ("T", "strength"):
+        if quantity in method.quantities:
+            h = method.barrier.value(a)
+            up = method.barrier.value(method.steer(a, **{quantity: 0.1}))
+            down = method.barrier.value(method.steer(a, **{quantity: -0.1}))
+            assert bool(((up > h) & (h > down)).all())
