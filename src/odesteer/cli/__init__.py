@@ -1,0 +1,5 @@
+"""The ``odesteer`` command."""
+
+from odesteer.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,101 @@
+"""Steerers on the command line, each with how much it is to steer."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from odesteer.artifact import Site, Steerer
+from odesteer.cli.screen import UsageError, checking_usage
+from odesteer.methods import Amount
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A steerer from a file, and how much it steers."""
+
+    file: str
+    steerer: Steerer
+    amount: Amount
+
+    @property
+    def site(self) -> Site:
+        """Where it acts. Raises `UsageError` for a steerer that is not bound to a layer."""
+        if self.steerer.site is None:
+            raise UsageError(
+                f"{self.file} is not bound to a layer of a model; save a Steerer with a Site."
+            )
+        return self.steerer.site
+
+    @property
+    def quantity(self) -> dict[str, Any]:
+        """The amount as the argument that says it."""
+        return {self.amount.quantity: self.amount.value}
+
+    @property
+    def looking(self) -> "Applied":
+        """The same steerer moving nothing, for a receipt of an unsteered text."""
+        for quantity in ("T", "strength", "interpolation"):
+            if quantity in self.steerer.method.quantities:
+                return replace(self, amount=Amount(quantity, 0.0))
+        raise UsageError(f"{self.file}: its method has no amount that moves nothing.")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "file": self.file,
+            "digest": self.steerer.digest(),
+            "method": type(self.steerer.method).__name__,
+            "site": asdict(self.site),
+            **self.quantity,
+        }
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name} at {self.amount}"
+
+
+def one_amount(
+    level: float | None, T: float | None, strength: float | None, interpolation: float | None
+) -> Amount | None:
+    """The one of the options that is given. Raises `UsageError` for two, and for NaN."""
+    with checking_usage():
+        return Amount.of(level=level, T=T, strength=strength, interpolation=interpolation)
+
+
+def read_steerers(
+    words: Sequence[str], amount: Amount | None, position: str | None
+) -> list[Applied]:
+    """The steerers that words like ``s.safetensors``, ``s.safetensors@1.5`` or ``…@T=5`` name.
+
+    ``amount`` goes to those that have none of their own, and ``position`` replaces that of their
+    sites. Raises `ArtifactError` for files that are no steerers, and `UsageError` for amounts
+    that their methods do not have.
+    """
+    return [_read(word, amount, position) for word in words]
+
+
+def _read(word: str, amount: Amount | None, position: str | None) -> Applied:
+    file, text = _split(word)
+    steerer = Steerer.load(file)
+    method = steerer.method
+    if text is not None and amount is not None:
+        raise UsageError(f"--steer {word} says how much already; leave out --{amount.quantity}.")
+    with checking_usage():
+        if text is not None:
+            amount = Amount.parse(text, method.quantities[0])
+        elif amount is None:
+            amount = method.default_amount
+        method.check_amount(amount)
+    applied = Applied(file, steerer, amount)
+    if position is not None:
+        site = replace(applied.site, position=position)
+        applied = replace(applied, steerer=replace(steerer, site=site))
+    return applied
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    """File and amount; an @ may be part of the file's name."""
+    file, at, text = word.rpartition("@")
+    if not at or Path(word).exists():
+        return word, None
+    return file, text

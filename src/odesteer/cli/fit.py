@@ -1,0 +1,205 @@
+"""``odesteer fit``: a steerer from contrastive data."""
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from odesteer.cli.figures import in_nats, seconds
+from odesteer.cli.opening import ModelChoice
+from odesteer.cli.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.output import check_output
+from odesteer.cli.screen import Screen, checking_usage
+
+if TYPE_CHECKING:
+    from odesteer.artifact import Steerer
+
+CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
+OnBadRow = Literal["error", "drop"]
+SteerPosition = Literal["last", "generated", "prompt", "all"]
+
+
+def fit(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Contrastive data: .jsonl, .json, .csv, .tsv or .parquet, or a data set"
+            " owner/name on the hub. Rows are {positive, negative}, {prompt, chosen, rejected} or"
+            " {text, label}.",
+        ),
+    ],
+    layer: Annotated[
+        int, typer.Option(metavar="N", help="Steer after this decoder layer, counted from zero.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="Steering method, see: odesteer methods")
+    ] = "odesteer",
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A parameter of the method, as in level=2, solver=rk4 or barrier.C=10; repeat it"
+            " for several.",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=NAME",
+            help="What the data call a field, where they call it otherwise, as in text=statement.",
+        ),
+    ] = None,
+    duplicates: Annotated[
+        OnBadRow, typer.Option(help="What to do with rows that repeat an earlier one.")
+    ] = "error",
+    identical: Annotated[
+        OnBadRow, typer.Option(help="What to do with rows whose two sides are the same.")
+    ] = "error",
+    subset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Configuration of a data set on the hub.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Split of a data set on the hub.  [default: train]"),
+    ] = None,
+    position: Annotated[
+        CapturePosition,
+        typer.Option(help="Which tokens of each example to fit on."),
+    ] = "last",
+    steer_position: Annotated[SteerPosition, typer.Option(help="Which tokens to steer.")] = "last",
+    revision: Revision = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of whatever is random in the fit.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Examples in one pass.")] = 16,
+    device: Device = None,
+    dtype: Dtype = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit a steerer on texts that show a behaviour and texts that do not.
+
+    What can be refused is refused before the model is loaded.
+    """
+    with Screen(json=json, debug=debug) as screen:
+        check_output(output, force=force)
+        choice = ModelChoice(model, revision, device, dtype)
+
+        from odesteer.cli.parameters import build_method, pairs_of
+        from odesteer.data import load_contrast
+
+        with checking_usage():
+            unfitted = build_method(method, param or [], seed)
+            columns = pairs_of(column or [], "--column")
+        pairs = load_contrast(
+            data,
+            columns=columns,
+            duplicates=duplicates,
+            identical=identical,
+            name=subset,
+            split=split,
+        )
+        choice.check_layer(layer, screen)
+        started = seconds()
+        with choice.opened(screen) as lm:
+            screen.note(f"loaded {lm.model_id} in {seconds() - started:.1f} s; fitting …")
+            started = seconds()
+            steerer = lm.fit(
+                unfitted,
+                pairs,
+                layer,
+                position=position,
+                steer_position=steer_position,
+                seed=seed,
+                batch_size=batch_size,
+                progress=screen.is_interactive,
+            )
+            took = seconds() - started
+        steerer.save(output)
+        screen.rows(_summary(steerer, output, took))
+        screen.write(f"\nNext:\n{_next(choice, steerer, output)}")
+        screen.document(
+            {
+                "saved": str(output),
+                "bytes": output.stat().st_size,
+                "fit_seconds": took,
+                **describe(steerer),
+            }
+        )
+
+
+def describe(steerer: "Steerer") -> dict[str, Any]:
+    """What a steerer is and where it comes from, as plain data."""
+    from dataclasses import asdict
+
+    origin, method, barrier = steerer.provenance, steerer.method, _barrier_of(steerer)
+    return {
+        "digest": steerer.digest(),
+        "method": type(method).__name__,
+        "parameters": {name: _plain(value) for name, value in method.get_params().items()},
+        "quantities": list(method.quantities),
+        "default": str(method.default_amount),
+        "width": steerer.width,
+        "mean_norm": method.mean_norm_,
+        "site": None if steerer.site is None else asdict(steerer.site),
+        "levels": None if barrier is None else {"1": barrier.upper_, "-1": barrier.lower_},
+        "held_out": dict(origin.held_out),
+        "provenance": {
+            name: value
+            for name, value in asdict(origin).items()
+            if name != "held_out" and value is not None
+        },
+    }
+
+
+def _barrier_of(steerer: "Steerer") -> Any:
+    return getattr(steerer.method, "barrier", None)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+
+
+def _summary(steerer: "Steerer", output: Path, took: float) -> dict[str, str]:
+    origin, barrier, site = steerer.provenance, _barrier_of(steerer), steerer.site
+    rows = {
+        "method": f"{type(steerer.method).__name__}, by default {steerer.method.default_amount}",
+        "model": f"{origin.model_id}, width {steerer.width}, {origin.n_layers} layers",
+        "site": f"{site}; fitted on positions: {origin.capture_position}",
+        "examples": f"{origin.n_positive} positive, {origin.n_negative} negative",
+    }
+    held_out = dict(origin.held_out)
+    if held_out:
+        rows["held out"] = ", ".join(
+            f"{name.replace('_', ' ')} {figure:.3f}" for name, figure in held_out.items()
+        ).replace("auc", "AUC")
+    if barrier is not None:
+        rows["levels"] = (
+            f"1 is h = {in_nats(barrier.upper_)}, where the best 10 % of the positives begin;"
+            f" -1 is h = {in_nats(barrier.lower_)}"
+        )
+    rows["mean norm"] = f"{steerer.method.mean_norm_:.4g} activation units"
+    rows["fitted in"] = f"{took:.1f} s"
+    rows["saved"] = f"{output} ({output.stat().st_size:,} bytes)"
+    return rows
+
+
+def _next(choice: ModelChoice, steerer: "Steerer", output: Path) -> str:
+    amount = steerer.method.default_amount
+    return (
+        f"  odesteer generate {choice.words}--steer {quote(str(output))} --compare"
+        f' --{amount.quantity} {amount.value} "A PROMPT"\n'
+        f"  odesteer inspect {quote(str(output))}"
+    )

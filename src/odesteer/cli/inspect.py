@@ -1,0 +1,76 @@
+"""``odesteer inspect``: what is in the file of a steerer."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from odesteer.cli.figures import in_nats
+from odesteer.cli.fit import describe
+from odesteer.cli.options import Debug, Json
+from odesteer.cli.screen import Screen
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A steerer, as fit saves it.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a steerer is: method, site, origin, held-out figures, tensors."""
+    with Screen(json=json, debug=debug) as screen:
+        from odesteer.artifact import Steerer
+        from odesteer.artifact.state import encode
+
+        steerer = Steerer.load(file)
+        _, tensors = encode(steerer.method)
+        content = {
+            "file": str(file),
+            "bytes": file.stat().st_size,
+            **describe(steerer),
+            "tensors": {
+                name: {
+                    "shape": list(tensor.shape),
+                    "dtype": str(tensor.dtype).removeprefix("torch."),
+                }
+                for name, tensor in tensors.items()
+            },
+        }
+        screen.rows(_rows(content))
+        screen.print("", _tensors(content["tensors"]))
+        screen.document(content)
+
+
+def _rows(content: dict[str, Any]) -> dict[str, str]:
+    site, levels = content["site"], content["levels"]
+    rows = {
+        "file": f"{content['file']} ({content['bytes']:,} bytes)",
+        "digest": content["digest"],
+        "method": content["method"],
+    }
+    rows |= {f"  {name}": str(value) for name, value in content["parameters"].items()}
+    rows["amounts"] = f"{', '.join(content['quantities'])}; by default {content['default']}"
+    if site is None:
+        rows["site"] = "none; it is not bound to a layer"
+    else:
+        rows["site"] = f"layer {site['layer']} (from zero), positions: {site['position']}"
+    rows["width"] = str(content["width"])
+    rows["mean norm"] = f"{content['mean_norm']:.6g} activation units"
+    if levels is not None:
+        rows["level 1"] = f"h = {in_nats(levels['1'])} nats"
+        rows["level -1"] = f"h = {in_nats(levels['-1'])} nats"
+    origin = dict(content["provenance"])
+    rows["fitted on"] = "" if origin else "unknown"
+    rows |= {f"  {name.replace('_', ' ')}": str(value) for name, value in origin.items()}
+    rows["held out"] = "" if content["held_out"] else "no figures"
+    for name, figure in content["held_out"].items():
+        rows[f"  {name.replace('_', ' ')}"] = f"{figure:.4f}"
+    return rows
+
+
+def _tensors(tensors: dict[str, dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table("tensor", "type", "shape", title="Tensors", title_justify="left")
+    for name, tensor in tensors.items():
+        table.add_row(name, tensor["dtype"], " x ".join(map(str, tensor["shape"])) or "one number")
+    return table
