@@ -11,7 +11,9 @@ amount.
 """
 
 import json
+import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +25,8 @@ from rich.table import Table
 
 from benchmarks.joint import Rates, complete
 from benchmarks.machine import describe_machine
-from benchmarks.tasks import EveryTask, RolesTask, Task, WorldTask
-from odesteer import CAA, Amount, Method, ODESteer, SteeredModel
+from benchmarks.tasks import Activations, EveryTask, RolesTask, Task, WorldTask
+from odesteer import CAA, Amount, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import Centred, LinearBarrier, NeuralBarrier, PolynomialBarrier
 from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
@@ -96,16 +98,16 @@ class Outcome:
 class Sizes:
     """How much to measure."""
 
-    layers: tuple[int, ...] = (2, 3)
+    layers: tuple[int, ...] = (3, 4)
     seeds: tuple[int, ...] = (1, 2, 3)
-    n_validation: int = 60
-    n_test: int = 150
+    n_validation: int = 50
+    n_test: int = 100
 
 
 def measure(lm: SteeredModel, task: Task, candidate: Candidate, sizes: Sizes) -> Outcome:
     """Choose on validation prompts, measure on test prompts."""
     prompts = task.prompts("validation", seed=0, n=sizes.n_validation)
-    fitted = task.fit(lm, candidate.method, sizes.layers, seed=0)
+    fitted = fit(lm, task, candidate.method, sizes.layers, seed=0)
     scores = {
         (layer, amount): Rates.of([complete(lm, task, prompts, steerer, amount, seed=0)]).joint
         for layer, steerer in fitted.items()
@@ -115,7 +117,7 @@ def measure(lm: SteeredModel, task: Task, candidate: Candidate, sizes: Sizes) ->
     tuned, untuned, quality = [], [], []
     for seed in sizes.seeds:
         test = task.prompts("test", seed=seed, n=sizes.n_test)
-        refitted = task.fit(lm, candidate.method, sorted({layer, task.layer}), seed=seed)
+        refitted = fit(lm, task, candidate.method, sizes.layers, seed=seed)
         own = refitted[task.layer]
         tuned.append(complete(lm, task, test, refitted[layer], amount, seed))
         untuned.append(complete(lm, task, test, own, candidate.amounts[0], seed))
@@ -131,6 +133,23 @@ def measure(lm: SteeredModel, task: Task, candidate: Candidate, sizes: Sizes) ->
         _mean([q.get("auc") for q in quality]),
         _mean([q.get("log_loss") for q in quality]),
     )
+
+
+def fit(
+    lm: SteeredModel, task: Task, method: Method, layers: tuple[int, ...], seed: int
+) -> dict[int, Steerer]:
+    """One steerer a layer."""
+    return {
+        layer: Steerer(method.clone().fit(a.positive, a.negative, a.groups), Site(layer))
+        for layer, a in _activations(lm, task, layers, seed).items()
+    }
+
+
+@cache
+def _activations(
+    lm: SteeredModel, task: Task, layers: tuple[int, ...], seed: int
+) -> dict[int, Activations]:
+    return task.activations(lm, layers, seed)
 
 
 def unsteered(lm: SteeredModel, task: Task, sizes: Sizes) -> Rates:
@@ -198,10 +217,11 @@ def main(
     )
     baselines = {task.name: unsteered(lm, task, sizes) for task in chosen}
     cells = [(task, c) for c in candidates() if only in c.name for task in chosen]
-    outcomes = [
-        measure(lm, task, candidate, sizes)
-        for task, candidate in track(cells, console=Console(stderr=True))
-    ]
+    outcomes = []
+    for task, candidate in track(cells, console=Console(stderr=True)):
+        outcomes.append(measure(lm, task, candidate, sizes))
+        last = outcomes[-1]
+        print(f"{candidate.name}, {task.name}: {last.untuned}, {last.tuned}", file=sys.stderr)
     console.print(describe_machine())
     show(console, outcomes, baselines)
     if output is not None:

@@ -67,14 +67,14 @@ def complete(
     seed: int,
 ) -> list[Verdict]:
     """Sample one completion of each prompt and judge it."""
+    (newline,) = lm.tokenizer("\n", add_special_tokens=False)["input_ids"]
     how_much: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
     texts = lm.generate(
         list(prompts),
         steerer,
         max_new_tokens=task.max_new_tokens,
         seed=seed,
-        stop_strings=["\n"],
-        tokenizer=lm.tokenizer,
+        eos_token_id=[lm.tokenizer.eos_token_id, newline],
         **SAMPLING,
         **how_much,
     )

@@ -1,17 +1,48 @@
 """Things to steer the bundled model towards, each with its data and its exact judge."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from odesteer import ContrastData, Method, Site, SteeredModel, Steerer
+from odesteer import ContrastData, SteeredModel
 from odesteer.errors import InvalidInputError
+from odesteer.models.capture import CapturePosition
 from odesteer.terrarium import CivilityWorld, Split, Verdict, World, worlds
 
 N_PAIRS = 300
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What a steerer is fitted to at one layer: `[n₊, d]`, `[n₋, d]` and group labels."""
+
+    positive: Tensor
+    negative: Tensor
+    groups: tuple[list[str], list[str]] | None
+
+
+def capture(
+    lm: SteeredModel,
+    data: ContrastData,
+    layers: tuple[int, ...],
+    position: CapturePosition,
+    seed: int,
+) -> dict[int, Activations]:
+    """Activations of contrastive data at several layers, as `SteeredModel.fit` takes them."""
+    captured = lm.capture((*data.positive, *data.negative), layers, position, seed=seed)
+    labels = (*data.groups_positive, *data.groups_negative)
+    wanted = captured.example < len(data.positive)
+    groups = tuple([labels[i] for i in captured.example[m].tolist()] for m in (wanted, ~wanted))
+    return {
+        layer: Activations(states[wanted], states[~wanted], (groups[0], groups[1]))
+        for layer, states in captured.states.items()
+    }
+
+
+def _spread(states: Tensor, n: int) -> Tensor:
+    return states[torch.linspace(0, len(states) - 1, n).long()]
 
 
 class Task(Protocol):
@@ -21,10 +52,10 @@ class Task(Protocol):
     layer: int
     max_new_tokens: int
 
-    def fit(
-        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
-    ) -> dict[int, Steerer]:
-        """The method fitted to examples of the fit split, at several layers."""
+    def activations(
+        self, lm: SteeredModel, layers: tuple[int, ...], seed: int
+    ) -> dict[int, Activations]:
+        """Activations of examples of the fit split, at several layers."""
 
     def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
         """Prompts that leave the behaviour open."""
@@ -51,12 +82,11 @@ class WorldTask:
     def max_new_tokens(self) -> int:
         return self.world.max_new_tokens
 
-    def fit(
-        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
-    ) -> dict[int, Steerer]:
+    def activations(
+        self, lm: SteeredModel, layers: tuple[int, ...], seed: int
+    ) -> dict[int, Activations]:
         data = self.world.contrast("fit", seed=seed, n=N_PAIRS)
-        steerers = lm.fit(method, data, list(layers), position=self.world.position, seed=seed)
-        return dict(zip(layers, steerers, strict=True))
+        return capture(lm, data, layers, self.world.position, seed)
 
     def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
         return self.world.prompts(split, seed=seed, n=n)
@@ -81,9 +111,9 @@ class RolesTask:
         self.layer = self.world.layer
         self.max_new_tokens = self.world.max_new_tokens
 
-    def fit(
-        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
-    ) -> dict[int, Steerer]:
+    def activations(
+        self, lm: SteeredModel, layers: tuple[int, ...], seed: int
+    ) -> dict[int, Activations]:
         # The five kinds of scene come up equally often and one of them is left out.
         data = self.world.contrast("fit", seed=seed, n=N_PAIRS * 5 // 4)
         desired, undesired, groups = [], [], []
@@ -97,8 +127,7 @@ class RolesTask:
                 undesired.append(pair[1])
                 groups.append(group)
         contrast = ContrastData(tuple(desired), tuple(undesired), tuple(groups), tuple(groups))
-        steerers = lm.fit(method, contrast, list(layers), position=self.world.position, seed=seed)
-        return dict(zip(layers, steerers, strict=True))
+        return capture(lm, contrast, layers, self.world.position, seed)
 
     def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
         drawn = self.world.prompts(split, seed=seed, n=2 * n)
@@ -122,21 +151,22 @@ class EveryTask:
     layer = 3
     max_new_tokens = max(world.max_new_tokens for world in worlds())
 
-    def fit(
-        self, lm: SteeredModel, method: Method, layers: Sequence[int], seed: int
-    ) -> dict[int, Steerer]:
-        sides: dict[int, tuple[list[Tensor], list[Tensor]]] = {n: ([], []) for n in layers}
+    def activations(
+        self, lm: SteeredModel, layers: tuple[int, ...], seed: int
+    ) -> dict[int, Activations]:
+        parts = []
         for world in worlds():
             data = world.contrast("fit", seed=seed, n=N_PAIRS // 3)
-            for side, examples in enumerate((data.positive, data.negative)):
-                captured = lm.capture(examples, list(layers), world.position, seed=seed)
-                # As many activations from each world, whatever its position gives.
-                for layer in layers:
-                    states = captured.states[layer]
-                    sides[layer][side].append(states[:: max(1, len(states) // len(examples))])
+            parts.append(capture(lm, data, layers, world.position, seed))
+        least = min(len(part[layers[0]].positive) for part in parts)
+        # As many activations from each world, whatever its position gives.
         return {
-            layer: Steerer(method.clone().fit(torch.cat(desired), torch.cat(others)), Site(layer))
-            for layer, (desired, others) in sides.items()
+            layer: Activations(
+                torch.cat([_spread(part[layer].positive, least) for part in parts]),
+                torch.cat([_spread(part[layer].negative, least) for part in parts]),
+                None,
+            )
+            for layer in layers
         }
 
     def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:

@@ -155,6 +155,21 @@ def test_a_single_long_step_is_cut_at_the_crossing():
     assert bool((solution.time < 1).all())
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
+@pytest.mark.parametrize("solver", [Euler(1), StepwiseEuler(1)], ids=repr)
+@pytest.mark.parametrize("barrier", ["linear-sphere", "polynomial-2", "polynomial-4-centred"])
+def test_steps_in_which_the_barrier_bends(barrier, solver, share):
+    """Eight times as long as the activation: h levels off within the step, or shoots up."""
+    h, a = fitted(barrier), queries(20)
+    end = solve(GradientField(h), a, 30.0, solver).state
+    tau = torch.lerp(h.value(a), h.value(end), share)
+    solution = solve(GradientField(h), a, 30.0, solver, until=ReachValue(tau))
+    up = h.value(end) > h.value(a)
+    gap = (h.value(solution.state) - tau).abs()[up]
+    assert int(up.sum()) > 5
+    assert bool((gap <= 1e-7 * tau.abs().clamp_min(1)[up]).all())
+
+
 def test_a_value_above_the_maximum_ends_at_the_maximum():
     """A concave barrier: what cannot be reached is reported, by every kind of solver."""
     barrier = concave_barrier()

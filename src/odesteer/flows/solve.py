@@ -13,7 +13,8 @@ from odesteer.flows.metrics import Euclidean
 from odesteer.flows.solution import Solution
 from odesteer.flows.solvers import Certified, EmbeddedPair, Euler, FixedStep, Solver
 
-_LOCATE_ITERATIONS = 10
+# Ten give full accuracy in steps of up to about ‖a‖, the rest in steps of many times that.
+_LOCATE_ITERATIONS = 20
 _SMALLEST_STEP = 2.0**-20
 
 
