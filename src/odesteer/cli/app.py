@@ -49,7 +49,7 @@ def _odesteer(
     """Fit steerers, steer models, see the effect."""
 
 
-# typer has brought a click of its own since 0.26; this is the base of the errors of either.
+# Newer versions of typer bring a click of their own; this is the base of the errors of either.
 _ClickError: type[Exception] = next(
     cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException"
 )
@@ -80,6 +80,9 @@ def _usage(error: Exception, words: Sequence[str]) -> int:
     """Say what is wrong with the words of the command line."""
     message = str(getattr(error, "format_message", error.__str__)())
     code = int(getattr(error, "exit_code", FAILURE))
+    value = _value_of(getattr(error, "param", None), words)
+    if value is not None and value not in message:
+        message += f" (found {value!r})"
     context = getattr(error, "ctx", None)
     if context is not None:
         message += f"\nTry '{context.command_path} --help'."
@@ -87,3 +90,14 @@ def _usage(error: Exception, words: Sequence[str]) -> int:
     if "--json" in words:
         write_json(failure(error, message, code))
     return code
+
+
+def _value_of(option: object, words: Sequence[str]) -> str | None:
+    """What the words say for an option, which the error about it may not repeat."""
+    for name in getattr(option, "opts", ()):
+        for word, following in zip(words, [*words[1:], None], strict=True):
+            if word == name:
+                return following
+            if word.startswith(f"{name}="):
+                return word.removeprefix(f"{name}=")
+    return None

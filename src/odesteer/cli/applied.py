@@ -16,16 +16,8 @@ class Applied:
 
     file: str
     steerer: Steerer
+    site: Site
     amount: Amount
-
-    @property
-    def site(self) -> Site:
-        """Where it acts. Raises `UsageError` for a steerer that is not bound to a layer."""
-        if self.steerer.site is None:
-            raise UsageError(
-                f"{self.file} is not bound to a layer of a model; save a Steerer with a Site."
-            )
-        return self.steerer.site
 
     @property
     def quantity(self) -> dict[str, Any]:
@@ -86,11 +78,10 @@ def _read(word: str, amount: Amount | None, position: str | None) -> Applied:
         elif amount is None:
             amount = method.default_amount
         method.check_amount(amount)
-    applied = Applied(file, steerer, amount)
-    if position is not None:
-        site = replace(applied.site, position=position)
-        applied = replace(applied, steerer=replace(steerer, site=site))
-    return applied
+    if steerer.site is None:
+        raise UsageError(f"{file} is not bound to a layer of a model; save a Steerer with a Site.")
+    site = steerer.site if position is None else replace(steerer.site, position=position)
+    return Applied(file, replace(steerer, site=site), site, amount)
 
 
 def _split(word: str) -> tuple[str, str | None]:

@@ -1,10 +1,13 @@
-"""Texts side by side."""
+"""Texts for people, side by side."""
 
+import re
 from collections.abc import Mapping
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def beside(
@@ -21,6 +24,12 @@ def beside(
     return table
 
 
+def harmless(text: str) -> str:
+    """A generated text without control characters, which could command a terminal."""
+    return _CONTROLS.sub("", text)
+
+
 def shown(text: str) -> Text:
     """A generated text as it is read: no space at its ends, and a sign where it is empty."""
-    return Text(text.strip()) if text.strip() else Text("(nothing)", style="dim italic")
+    text = harmless(text).strip()
+    return Text(text) if text else Text("(nothing)", style="dim italic")

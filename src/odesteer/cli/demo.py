@@ -40,11 +40,11 @@ def demo(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """See in a minute what steering does: three worlds, the bundled model, offline.
+    """See in a minute what steering does, offline.
 
-    Fits a steerer in each world of the terrarium and writes test prompts on unsteered, steered,
-    and steered the other way. Exact judges say of each text whether it shows the attribute and
-    whether the world could have said it.
+    Fits a steerer in each of the three worlds of the bundled model and continues test prompts
+    unsteered, steered, and steered the other way. Exact judges say of each text whether it shows
+    the attribute and whether the world could have said it.
     """
     with Screen(json=json, debug=debug) as screen:
         began = seconds()
@@ -58,7 +58,6 @@ def demo(
 
         with ModelChoice(None).opened(screen) as lm:
             screen.print(_opening(lm.model.num_parameters(), samples), "")
-            output.mkdir(exist_ok=True)
             trials, files = [], {}
             for world in worlds():
                 trial = try_world(
@@ -66,6 +65,7 @@ def demo(
                 )
                 trials.append(trial)
                 files[world.name] = output / f"{world.name}.safetensors"
+                output.mkdir(exist_ok=True)
                 trial.steerer.save(files[world.name])
                 _show_world(screen, trial)
             screen.note("measuring speed …")

@@ -50,9 +50,10 @@ def _bars(ax: Any, trial: WorldTrial) -> None:
     ax.set_xticks(
         range(len(ARMS)), ["unsteered", f"level {trial.level:g}", f"level {-trial.level:g}"]
     )
-    ax.set_ylim(0, 1)
+    ax.set_ylim(0, 1.2)  # room for the legend
+    ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
     ax.set_title(f"{trial.world.name}: share of {len(trial.prompts)} completions")
-    ax.legend(loc="upper right", fontsize="small")
+    ax.legend(loc="upper center", ncols=2, fontsize="small", frameon=False)
 
 
 def _paths(ax: Any, lm: SteeredModel, trial: WorldTrial, seed: int) -> None:
@@ -64,4 +65,4 @@ def _paths(ax: Any, lm: SteeredModel, trial: WorldTrial, seed: int) -> None:
     states = lm.capture(negative, world.layer, world.position, seed=seed).states[world.layer]
     path = method.trajectory(states[:_N_PATHS], level=trial.level)
     plot_trajectories(path, method.barrier, ax=ax)
-    ax.set_title(f"{world.poles[1]} test activations steered to level {trial.level:g}")
+    ax.set_title(f"{world.poles[1]} test activations to level {trial.level:g}")

@@ -89,9 +89,13 @@ def fit(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Fit a steerer on texts that show a behaviour and texts that do not.
+    """Fit a steerer on texts that do and do not show it.
 
-    What can be refused is refused before the model is loaded.
+    What can be refused is refused before the model is loaded. Examples:
+
+    odesteer fit Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --layer 13 -o truthful.safetensors
+
+    odesteer fit ./my-model --data pairs.csv --layer 8 --method caa -o caa.safetensors
     """
     with Screen(json=json, debug=debug) as screen:
         check_output(output, force=force)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.text import Text
 
-from odesteer.cli.beside import beside, shown
+from odesteer.cli.beside import beside, harmless, shown
 from odesteer.cli.figures import in_nats
 from odesteer.cli.opening import ModelChoice
 from odesteer.cli.options import (
@@ -194,7 +194,7 @@ class _Streamed:
         if self._named:
             self._screen.print(Text(f"── {name} ──", style="bold"))
         self._screen.out.print(self._prompt, end="", soft_wrap=True)
-        return lambda row, piece: self._screen.write(piece, end="")
+        return lambda row, piece: self._screen.write(harmless(piece), end="")
 
     def end(self) -> None:
         self._screen.write("")
@@ -208,7 +208,7 @@ def _show(
     unsteered: "Written | None",
 ) -> None:
     if unsteered is None:
-        screen.print_unwrapped(Text.assemble((prompt, "dim"), steered.text.rstrip("\n")))
+        screen.print_unwrapped(Text.assemble((prompt, "dim"), harmless(steered.text).rstrip("\n")))
         return
     how = ", ".join(str(each.amount) for each in applied)
     both = {"unsteered": unsteered, f"steered, {how}": steered}

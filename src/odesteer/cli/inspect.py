@@ -16,7 +16,10 @@ def inspect(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a steerer is: method, site, origin, held-out figures, tensors."""
+    """Show what is in the file of a steerer.
+
+    Its method and parameters, where it acts, what it was fitted on, held-out figures, tensors.
+    """
     with Screen(json=json, debug=debug) as screen:
         from odesteer.artifact import Steerer
         from odesteer.artifact.state import encode

@@ -8,7 +8,10 @@ from odesteer.cli.screen import Screen
 
 
 def methods(json: Json = False, debug: Debug = False) -> None:
-    """List the steering methods, their quantities and their parameters."""
+    """List the steering methods.
+
+    With the quantities that say how much each steers, and their parameters.
+    """
     with Screen(json=json, debug=debug) as screen:
         rows = [_row(name) for name in _names()]
         screen.print(_table(rows))

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from odesteer.cli.applied import Applied
-from odesteer.cli.screen import UsageError, checking_usage
+from odesteer.cli.screen import UsageError
 from odesteer.data import Message
+from odesteer.errors import InvalidInputError
 from odesteer.models import Receipt
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ class Writer:
     ) -> None:
         self._lm = lm
         self._prompts = [(Message("user", prompt),) if chat else prompt for prompt in prompts]
-        with checking_usage():
-            self._lengths = [len(lm.encode(prompt)) for prompt in self._prompts]
+        self._lengths = [_length(lm, number, p) for number, p in enumerate(self._prompts, 1)]
         self._sampling = sampling
         self._batch_size = batch_size
         self.max_new_tokens = self._room(max_new_tokens)
@@ -169,6 +169,14 @@ class Writer:
                 f" context of {context}; shorten it{' or lower --max-new-tokens' * (room >= 1)}."
             )
         return int(min(128, room)) if wanted is None else wanted
+
+
+def _length(lm: "SteeredModel", number: int, prompt: str | tuple[Message, ...]) -> int:
+    """Number of tokens of a prompt. Raises `UsageError` if it cannot be continued."""
+    try:
+        return len(lm.encode(prompt))
+    except InvalidInputError as error:
+        raise UsageError(f"prompt {number}: {error}") from error
 
 
 def _account(receipt: Receipt, row: int, end: int) -> Account:

@@ -1,0 +1,139 @@
+"""``odesteer fit`` and ``odesteer inspect``."""
+
+import json
+import typing
+from pathlib import Path
+
+import pytest
+from command import Run
+
+from odesteer import Steerer, load, load_contrast
+from odesteer.artifact import POSITIONS
+from odesteer.cli import fit as fit_module
+from odesteer.cli import generate as generate_module
+from odesteer.models import CAPTURE_POSITIONS
+
+
+def test_what_is_saved_is_what_was_asked_for(run: Run, model: str, pairs: str) -> None:
+    words = ["--method", "caa", "--param", "T=2", "--seed", 4, "--json"]
+    where = ["--layer", 1, "--position", "answer", "--steer-position", "all"]
+    outcome = run("fit", model, "--data", pairs, "-o", "s.safetensors", *where, *words)
+    assert outcome.code == 0
+    steerer = load("s.safetensors")
+    assert (steerer.site.layer, steerer.site.position) == (1, "all")
+    assert (steerer.method.T, steerer.method.seed) == (2, 4)
+    origin = steerer.provenance
+    assert (origin.model_id, origin.capture_position, origin.seed) == ("tiny-llama", "answer", 4)
+    assert (origin.n_positive, origin.n_negative) == (12, 12)
+    assert origin.data_digest == load_contrast(pairs).digest()
+
+    told = outcome.document
+    assert told["digest"] == steerer.digest()
+    assert told["bytes"] == Path("s.safetensors").stat().st_size
+    assert told["held_out"] == dict(origin.held_out)
+    assert told["warnings"] == []
+
+
+def test_people_are_told_the_figures_and_what_to_do_next(run: Run, model: str, pairs: str) -> None:
+    outcome = run("fit", model, "--data", pairs, "--layer", 2, "-o", "my steerer.safetensors")
+    assert outcome.code == 0
+    for part in ("AUC", "log loss", "12 positive, 12 negative", "layer 2", "level 1.5", "Next:"):
+        assert part in outcome.out.replace("=", " ")
+    command = next(line for line in outcome.out.splitlines() if "--compare" in line)
+    assert f"odesteer generate {model} --steer 'my steerer.safetensors' --compare" in command
+    assert outcome.out.splitlines()[-1].strip() == "odesteer inspect 'my steerer.safetensors'"
+
+
+def test_the_same_words_give_the_same_bytes(run: Run, model: str, pairs: str) -> None:
+    for name in ("a", "b"):
+        words = ["fit", model, "--data", pairs, "--layer", 2, "--position", "random_answer"]
+        assert run(*words, "-o", name).code == 0
+    assert Path("a").read_bytes() == Path("b").read_bytes()
+
+
+def test_an_existing_file_is_replaced_only_by_force(run: Run, model: str, pairs: str) -> None:
+    output = Path("s.safetensors")
+    output.write_text("precious")
+    words = ["fit", model, "--data", pairs, "--layer", 2, "-o", output]
+    refused = run(*words)
+    assert refused.code == 1
+    assert refused.says("s.safetensors", "exists", "--force")
+    assert output.read_text() == "precious"
+    assert run(*words, "--force").code == 0
+    assert isinstance(load(output), Steerer)
+
+
+def test_columns_of_other_names(run: Run, model: str) -> None:
+    rows = [{"good": f"warm {i}", "bad": f"cold {i}"} for i in range(8)]
+    Path("d.json").write_text(json.dumps(rows))
+    words = ["fit", model, "--data", "d.json", "--layer", 0, "-o", "s", "--column", "positive=good"]
+    assert run(*words, "--column", "negative=bad").code == 0
+    assert load("s").provenance.n_positive == 8
+
+
+def test_repeated_rows_are_refused_unless_dropped(run: Run, model: str, pairs: str) -> None:
+    text = Path(pairs).read_text()
+    Path("d.jsonl").write_text(text + text.splitlines()[3] + "\n")
+    words = ["fit", model, "--data", "d.jsonl", "--layer", 2, "-o", "s", "--json"]
+    refused = run(*words)
+    assert refused.code == 1
+    assert refused.says("line 13 repeats line 4", "drop")
+    assert not Path("s").exists()
+    dropped = run(*words, "--duplicates", "drop")
+    assert dropped.code == 0
+    assert "warning: d.jsonl: dropped 1 of 13 rows" in dropped.err
+    assert dropped.document["provenance"]["n_positive"] == 12
+    assert len(dropped.document["warnings"]) == 1
+
+
+def test_the_choices_in_the_help_are_those_of_the_library() -> None:
+    for module in (fit_module, generate_module):
+        assert typing.get_args(module.SteerPosition) == POSITIONS
+    assert typing.get_args(fit_module.CapturePosition) == CAPTURE_POSITIONS
+
+
+def test_inspect_shows_everything_that_is_in_the_file(run: Run, steerer: str) -> None:
+    found = load(steerer)
+    document = run("inspect", steerer, "--json").document
+    assert document["digest"] == found.digest()
+    assert document["site"] == {"layer": 2, "position": "last"}
+    assert document["width"] == found.width
+    assert document["levels"] == {"1": found.barrier.upper_, "-1": found.barrier.lower_}
+    assert document["held_out"] == dict(found.provenance.held_out)
+    assert document["provenance"]["model_id"] == "tiny-llama"
+    n_numbers = sum(_count(tensor["shape"]) for tensor in document["tensors"].values())
+    assert n_numbers * 4 < document["bytes"]
+    text = run("inspect", steerer).out
+    for part in (found.digest(), "ODESteer", "tiny-llama", "layer 2", "auc", *document["tensors"]):
+        assert part in text
+
+
+def _count(shape: list[int]) -> int:
+    n = 1
+    for length in shape:
+        n *= length
+    return n
+
+
+def test_inspect_shows_a_bare_method(run: Run) -> None:
+    import torch
+
+    from odesteer import CAA, save
+
+    fitted = CAA().fit(torch.randn(20, 4) + 1, torch.randn(20, 4) - 1)
+    save(fitted, "bare.safetensors")
+    outcome = run("inspect", "bare.safetensors")
+    assert outcome.code == 0
+    assert "not bound to a layer" in outcome.out
+    refused = run("generate", "--steer", "bare.safetensors", "Once")
+    assert refused.code == 2
+    assert refused.says("bare.safetensors", "not bound to a layer")
+
+
+@pytest.mark.parametrize("broken", ["", "not a steerer", "half"])
+def test_inspect_refuses_what_is_no_steerer(run: Run, steerer: str, broken: str) -> None:
+    whole = Path(steerer).read_bytes()
+    Path("x").write_bytes(whole[: len(whole) // 2] if broken == "half" else broken.encode())
+    outcome = run("inspect", "x")
+    assert outcome.code == 1
+    assert outcome.says("cannot load x: ")

@@ -1,0 +1,155 @@
+"""Words of the command line: prompts, models, amounts, parameters."""
+
+import json
+
+import pytest
+from command import Run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odesteer import CAA, ODESteer
+from odesteer.barriers import LinearBarrier, TensorSketchBarrier
+from odesteer.cli.opening import names_model
+from odesteer.cli.parameters import build_method, pairs_of
+from odesteer.cli.prompts import model_and_prompts, read_prompts, unescaped
+from odesteer.cli.screen import UsageError
+from odesteer.errors import InvalidInputError
+from odesteer.flows import RK4
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"Q: Who?\nA:", "Q: Who?\nA:"),
+        (r"a\tb", "a\tb"),
+        (r"C:\\new", r"C:\new"),
+        (r"\d and \x", r"\d and \x"),
+        ("a\\", "a\\"),
+        ("a\nb", "a\nb"),
+    ],
+)
+def test_escapes(written: str, meant: str) -> None:
+    assert unescaped(written) == meant
+    assert read_prompts([written], raw=False) == [meant]
+    assert read_prompts([written], raw=True) == [written]
+
+
+@given(st.text())
+def test_whatever_is_escaped_comes_back(text: str) -> None:
+    assert unescaped(text.replace("\\", "\\\\").replace("\n", "\\n")) == text
+
+
+def test_a_prompt_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UsageError, match="prompt 2 is not UTF-8"):
+        read_prompts(["fine", "caf\udce9"], raw=False)
+
+
+@pytest.mark.parametrize(
+    ("word", "is_model"),
+    [
+        ("Qwen/Qwen2.5-0.5B", True),
+        ("./models/mine", True),
+        ("/models/mine", True),
+        ("~/mine", True),
+        ("gpt2", False),
+        ("Once upon a time", False),
+        ("yes / no", False),
+        ("Q: and/or?", False),
+        ("", False),
+        ("x" * 5000, False),
+    ],
+)
+def test_which_words_name_a_model(word: str, is_model: bool) -> None:
+    assert names_model(word) is is_model
+
+
+def test_the_first_word_may_be_the_model(tmp_path) -> None:
+    folder = str(tmp_path)
+    assert model_and_prompts([folder, "a", "b"], None) == (folder, ["a", "b"])
+    assert model_and_prompts(["a", "b"], None) == (None, ["a", "b"])
+    assert model_and_prompts(["owner/name", "b"], "gpt2") == ("gpt2", ["owner/name", "b"])
+    for words in ([], [folder]):
+        with pytest.raises(UsageError, match="no PROMPT"):
+            model_and_prompts(words, None)
+
+
+def test_parameters_are_set_by_name_in_the_parts_too() -> None:
+    words = ["barrier.C=10", "level=none", "T=2.5", "solver.n_steps=7", "barrier=linear"]
+    method = build_method("odesteer", [*words, "solver=rk4"], seed=3)
+    assert isinstance(method, ODESteer)
+    assert isinstance(method.barrier, LinearBarrier)
+    assert isinstance(method.solver, RK4)
+    assert (method.barrier.C, method.solver.n_steps) == (10, 7)
+    assert (method.level, method.T) == (None, 2.5)
+    assert method.barrier.seed == 3
+
+
+def test_the_defaults_are_those_of_the_class() -> None:
+    assert repr(build_method("odesteer", [], seed=0)) == repr(ODESteer())
+    assert repr(build_method("caa", [], seed=0)) == repr(CAA())
+
+
+def test_the_seed_goes_everywhere_but_where_another_is_said() -> None:
+    method = build_method("odesteer", ["barrier=tensor-sketch"], seed=5)
+    assert isinstance(method, ODESteer)
+    assert isinstance(method.barrier, TensorSketchBarrier)
+    assert method.barrier.seed == 5
+    other = build_method("odesteer", ["barrier=tensor-sketch", "barrier.seed=6"], seed=5)
+    assert isinstance(other, ODESteer)
+    assert other.barrier.seed == 6
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("levl=2", "Did you mean 'level'"),
+        ("barrier.Cc=2", "'Cc'"),
+        ("level.x=2", "'x'"),
+        ("level=high", "a number"),
+        ("level=nan", "a number"),
+        ("level=1e999", "a number"),
+        ("solver.n_steps=2.5", "an integer"),
+        ("barrier=lineer", "Did you mean 'linear'"),
+        ("barrier=none", "none"),
+        ("level", "name=value"),
+        ("=2", "name=value"),
+        ("level=", "name=value"),
+    ],
+)
+def test_parameters_that_are_refused(word: str, said: str) -> None:
+    with pytest.raises((InvalidInputError, UsageError), match=said.replace("'", ".")):
+        build_method("odesteer", [word], seed=0)
+
+
+def test_a_name_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"twice.*'2'.*'3'"):
+        pairs_of(["level=2", "level=3"], "--param")
+
+
+def test_prompts_from_stdin(run: Run, model: str) -> None:
+    words = ["generate", model, "first", "-", "last", "--max-new-tokens", 1, "--json"]
+    outcome = run(*words, stdin="a\\nb\n\nc\n")
+    assert [each["prompt"] for each in outcome.document["results"]] == [
+        "first",
+        "a\nb",
+        "c",
+        "last",
+    ]
+    empty = run("generate", model, "-", stdin="\n")
+    assert empty.code == 2
+    assert empty.says("no prompt on stdin")
+
+
+def test_methods_lists_every_method_with_what_it_takes(run: Run) -> None:
+    from odesteer.methods import registry
+
+    outcome = run("methods", "--json")
+    rows = {row["name"]: row for row in outcome.document["methods"]}
+    assert list(rows) == list(registry)
+    for name in registry:
+        cls = registry.get(name)
+        assert rows[name]["quantities"] == list(cls.quantities)
+        assert tuple(rows[name]["parameters"]) == cls.parameter_names()
+    table = run("methods").out
+    assert all(name in table for name in registry)
+    json.dumps(rows)
