@@ -1,6 +1,6 @@
 """Train the terrarium's language model from scratch, check it, and install its weights.
 
-    python scripts/train_terrarium.py                 # about 40 minutes on two cores
+    python scripts/train_terrarium.py                 # about 40 minutes on two idle cores
     python scripts/train_terrarium.py --steps 300 --work /tmp/quick --no-install
 
 The weights are installed only if they pass the acceptance checks. A run that was killed goes on
@@ -102,6 +102,8 @@ def _install(new: Path, target: Path) -> None:
     beside = target.with_name(target.name + ".new")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(new, beside)
+    for file in beside.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
 

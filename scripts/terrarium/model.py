@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from .corpus import reserved
 from .recipe import Recipe
@@ -71,5 +76,9 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     )
     # Every completion of every world ends with its line: generation stops there by itself.
     (newline,) = tokenizer.encode("\n", add_special_tokens=False)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, newline]
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=[tokenizer.eos_token_id, newline],
+        pad_token_id=tokenizer.pad_token_id,
+    )
     return model

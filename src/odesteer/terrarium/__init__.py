@@ -43,4 +43,4 @@ def world(name: str) -> World:
 def model_path() -> Path:
     """The folder of the bundled model, for ``from_pretrained``."""
     # Installed packages are folders here, never zip files, so the resource is a real path.
-    return Path(str(resources.files(__package__) / "weights"))
+    return Path(str(resources.files(__package__) / "odesteer-terrarium"))
