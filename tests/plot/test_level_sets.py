@@ -21,7 +21,7 @@ def _flow(T: float):  # type: ignore[no-untyped-def]
 
 
 def test_plane_keeps_distances_along_the_flow() -> None:
-    barrier, path = _flow(3.0)
+    _, path = _flow(3.0)
     plane = Plane.of(path)
     torch.testing.assert_close(plane.axes @ plane.axes.T, torch.eye(2, dtype=torch.float64))
     flat = plane.project(path.states)
