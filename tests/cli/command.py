@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import random
 import subprocess
 import sys
@@ -44,6 +45,8 @@ def process(*words: object, folder: Path, **options: Any) -> "subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell in the background hands down an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 

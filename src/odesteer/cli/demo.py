@@ -127,7 +127,7 @@ def _show_world(screen: Screen, trial: "WorldTrial") -> None:
     headings = {
         "unsteered": "unsteered",
         "steered": f"{positive}: level {trial.level:g}",
-        "opposite": f"{negative}: level {-trial.level:g}",
+        "opposite": f"{negative}: level {trial.opposite:g}",
     }
     for i, prompt in enumerate(trial.prompts[:_N_SHOWN]):
         screen.print(Text(prompt, style="italic"))

@@ -48,7 +48,7 @@ def _bars(ax: Any, trial: WorldTrial) -> None:
     ax.bar(0, 0, color=_COLOURS["steered"], label=f"{positive} and valid")
     ax.bar(0, 0, color=_COLOURS["opposite"], label=f"{negative} and valid")
     ax.set_xticks(
-        range(len(ARMS)), ["unsteered", f"level {trial.level:g}", f"level {-trial.level:g}"]
+        range(len(ARMS)), ["unsteered", f"level {trial.level:g}", f"level {trial.opposite:g}"]
     )
     ax.set_ylim(0, 1.2)  # room for the legend
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1])

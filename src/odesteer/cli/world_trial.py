@@ -78,6 +78,10 @@ class Arm:
         }
 
 
+# Farther than the way up: stories turn sad only there.
+OPPOSITE_LEVEL = -2.0
+
+
 @dataclass(frozen=True)
 class WorldTrial:
     """A steerer of one world and what it did on test prompts.
@@ -87,7 +91,8 @@ class WorldTrial:
         steerer: fitted on its data.
         n_pairs: pairs that it was fitted on.
         fit_seconds: how long that took.
-        level: where it steers to; the other way it is the negative.
+        level: where it steers to.
+        opposite: where it steers to the other way.
         prompts: the test prompts.
         arms: unsteered, steered, and steered the other way.
     """
@@ -97,6 +102,7 @@ class WorldTrial:
     n_pairs: int
     fit_seconds: float
     level: float
+    opposite: float
     prompts: tuple[str, ...]
     arms: dict[str, Arm]
 
@@ -110,6 +116,7 @@ class WorldTrial:
             "fit_seconds": self.fit_seconds,
             "held_out": dict(self.steerer.provenance.held_out),
             "level": self.level,
+            "opposite_level": self.opposite,
             "artifact": str(artifact),
             **{name: arm.to_json() for name, arm in self.arms.items()},
             "examples": [
@@ -140,7 +147,9 @@ def try_world(
     took = seconds() - started
     level = float(method.default_amount.value)
     prompts = world.prompts("test", seed, n_samples)
-    levels: list[float | None] = [None] * n_samples + [level] * n_samples + [-level] * n_samples
+    levels: list[float | None] = (
+        [None] * n_samples + [level] * n_samples + [OPPOSITE_LEVEL] * n_samples
+    )
     # One batch for all arms: the rows differ in nothing but how they are steered.
     texts = lm.generate(
         prompts * len(ARMS),
@@ -156,4 +165,4 @@ def try_world(
         mine = tuple(texts[k * n_samples : (k + 1) * n_samples])
         verdicts = tuple(world.judge(p, t.text) for p, t in zip(prompts, mine, strict=True))
         arms[name] = Arm(mine, verdicts)
-    return WorldTrial(world, steerer, n_pairs, took, level, prompts, arms)
+    return WorldTrial(world, steerer, n_pairs, took, level, OPPOSITE_LEVEL, prompts, arms)

@@ -173,7 +173,7 @@ class MoodWorld(World):
     title = "lets stories turn out happy instead of sad"
     poles = ("happy", "sad")
     position = "prompt"
-    layer = 3
+    layer = 4
     max_new_tokens = 120
 
     def document(self, rng: random.Random, attribute: bool) -> str:
