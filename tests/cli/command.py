@@ -2,8 +2,8 @@
 
 import json
 import os
-import signal
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
