@@ -64,7 +64,7 @@ def test_the_demo_without_matplotlib_and_what_to_type_next(
         *WORLDS,
         "unsteered",
         "level 1.5",
-        "level -1.5",
+        "level -2",
         "mean barrier",
         "Tokens a second",
     ):
