@@ -2,7 +2,7 @@
 
 from odesteer.artifact.gate import POOLS, Gate
 from odesteer.artifact.provenance import Provenance
-from odesteer.artifact.saving import load, save
+from odesteer.artifact.saving import from_pretrained, load, save
 from odesteer.artifact.site import PARTS, POSITIONS, Site
 from odesteer.artifact.steerer import Steerer
 from odesteer.artifact.steerer_set import SteererSet
@@ -16,6 +16,7 @@ __all__ = [
     "Site",
     "Steerer",
     "SteererSet",
+    "from_pretrained",
     "load",
     "save",
 ]

@@ -75,7 +75,8 @@ def push_to_hub(
 def find_file(source: str | os.PathLike[str], *, revision: str | None, token: str | None) -> Path:
     """The file of a steerer: a local one, the one in a local folder, or one fetched from the hub.
 
-    Raises `ArtifactError`, and `InvalidInputError` for a revision of something local.
+    A name that ends in ``.safetensors`` is never looked for on the hub. Raises `ArtifactError`, and
+    `InvalidInputError` for a revision of something local.
     """
     path = Path(source)
     if path.exists():
@@ -93,7 +94,9 @@ def find_file(source: str | os.PathLike[str], *, revision: str | None, token: st
             )
         return path / FILE_NAME
     name = os.fspath(source)
-    if not HUB_ID.fullmatch(name) or name.endswith(".safetensors"):
+    if name.endswith(".safetensors"):
+        return path  # A file is meant; whoever reads it says what stands near it.
+    if not HUB_ID.fullmatch(name):
         raise ArtifactError(
             f"there is no file or folder {name!r}, and it is no name of the form owner/name on the"
             " hub."

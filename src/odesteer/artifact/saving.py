@@ -2,6 +2,7 @@
 
 import os
 
+from odesteer.artifact import hub
 from odesteer.artifact.base import read
 from odesteer.artifact.format import Content
 from odesteer.artifact.steerer import Steerer
@@ -20,6 +21,16 @@ def save(steerer: Steerer | SteererSet | Method, path: str | os.PathLike[str]) -
 def load(path: str | os.PathLike[str]) -> Steerer | SteererSet:
     """The steerer, or the set of steerers, in a file. See `Steerer.load`."""
     return read(path, _restored)
+
+
+def from_pretrained(
+    source: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None
+) -> Steerer | SteererSet:
+    """What is in a file, in a folder, or in a repository of the hub.
+
+    See `Steerer.from_pretrained`.
+    """
+    return load(hub.find_file(source, revision=revision, token=token))
 
 
 def _restored(content: Content) -> Steerer | SteererSet:

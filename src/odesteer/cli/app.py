@@ -19,6 +19,7 @@ from odesteer.cli.fit import fit
 from odesteer.cli.generate import generate
 from odesteer.cli.inspect import inspect
 from odesteer.cli.methods import methods
+from odesteer.cli.push import push
 from odesteer.cli.screen import FAILURE, INTERRUPTED, SUCCESS, failure, report, write_json
 from odesteer.cli.tune import tune
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: odesteer demo",
 )
-for _command in (bench, demo, fit, generate, tune, inspect, methods):
+for _command in (bench, demo, fit, generate, tune, inspect, push, methods):
     app.command()(_command)
 
 

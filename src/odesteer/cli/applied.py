@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from odesteer.artifact import Site, Steerer, load
+from odesteer.artifact import Site, Steerer, from_pretrained
 from odesteer.cli.screen import UsageError, checking_usage
 from odesteer.methods import Amount
 
@@ -61,7 +61,7 @@ def one_amount(
 def read_steerers(
     words: Sequence[str], amount: Amount | None, position: str | None
 ) -> list[Applied]:
-    """The steerers that words like ``s.safetensors``, ``s.safetensors@1.5`` or ``…@T=5`` name.
+    """The steerers that words like ``s.safetensors``, ``owner/name@1.5`` or ``…@T=5`` name.
 
     ``amount`` goes to those that have none of their own, and ``position`` replaces that of their
     sites. A file with a set of steerers gives each of them. Raises `ArtifactError` for files that
@@ -72,7 +72,7 @@ def read_steerers(
 
 def _read(word: str, amount: Amount | None, position: str | None) -> list[Applied]:
     file, text = _split(word)
-    found = load(file)
+    found = from_pretrained(file)
     if text is not None and amount is not None:
         raise UsageError(f"--steer {word} says how much already; leave out --{amount.quantity}.")
     with checking_usage():

@@ -1,6 +1,5 @@
 """``odesteer inspect``: what is in the file of a steerer."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,10 @@ from odesteer.cli.screen import Screen
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A steerer, as fit saves it.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A steerer, as fit saves it, or its name on the hub."),
+    ],
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -21,19 +23,20 @@ def inspect(
     Its method and parameters, where it acts, what it was fitted on, held-out figures, tensors.
     """
     with Screen(json=json, debug=debug) as screen:
-        from odesteer.artifact import load
+        from odesteer.artifact import from_pretrained
 
-        steerer = load(file)
+        steerer = from_pretrained(file)
+        found = steerer.content()
         content = {
-            "file": str(file),
-            "bytes": file.stat().st_size,
+            "file": file,
+            "bytes": len(found.to_bytes()),
             **describe(steerer),
             "tensors": {
                 name: {
                     "shape": list(tensor.shape),
                     "dtype": str(tensor.dtype).removeprefix("torch."),
                 }
-                for name, tensor in steerer.content().tensors.items()
+                for name, tensor in found.tensors.items()
             },
         }
         screen.rows(_file(content))
