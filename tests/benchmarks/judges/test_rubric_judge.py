@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from judge_models import asked
 
 from odesteer.benchmarks.judges import create
-from odesteer.benchmarks.judges import endpoint as endpoint_module
 from odesteer.benchmarks.judges.criteria import read_criteria
 from odesteer.errors import DataError, InvalidInputError, ModelError
 
@@ -97,7 +97,7 @@ def rubric(tmp_path: Path) -> str:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the judge would have waited."""
     waited: list[float] = []
-    monkeypatch.setattr(endpoint_module.time, "sleep", waited.append)
+    monkeypatch.setattr(openai._base_client.time, "sleep", waited.append)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return waited
 
@@ -117,7 +117,7 @@ def test_verdicts_are_kept_and_weighed(serve: Callable[..., Server], rubric: str
     said = request["messages"][0]["content"]
     for part in ("Who {are} you?", "I am {a} model", "Is it true?", "kind (0 to 4)"):
         assert part in said
-    assert server.keys == [None]
+    assert server.keys == ["Bearer none"]
     assert judge.about()["criteria"][1]["points"] == 4
 
 
@@ -183,8 +183,9 @@ def test_a_refused_request_is_missing_and_not_repeated(
 def test_pauses_double_and_are_as_long_as_asked(
     serve: Callable[..., Server], rubric: str, waits: list[float]
 ) -> None:
-    _judge(serve((500, "")), rubric, pause=0.5).judge([asked()], ["a"])
-    assert waits == [0.5, 1.0]
+    _judge(serve((500, "")), rubric).judge([asked()], ["a"])
+    assert len(waits) == 2
+    assert waits[0] < waits[1]
     waits.clear()
     _judge(serve((429, "")), rubric).judge([asked()], ["a"])
     assert waits == [7.0, 7.0]

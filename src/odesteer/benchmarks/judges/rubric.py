@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,8 +39,8 @@ class Rubric(Judge):
     ``rubric`` is a JSON file, see `read_criteria`. ``url`` is any OpenAI-compatible endpoint and
     ``model`` a model there; ``key_variable`` names the environment variable with the key, which
     servers on this machine may do without. A request that fails for a passing reason is made
-    again, ``attempts`` times in all, after a pause that doubles; what then has no verdict is
-    missing. A refused key, a wrong address or model is a `ModelError`.
+    again, ``attempts`` times in all; what then has no verdict is missing. A refused key, a wrong
+    address or model is a `ModelError`.
     """
 
     name: ClassVar[str] = "rubric"
@@ -53,7 +54,6 @@ class Rubric(Judge):
         key_variable: str = "OPENAI_API_KEY",
         temperature: float | None = 0.0,
         attempts: int = 5,
-        pause: float = 1.0,
         timeout: float = 60.0,
         workers: int = 4,
     ) -> None:
@@ -63,7 +63,6 @@ class Rubric(Judge):
         self.key_variable = key_variable
         self.temperature = temperature
         self.attempts = attempts
-        self.pause = pause
         self.timeout = timeout
         self.workers = workers
 
@@ -89,10 +88,12 @@ class Rubric(Judge):
         for name in ("attempts", "workers"):
             if getattr(self, name) < 1:
                 return f"{name} is {getattr(self, name)}; it must be 1 or more."
+        if find_spec("openai") is None:
+            return "it needs openai; install it with: pip install 'odesteer[bench]'"
         endpoint = self._endpoint()
         if not endpoint.url.startswith(("http://", "https://")):
             return f"the address is {self.url!r}; it must begin with http:// or https://."
-        if not endpoint.is_local and not endpoint.has_key:
+        if not endpoint.is_local and not endpoint.key:
             return (
                 f"{self.url} needs a key; set the environment variable {self.key_variable} to it,"
                 " or name another variable with key_variable=."
@@ -118,6 +119,7 @@ class Rubric(Judge):
             return list(pool.map(lambda item, text: self._one(endpoint, item, text), items, texts))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            endpoint.client.close()
 
     def _endpoint(self) -> Endpoint:
         return Endpoint(
@@ -125,7 +127,6 @@ class Rubric(Judge):
             model=self.model or "",
             key_variable=self.key_variable,
             attempts=self.attempts,
-            pause=self.pause,
             timeout=self.timeout,
             options={} if self.temperature is None else {"temperature": self.temperature},
         )
