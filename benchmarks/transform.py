@@ -8,6 +8,7 @@ fft        the published form: a TensorSketch with 8,000 components, whose gradi
            fast Fourier transforms at every step (written here from the mathematics)
 full       the same sketch collapsed to a quadratic form of rank d
 low        the exact kernel, at the rank that displaces activations with an error of 1e-4
+in place   the same as decoding does it: prepared once, a few activations moved where they lie
 addition   a + v, the cost of activation addition
 """
 
@@ -31,7 +32,7 @@ from benchmarks.timing import interleaved
 from odesteer.barriers import Barrier, PolynomialBarrier, TensorSketchBarrier
 from odesteer.barriers.logistic import fit_features
 from odesteer.barriers.sketch import TensorSketch
-from odesteer.flows import Euler, GradientField, solve
+from odesteer.flows import Euler, FlowInPlace, GradientField, flow_in_place, solve
 
 N_COMPONENTS = 8000
 
@@ -68,6 +69,11 @@ def fft_form(sketch: TensorSketch, a: Tensor, T: float, n_steps: int) -> Tensor:
 
 def ours(barrier: Barrier, a: Tensor, T: float, n_steps: int) -> Tensor:
     return solve(GradientField(barrier), a, T, Euler(n_steps)).state
+
+
+def in_place(flow: FlowInPlace, a: Tensor) -> None:
+    """Includes a copy, so that each call moves the same."""
+    flow.move(a.clone())
 
 
 def fitted_forms(d: int) -> tuple[TensorSketch, Barrier, PolynomialBarrier]:
@@ -109,6 +115,9 @@ def steering_row(
         "low, 1000": lambda: ours(low, a, T, 1000),
         "addition": lambda: a + direction,
     }
+    flow = flow_in_place(GradientField(low), Euler(10), T, None, batch, a.device)
+    if flow is not None:
+        calls["in place, 10"] = partial(in_place, flow, a[:, None])
     with torch.inference_mode():
         times = interleaved(calls)
         expected = fft_form(sketch, a, T, 10) - a
@@ -186,25 +195,52 @@ def _cell(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
+def large() -> dict[str, Any]:
+    """The exact kernel on 20,000 activations of width 4096."""
+    positive, negative = activations(10_000, 4096, seed=2)
+    before = _peak()
+    row: dict[str, Any] = {"d": 4096, "examples": 20_000, "GiB of examples and torch": before}
+    for name, barrier in {
+        "exact kernel": PolynomialBarrier(folds=0),
+        "with 5 folds": PolynomialBarrier(),
+    }.items():
+        row[name] = _seconds(partial(barrier.fit, positive, negative))
+        row[f"{name}, more GiB"] = _peak() - before
+    return row
+
+
+def _peak() -> float:
+    """The most memory that this process had, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main(
     output: Annotated[
         Path | None, typer.Option("--json", help="Also write the figures here.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Small sizes only, to see that it runs.")] = False,
+    part: Annotated[str, typer.Option("--only", help="steering, fitting or large.")] = "",
 ) -> None:
     """Time steering and fitting."""
     console = Console(width=160)
     machine = describe_machine()
     console.print(machine)
-    rows = steering((256,) if quick else (1024, 4096), (1, 16) if quick else (1, 16, 256))
-    console.print(_table("steering: microseconds a token, and ratios", rows))
+    if part == "large":
+        console.print(_table("fitting 20,000 x 4096: seconds, and memory", [large()]))
+        return
+    rows = []
+    if part != "fitting":
+        rows = steering((256,) if quick else (1024, 4096), (1, 16) if quick else (1, 16, 256))
+        console.print(_table("steering: microseconds a token, and ratios", rows))
+    if part == "steering":
+        return
     fits = (
         fitting(256, (600,), 600)
         if quick
         else fitting(1024, (600, 1200, 5000, 20000), 5000) + fitting(4096, (600, 1200, 20000), 1200)
     )
     console.print(_table("fitting: seconds, and the published form over ours", fits))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = _peak()
     console.print(f"peak memory of this process: {peak:.1f} GiB")
     if output is not None:
         document = {"machine": machine, "steering": rows, "fitting": fits, "peak_gib": peak}

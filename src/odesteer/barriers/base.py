@@ -115,8 +115,21 @@ class Barrier(Estimator, ABC):
 
         Level 0 is the decision boundary h = 0, level 1 the 90 % quantile of h over positives,
         level -1 the 10 % quantile over negatives; in between and beyond, multiples of these.
-        Raises `InvalidInputError` where a quantile lies on the wrong side of 0, so that levels
-        would point the wrong way.
+        Raises as `check_level` does for numbers and for tensors on the CPU; nobody waits for
+        another device to look at a tensor there.
+        """
+        if isinstance(level, Tensor):
+            if level.device.type == "cpu":
+                self.check_level(level)
+            return torch.where(level >= 0, level * self.upper_, -level * self.lower_)
+        self.check_level(level)
+        return level * self.upper_ if level >= 0 else -level * self.lower_
+
+    def check_level(self, level: float | Tensor) -> None:
+        """Raise `InvalidInputError` where a level, or one in a tensor of them, has no meaning.
+
+        So it is where a quantile lies on the wrong side of 0, so that levels would point the
+        wrong way.
         """
         self.check_fitted()
         least, most = _range(level)
@@ -133,9 +146,6 @@ class Barrier(Estimator, ABC):
                 " the barrier does not tell the classes apart. Fit on more or other data or"
                 " another layer, or use T or strength."
             )
-        if isinstance(level, Tensor):
-            return torch.where(level >= 0, level * self.upper_, -level * self.lower_)
-        return level * self.upper_ if level >= 0 else -level * self.lower_
 
     def _held_out_values(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
         """h of each example under a fit that has not seen its group; None without folds.

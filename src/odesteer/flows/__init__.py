@@ -9,6 +9,7 @@ from odesteer.flows.field import (
     TangentField,
     VectorField,
 )
+from odesteer.flows.fused.in_place import FlowInPlace, flow_in_place
 from odesteer.flows.metrics import Covariance, Euclidean, MatrixMetric, Metric
 from odesteer.flows.solution import Solution
 from odesteer.flows.solve import solve
@@ -61,6 +62,7 @@ __all__ = [
     "Euclidean",
     "Euler",
     "FixedStep",
+    "FlowInPlace",
     "Geodesic",
     "GradientField",
     "MatrixMetric",
@@ -74,6 +76,7 @@ __all__ = [
     "ThreeEighths",
     "Trajectory",
     "VectorField",
+    "flow_in_place",
     "metric_registry",
     "registry",
     "solve",

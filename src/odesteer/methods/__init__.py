@@ -14,6 +14,7 @@ from odesteer.methods.mimic import MiMiC
 from odesteer.methods.norm_preserving import NormPreserving
 from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
+from odesteer.methods.prepared import Prepared
 from odesteer.methods.recontrol import REControl
 from odesteer.methods.repe import RepE
 from odesteer.methods.spherical import Spherical
@@ -59,6 +60,7 @@ __all__ = [
     "NormPreserving",
     "ODESteer",
     "OneStep",
+    "Prepared",
     "REControl",
     "RepE",
     "Spherical",

@@ -84,6 +84,16 @@ class Amount:
         return f"{self.quantity}={self.value}"
 
 
+class CheckedAmount(Amount):
+    """An amount that a method has checked, on the device of the activations and in their type.
+
+    Nobody looks at its value again, so that nothing waits for the device.
+    """
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def check_max_strength(max_strength: float) -> None:
     """Raise `InvalidInputError` unless the cap of flows to a level is positive and finite."""
     if not 0 < max_strength < math.inf:

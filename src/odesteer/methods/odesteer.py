@@ -19,11 +19,13 @@ from odesteer.flows import (
     Solution,
     Solver,
     Trajectory,
+    flow_in_place,
     solve,
     trajectory,
 )
 from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
+from odesteer.methods.prepared import Prepared
 
 
 class ODESteer(Method):
@@ -95,7 +97,8 @@ class ODESteer(Method):
 
         Raises `InvalidInputError` for activations that are zero or not finite.
         """
-        a, usable, amount = self._checked(a, Amount.of(level=level, T=T, strength=strength))
+        amount = self._checked(a, Amount.of(level=level, T=T, strength=strength))
+        a, usable = self._usable(a)
         if not bool(usable.all()):
             raise InvalidInputError(
                 f"{int((~usable).sum())} of {usable.numel()} activations are zero or not finite"
@@ -116,6 +119,13 @@ class ODESteer(Method):
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         duration, until = self._how_far(amount)
         return solve(self.field, a, duration, self.solver, until=until)
+
+    def prepared(self, amount: Amount, a: Tensor) -> Prepared:
+        prepared = super().prepared(amount, a)
+        if type(self)._solve is ODESteer._solve:
+            how_far = self._how_far(prepared.amount)
+            prepared.in_place = flow_in_place(self.field, self.solver, *how_far, len(a), a.device)
+        return prepared
 
     def _how_far(self, amount: Amount) -> tuple[float | Tensor, ReachValue | None]:
         """Signed duration, in activation units, and the event."""

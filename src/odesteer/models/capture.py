@@ -1,7 +1,7 @@
 """Activations of examples: what passes through decoder layers at chosen token positions."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.models.batches import Side, padded
+from odesteer.models.batches import Side, found_batch_size, padded
 from odesteer.models.encoding import Encoded
 from odesteer.models.hooks import Placed
 from odesteer.models.layers import accepts, argument_names
 from odesteer.models.moving import raise_bypassed
 from odesteer.models.places import Place, Places
+from odesteer.models.shards import Shards
 from odesteer.models.states import given_states, hidden_states
 
 CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
@@ -29,11 +30,12 @@ class Activations:
     """Captured activations.
 
     Attributes:
-        states: for each layer `[n, d]`, on the CPU, in at least float32.
+        states: for each layer `[n, d]`, on the CPU, in at least float32. From a folder they are
+            read whenever a layer is asked for.
         example: `[n]`, the example that each row came from, increasing.
     """
 
-    states: dict[int, Tensor]
+    states: Mapping[int, Tensor]
     example: Tensor
 
 
@@ -106,19 +108,27 @@ class Capturer:
         at: Sequence[int],
         part: str = "residual",
         *,
-        batch_size: int = 16,
+        batch_size: int | None = None,
+        store: Shards | None = None,
         progress: bool = False,
     ) -> Activations:
         """What passes through a part of the layers ``at`` at the ``tokens`` of each example.
 
-        Batches hold examples of similar length and shrink by half where memory runs out. Raises
-        `ModelError` for activations that are not finite.
+        Batches hold examples of similar length and shrink by half where memory runs out; without
+        a ``batch_size`` they are as large as `found_batch_size` says. With a ``store`` the
+        activations go there, and what it holds already is not computed again. Raises `ModelError`
+        for activations that are not finite.
         """
         places = [self.places.at(layer, part) for layer in at]
-        taken: dict[int, list[Tensor]] = {layer: [] for layer in at}
-        sources: list[tuple[int, int]] = []
-        queue = _batches([len(example) for example in examples], batch_size)
+        lengths = [len(example) for example in examples]
+        if batch_size is None:
+            batch_size = found_batch_size(max(lengths), self.model, self.device)
+        kept: Shards | _Kept = _Kept() if store is None else store
+        done = set[int]() if store is None else store.done()
+        # The same batches as ever, but for those that are there: so are the numbers.
+        queue = [batch for batch in _batches(lengths, batch_size) if not done.issuperset(batch)]
         with _progress(len(examples), progress) as advance:
+            advance(len(examples) - sum(map(len, queue)))
             while queue:
                 batch = queue.pop()
                 states = self._run(batch, examples, tokens, places)
@@ -126,15 +136,21 @@ class Capturer:
                     half = len(batch) // 2
                     queue += [batch[half:], batch[:half]]
                     continue
-                for layer in at:
-                    taken[layer].append(states[layer])
-                sources += [(i, token) for i in batch for token in tokens[i]]
+                if store is not None:
+                    for place in places:
+                        check_finite(states[place.layer], place)
+                missing = [i not in done for i in batch for _ in tokens[i]]
+                if not all(missing):  # a batch that was halved when it was stored
+                    states = {layer: own[torch.tensor(missing)] for layer, own in states.items()}
+                rows = [(i, token) for i in batch if i not in done for token in tokens[i]]
+                kept.add(rows, states)
                 advance(len(batch))
-        order = sorted(range(len(sources)), key=sources.__getitem__)
-        joined = {layer: torch.cat(parts)[order] for layer, parts in taken.items()}
-        for place in places:
-            check_finite(joined[place.layer], place)
-        return Activations(joined, torch.tensor([sources[i][0] for i in order]))
+        kept.flush()
+        activations = Activations(*kept.read(at))
+        if store is None:
+            for place in places:
+                check_finite(activations.states[place.layer], place)
+        return activations
 
     def _run(
         self,
@@ -193,6 +209,31 @@ def check_finite(activations: Tensor, place: Place) -> None:
         )
 
 
+class _Kept:
+    """Activations in memory, as `Shards` has them on disk."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int]] = []
+        self._parts: list[dict[int, Tensor]] = []
+
+    def add(self, rows: Sequence[tuple[int, int]], states: Mapping[int, Tensor]) -> None:
+        self._rows += rows
+        self._parts.append({layer: _wide(part) for layer, part in states.items()})
+
+    def flush(self) -> None: ...
+
+    def read(self, layers: Sequence[int]) -> tuple[dict[int, Tensor], Tensor]:
+        order = sorted(range(len(self._rows)), key=self._rows.__getitem__)
+        joined = {
+            layer: torch.cat([part[layer] for part in self._parts])[order] for layer in layers
+        }
+        return joined, torch.tensor([self._rows[i][0] for i in order])
+
+
+def _wide(states: Tensor) -> Tensor:
+    return states if states.dtype == torch.float64 else states.float()
+
+
 class _Enough(BaseException):
     """Ends a forward pass; not an Exception, so that nobody in between catches it."""
 
@@ -214,7 +255,7 @@ class _Tap:
             return
         states = hidden_states(rest[-1]) if len(rest) > 1 else given_states(args, *rest)
         chosen = states[self._rows.to(states.device), self._columns.to(states.device)]
-        self.states = (chosen if chosen.dtype == torch.float64 else chosen.float()).cpu()
+        self.states = chosen.cpu()
         if self.is_last:
             raise _Enough
 

@@ -1,6 +1,6 @@
 """Fitting methods to what a model does with contrastive data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from odesteer import __version__
@@ -69,8 +69,8 @@ def fitted(
         "n_negative": len(data.negative),
         "odesteer_version": __version__,
     }
-    sides = {site: _sides(activations, data, site) for site in sites}
-    methods: dict[Site, Method] = dict.fromkeys(sides, method)
+    sides = _Sides(activations, data, sites)
+    methods: dict[Site, Method] = dict.fromkeys(sites, method)
     figures: dict[Site, dict[str, float]] = {}
     if isinstance(method, HeadITI) and method.heads is None and len(sites) > 1:
         chosen = best_heads(method, sides)
@@ -94,12 +94,27 @@ def _named(heads: dict[int, float]) -> dict[str, float]:
     return {f"head_{head}_accuracy": accuracy for head, accuracy in heads.items()}
 
 
-def _sides(activations: Activations, data: ContrastData, site: Site) -> Sides:
-    source, states = activations.example, activations.states[site.layer]
-    wanted = source < len(data.positive)
-    labels = (*data.groups_positive, *data.groups_negative)
-    groups = (
-        [labels[i] for i in source[wanted].tolist()],
-        [labels[i] for i in source[~wanted].tolist()],
-    )
-    return states[wanted], states[~wanted], groups
+class _Sides(Mapping[Site, Sides]):
+    """Both sides at each site; nothing is kept, since activations may be on disk."""
+
+    def __init__(self, activations: Activations, data: ContrastData, sites: Sequence[Site]) -> None:
+        self._activations, self._data, self._sites = activations, data, sites
+
+    def __getitem__(self, site: Site) -> Sides:
+        source, data = self._activations.example, self._data
+        states = self._activations.states[site.layer]
+        wanted = source < len(data.positive)
+        labels = (*data.groups_positive, *data.groups_negative)
+        groups = (
+            [labels[i] for i in source[wanted].tolist()],
+            [labels[i] for i in source[~wanted].tolist()],
+        )
+        # Rows are in the order of the examples, positives first: both sides are views.
+        n = int(wanted.sum())
+        return states[:n], states[n:], groups
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)

@@ -70,7 +70,7 @@ class GateReader:
 
     def read(self, states: Tensor) -> None:
         """Look at a pass, `[batch, columns, d]`."""
-        now, width = self.run.now, self.run.width.columns
+        now, width = self.run.now, self.run.said
         length = states.shape[1]
         columns = self.run.columns("prompt", length, "a gate")
         if not columns:

@@ -1,5 +1,6 @@
 """Placing hooks on a model such that every one of them goes away again."""
 
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,11 +9,14 @@ from torch import nn
 from typing_extensions import Self
 
 from odesteer.models.eager import hold_eager, release_eager
+from odesteer.models.marks import mark, unmark
 
 # Called with the module, its arguments, its named arguments and (after the pass) its output. A
 # thread that is in the middle of a pass while another places or removes a hook may leave out the
 # named arguments: torch keeps the wish for them in a table of its own.
 Hook = Callable[..., Any]
+
+_numbers = itertools.count(1)
 
 
 class Placed:
@@ -20,16 +24,22 @@ class Placed:
 
     Removal looks for the hooks themselves rather than for handles, so that a hook whose handle
     was lost to an interrupt goes too. It may be repeated, and happens at the latest when this
-    object is collected.
+    object is collected. Compiled models run their Python code meanwhile, or, with ``compiled``,
+    graphs that hold the hooks.
     """
 
     def __init__(
         self,
         before: Sequence[tuple[nn.Module, Hook]],
         after: Sequence[tuple[nn.Module, Hook]],
+        *,
+        compiled: bool = False,
     ) -> None:
         self._before = tuple(before)
         self._after = tuple(after)
+        self._compiled = compiled
+        self._number = next(_numbers)
+        self._classes: list[type] = []
         self._last_resort: weakref.finalize[..., Any] | None = None
 
     @property
@@ -39,10 +49,14 @@ class Placed:
     def place(self) -> None:
         """Put the hooks on their modules; all or none of them."""
         try:
-            self._last_resort = weakref.finalize(self, _remove, self._before, self._after, id(self))
+            self._last_resort = weakref.finalize(self, _remove, *self._placed())
             self._last_resort.atexit = False
-            if self._before or self._after:
-                hold_eager(id(self))
+            if self._compiled:
+                self._classes = [
+                    mark(module, self._number) for module, _ in (*self._before, *self._after)
+                ]
+            elif self._before or self._after:
+                hold_eager(self._number)
             for module, pre_hook in self._before:
                 module.register_forward_pre_hook(pre_hook, with_kwargs=True)
             for module, hook in self._after:
@@ -53,10 +67,13 @@ class Placed:
 
     def remove(self) -> None:
         """Take the hooks off; harmless if they are off."""
-        _remove(self._before, self._after, id(self))
+        _remove(*self._placed())
         if self._last_resort is not None:
             self._last_resort.detach()
             self._last_resort = None
+
+    def _placed(self) -> tuple[Any, Any, int]:
+        return self._before, self._after, self._number
 
     def __enter__(self) -> Self:
         self.place()
@@ -69,13 +86,15 @@ class Placed:
 def _remove(
     before: Sequence[tuple[nn.Module, Hook]],
     after: Sequence[tuple[nn.Module, Hook]],
-    key: int,
+    number: int,
 ) -> None:
     for module, pre_hook in before:
         _discard(pre_hook, module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
     for module, hook in after:
         _discard(hook, module._forward_hooks, module._forward_hooks_with_kwargs)
-    release_eager(key)
+    for module, _ in (*before, *after):
+        unmark(module, number)
+    release_eager(number)
 
 
 def _discard(hook: object, hooks: dict[int, Any], with_kwargs: dict[int, bool]) -> None:

@@ -9,79 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from odesteer.errors import ModelError
-from odesteer.methods import Amount
-from odesteer.models.gating import GateReader
+from odesteer.flows import FlowInPlace
+from odesteer.models import traced
 from odesteer.models.hooks import Hook
+from odesteer.models.move import Move
 from odesteer.models.passes import Run
 from odesteer.models.places import Place
 from odesteer.models.receipt import Ledger
-from odesteer.models.rows import Share
 from odesteer.models.states import given_states, hidden_states, with_states
-
-
-class Move:
-    """One share at its place, ready to act: parameters on the device, rows of each batch size.
-
-    With a ``gate`` it moves the rows for which the gate is open. Where the gate is read ``late``,
-    at a place behind this one, it moves nothing before the first generated token.
-    """
-
-    def __init__(
-        self, share: Share, device: torch.device, gate: GateReader | None = None, late: bool = False
-    ) -> None:
-        self.position = share.site.position
-        self.gate = gate
-        self.late = late
-        self._share = share
-        self._on(device)
-
-    def _on(self, device: torch.device) -> None:
-        self.device = device
-        self.method = self._share.steerer.method.to(device)
-        self.barrier = getattr(self.method, "barrier", None)
-        self._by_batch: dict[int, tuple[Tensor | None, Amount]] = {}
-
-    def columns(self, run: Run, length: int) -> range:
-        """The columns of this pass, of ``length`` columns, that it moves."""
-        columns = run.columns(self.position, length)
-        if not self.late:
-            return columns
-        first = run.columns("prompt", length, "a gate").stop
-        if first and first < length:
-            raise ModelError(
-                "this gate is read behind the steered layer, so it is not decided when the tokens"
-                " after the prompt pass in the same forward pass; use a cache, or a condition at"
-                " the steered layer or before it."
-            )
-        return range(max(columns.start, first), max(columns.stop, first))
-
-    def rows(self, states: Tensor) -> tuple[Tensor | None, Amount]:
-        """The rows of a batch (None: all) and how far each of them goes, `[r, 1]`."""
-        if states.device != self.device:
-            self._on(states.device)
-        n = len(states)
-        if n not in self._by_batch:
-            self._by_batch[n] = self._expanded(n)
-        return self._by_batch[n]
-
-    def _expanded(self, batch: int) -> tuple[Tensor | None, Amount]:
-        share = self._share
-        if share.n_rows is None or share.rows is None:
-            return None, Amount(share.quantity, share.values[0])
-        copies, rest = divmod(batch, share.n_rows)
-        if rest or not copies:
-            raise ModelError(
-                f"the model was given a batch of {batch} rows, and {share.n_rows} steerers or"
-                " amounts; give one for each row."
-            )
-        # Beams and several samples repeat each row in place.
-        first = torch.tensor(share.rows, device=self.device) * copies
-        rows = (first[:, None] + torch.arange(copies, device=self.device)).flatten()
-        value: float | Tensor = share.values[0]
-        if len(share.values) > 1:
-            values = torch.tensor(share.values, device=self.device)
-            value = values.repeat_interleave(copies)[:, None]
-        return None if len(rows) == batch else rows, Amount(share.quantity, value)
 
 
 @dataclass(eq=False)
@@ -93,6 +28,10 @@ class Mover:
     moves: Sequence[Move]
     ledger: Ledger | None
     calls: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        # By size of batch, where all moves can be made unseen and where the activations lie.
+        self._steps: dict[int, list[tuple[Move, FlowInPlace]]] = {}
 
     def hooks(self) -> tuple[list[tuple[nn.Module, Hook]], list[tuple[nn.Module, Hook]]]:
         """What to call before and after which module."""
@@ -111,10 +50,44 @@ class Mover:
         moved = states
         for move in self.moves:
             moved = self._moved(moved, move, in_place)
+        if states.shape[1] == 1 and self.ledger is None:
+            self._note_steps(states)
         return moved
 
+    def traced(self, states: Tensor) -> Tensor:
+        """The same while a graph is made."""
+        if not self.run.here.active:
+            return states
+        for move in self.moves:
+            states = traced.moved(states, move.position, move.number, self.run)
+        return states
+
+    def _note_steps(self, states: Tensor) -> None:
+        """Remember how batches like ``states`` `[batch, 1, d]` move where they lie, if they can."""
+        flows = [move.part(states).in_place for move in self.moves if move.gate is None]
+        known = [flow for flow in flows if flow is not None]
+        if len(known) == len(self.moves):
+            self._steps[len(states)] = list(zip(self.moves, known, strict=True))
+
+    def stepped(self, states: Tensor) -> bool:
+        """Make a step of decoding, `[batch, 1, d]`, where the activations lie.
+
+        False, with nothing done, where it is not known how.
+        """
+        steps = self._steps.get(len(states))
+        if steps is None:
+            return False
+        run = self.run
+        for move, flow in steps:
+            # The one column is the last, unless somebody said that the prompt goes on.
+            last = run.said is None and move.position in ("last", "all")
+            if (last or move.columns(run, 1)) and not flow.move(states):
+                return False
+        self.calls += 1
+        return True
+
     def _moved(self, states: Tensor, move: Move, in_place: bool) -> Tensor:
-        now, width = self.run.now, self.run.width.columns
+        now, width = self.run.now, self.run.said
         batch, length, _ = states.shape
         columns = move.columns(self.run, length)
         if not columns:
@@ -124,7 +97,8 @@ class Mover:
             is_open = move.gate.decided(batch, length, states.device)
             if is_open is None:
                 return states
-        rows, amount = move.rows(states)
+        part = move.part(states)
+        rows = part.rows
         active = now.active(length, states.device)
         if rows is not None and active is not None:
             active = active[rows]
@@ -137,15 +111,15 @@ class Mover:
             where, mask = (every[:, None], last), None
             place: Tensor | range = last + now.past
         else:
-            part = slice(columns.start, columns.stop)
-            where = (slice(None) if rows is None else rows, part)
+            some = slice(columns.start, columns.stop)
+            where = (slice(None) if rows is None else rows, some)
             place = range(now.past + columns.start, now.past + columns.stop)
-            mask = None if active is None else active[:, part]
+            mask = None if active is None else active[:, some]
         x = states[where]
         if is_open is not None:
             is_open = (is_open if rows is None else is_open[rows])[:, None].expand(x.shape[:-1])
             mask = is_open if mask is None else mask & is_open
-        solution = move.method.solve(x, amount)
+        solution = part.prepared.solve(x)
         new = solution.state if mask is None else torch.where(mask[..., None], solution.state, x)
         if self.ledger is not None:
             before, after = (_barrier_value(move.barrier, a) for a in (x, new))
@@ -164,17 +138,27 @@ class _OutputHook:
     mover: Mover
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+        if self.mover.run.compiled and torch.compiler.is_compiling():
+            states = hidden_states(rest[-1])
+            return _replaced(rest[-1], states, self.mover.traced(states))
         if threading.get_ident() != self.mover.run.thread:
             return None
         kwargs, output = rest
         states = hidden_states(output)
-        in_place = not (torch.is_grad_enabled() and states.requires_grad) and not any(
-            states is given for given in (*args, *kwargs.values())
-        )
-        moved = self.mover.moved(states, in_place)
-        if moved is states:
+        in_place = not (states.requires_grad and torch.is_grad_enabled())
+        for given in (*args, *kwargs.values()):
+            if given is states:
+                in_place = False
+        if in_place and states.shape[1] == 1 and self.mover.stepped(states):
             return None
-        return moved if isinstance(output, Tensor) else (moved, *output[1:])
+        return _replaced(output, states, self.mover.moved(states, in_place))
+
+
+def _replaced(output: Any, states: Tensor, moved: Tensor) -> Any:
+    """What a module returns, with its states moved; None where they are the same."""
+    if moved is states:
+        return None
+    return moved if isinstance(output, Tensor) else (moved, *output[1:])
 
 
 @dataclass(eq=False)
@@ -184,6 +168,10 @@ class _InputHook:
     mover: Mover
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
+        if self.mover.run.compiled and torch.compiler.is_compiling():
+            (kwargs,) = rest
+            states = given_states(args, kwargs)
+            return with_states(args, kwargs, self.mover.traced(states))
         if threading.get_ident() != self.mover.run.thread:
             return None
         (kwargs,) = rest
@@ -205,6 +193,8 @@ class Witness:
     _seen: int = field(default=0, init=False)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        if self.mover.run.compiled and torch.compiler.is_compiling():
+            return
         if threading.get_ident() != self.mover.run.thread:
             return
         if self.mover.calls == self._seen:

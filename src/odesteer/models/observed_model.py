@@ -1,6 +1,8 @@
 """A Hugging Face model whose activations can be looked at."""
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,13 +12,20 @@ from typing_extensions import Self
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.batches import Side
-from odesteer.models.capture import Activations, CapturePosition, Capturer, captured_tokens
+from odesteer.models.capture import (
+    DEFAULT_K,
+    Activations,
+    CapturePosition,
+    Capturer,
+    captured_tokens,
+)
 from odesteer.models.encoding import Encoded, Encoder, Prompt
 from odesteer.models.layers import execution_device, find_decoder_layers, text_config
 from odesteer.models.loading import load_model
 from odesteer.models.origin import model_name
 from odesteer.models.places import Places
 from odesteer.models.prompt_width import PromptWidth
+from odesteer.models.shards import Shards
 
 _CONTEXT = ("max_position_embeddings", "max_seq_len", "n_positions", "n_ctx")
 
@@ -106,17 +115,23 @@ class ObservedModel:
         part: str = "residual",
         k: int | None = None,
         seed: int = 0,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         side: Side = "right",
+        folder: str | Path | None = None,
         progress: bool = False,
     ) -> Activations:
-        """Activations of ``examples`` at one or several layers, in one pass.
+        """Activations of ``examples`` at one or several layers, in one pass up to the highest.
 
         ``position`` is `last` (last token of each example), `answer` (all tokens of the
         response), `prompt` (last token of the prompt) or `random_answer` (``k`` tokens of the
         response, 4 by default, chosen by ``seed``). ``part`` is `residual`, the output of the
         layers, or `heads`, the outputs of their attention heads side by side. ``side`` is where
-        batches are padded. Inside `steering` the activations are those of the steered model.
+        batches are padded, ``batch_size`` how many examples they hold; it is found without one.
+        Inside `steering` the activations are those of the steered model.
+
+        With a ``folder`` activations go there in shards instead of into memory, and are read back
+        a layer at a time. A capture that was interrupted, or killed, goes on with what is missing
+        when it is asked for again. Raises `InvalidInputError` for a folder with anything else.
         """
         layers = self._numbers(layer)
         if not layers or not examples:
@@ -127,9 +142,31 @@ class ObservedModel:
         ]
         tokens = captured_tokens(encoded, position, k=k, seed=seed)
         capturer = Capturer(self.model, self._places, self.device, self._pad(), side)
+        store = None
+        if folder is not None:
+            settings = {"layers": layers, "part": part, "side": side, "batch_size": batch_size}
+            store = Shards(folder, {**settings, "content": self._content(encoded, tokens)})
         return capturer.capture(
-            encoded, tokens, layers, part, batch_size=batch_size, progress=progress
+            encoded, tokens, layers, part, batch_size=batch_size, store=store, progress=progress
         )
+
+    def _content(self, examples: Sequence[Encoded], tokens: Sequence[Sequence[int]]) -> str:
+        """sha256 of what is captured from what: tokens, and some of each weight."""
+        digest = hashlib.sha256(
+            repr([(e.ids, list(t)) for e, t in zip(examples, tokens, strict=True)]).encode()
+        )
+        for name, weight in self.model.named_parameters():
+            digest.update(name.encode())
+            if weight.device.type != "meta":
+                some = weight.detach().flatten()[:: max(1, weight.numel() // 8)]
+                digest.update(repr(some.tolist()).encode())
+        return digest.hexdigest()
+
+    def _n_rows(self, examples: Sequence[Example], position: CapturePosition, k: int | None) -> int:
+        """About how many activations of a layer `capture` returns."""
+        if position == "answer":
+            return sum(len(self._encoder.example(example).response) for example in examples)
+        return len(examples) * ((k or DEFAULT_K) if position == "random_answer" else 1)
 
     def _numbers(self, layer: int | Sequence[int]) -> list[int]:
         """Checked layer numbers, each once."""

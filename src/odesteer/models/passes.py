@@ -25,11 +25,13 @@ class Pass:
         past: number of columns seen before, held in a cache.
         mask: the padding mask as the model was given it, of any shape.
         cached: False where there is no cache that would tell generated tokens from a prompt.
+        counted: the number of columns where only the device knows it; while a graph is made.
     """
 
     past: int = 0
     mask: Any = None
     cached: bool = True
+    counted: Tensor | None = None
     _active: dict[tuple[int, torch.device], Tensor | None] = field(default_factory=dict)
 
     def active(self, length: int, device: torch.device) -> Tensor | None:
@@ -68,8 +70,11 @@ class PassReader:
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pass:
         """The pass that is about to run; reads no tensor while single tokens are fed."""
-        given = {**dict(zip(self._names, args, strict=False)), **kwargs}
-        cache = next((given[name] for name in _CACHES if given.get(name) is not None), None)
+        given = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
+        cache = None
+        for name in _CACHES:
+            if cache is None:
+                cache = given.get(name)
         inputs = given.get("input_ids")
         inputs = given.get("inputs_embeds") if inputs is None else inputs
         length = inputs.shape[1] if isinstance(inputs, Tensor) and inputs.ndim > 1 else 1
@@ -80,6 +85,26 @@ class PassReader:
             mask=given.get("attention_mask"),
             cached=cache is not None or (self._shows_cache and given.get("use_cache") is not False),
         )
+
+    def trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Pass:
+        """The same while a graph is made: nothing is kept from pass to pass."""
+        given = {**dict(zip(self._names, args, strict=False)), **kwargs}
+        cache = given.get("past_key_values")
+        self._cache = None
+        past = 0 if cache is None else cache.get_seq_length()
+        if isinstance(past, Tensor):
+            return Pass(counted=past.clone())  # before the layers count on
+        return Pass(past, given.get("attention_mask"))
+
+    def counts(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Count a pass over a single token that goes on as the last pass did; whether it is one."""
+        inputs, cache = kwargs.get("input_ids"), kwargs.get("past_key_values")
+        if args or inputs is None or cache is None or inputs.shape[-1] != 1:
+            return False
+        if self._cache is None or self._cache() is not cache:
+            return False
+        self._columns += 1
+        return True
 
     def _past(self, cache: Any, length: int) -> int:
         if cache is None:
@@ -97,6 +122,16 @@ class PassReader:
         return columns
 
 
+class Here(threading.local):
+    """What each thread has of its own, in a form that compiled code can guard on."""
+
+    def __init__(self) -> None:  # not on the class, where compiled code would not look again
+        self.active = False
+
+
+_STEP = Pass(past=1)  # a single token somewhere behind the first
+
+
 @dataclass
 class Run:
     """What the hooks of one steering share.
@@ -104,22 +139,37 @@ class Run:
     Attributes:
         reader: reads what each pass is given.
         width: how many columns are the prompt, if somebody knows.
+        is_read: whether somebody asks where in the sequence single tokens are.
+        compiled: whether graphs of the compiler may hold the hooks.
+        here: whether the calling thread is steered, for these.
         thread: whose passes count.
+        said: how many columns are the prompt, if somebody knows, in the pass that is running.
         now: the pass that is running.
         n_passes: number of passes begun.
     """
 
     reader: PassReader
     width: PromptWidth | SaidWidth
+    is_read: bool = True
+    compiled: bool = False
+    here: Here = field(default_factory=Here)
     thread: int | None = None
+    said: int | None = None
     now: Pass = field(default_factory=Pass)
     n_passes: int = 0
 
     def begin(self, owner: nn.Module, args: tuple[Any, ...], *kwargs: dict[str, Any]) -> None:
         """Before a forward pass: note what the model is given."""
-        if threading.get_ident() == self.thread:
-            self.now = self.reader.read(args, kwargs[0])
+        if self.compiled and torch.compiler.is_compiling():
+            self.now = self.reader.trace(args, kwargs[0])
+            self.said = self.width.columns
+        elif threading.get_ident() == self.thread:
             self.n_passes += 1
+            self.said = self.width.columns
+            if self.is_read or self.said is not None or not self.reader.counts(args, kwargs[0]):
+                self.now = self.reader.read(args, kwargs[0])
+            else:
+                self.now = _STEP
 
     def columns(self, position: str, length: int, what: str | None = None) -> range:
         """The columns of this pass, of ``length`` columns, at a position.
@@ -127,7 +177,7 @@ class Run:
         Raises `ModelError` where prompt and generated tokens cannot be told apart, naming ``what``
         needs to know.
         """
-        width = self.width.columns
+        width = self.said
         if width is None and not self.now.cached and position in ("prompt", "generated"):
             raise ModelError(
                 f"{what or f'position {position!r}'} cannot tell prompt from generated tokens"

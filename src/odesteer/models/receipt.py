@@ -129,6 +129,10 @@ class Ledger:
         # float64 holds all of these numbers exactly.
         self._decisions.append(torch.stack([p.double() for p in (*numbers, rows, value, is_open)]))
 
+    def clear(self) -> None:
+        """Forget what was entered."""
+        self._places, self._figures, self._decisions = [], [], []
+
     def receipt(self) -> Receipt:
         """Everything entered so far; the one place that waits for the devices."""
         places = _gathered(self._places, torch.zeros(5, 0, dtype=torch.long))

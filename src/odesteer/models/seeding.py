@@ -1,5 +1,6 @@
 """Reproducible sampling that leaves the caller's random generators as they are."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,3 +27,14 @@ def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         elif not on_cpu:
             getattr(torch, device.type).manual_seed(seed)
         yield
+
+
+def batch_seed(seed: int | None, first_row: int) -> int | None:
+    """The seed of the batch that begins at a row; the first batch has ``seed`` itself.
+
+    Each batch draws from generators of its own, so that it is the same wherever, and in whatever
+    order, batches are written.
+    """
+    if seed is None or first_row == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{first_row}".encode()).digest()[:7], "big")

@@ -1,6 +1,7 @@
 """A Hugging Face model that steerers can be fitted on and act on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, overload
 
 from odesteer.artifact import Site, Steerer, SteererSet
@@ -15,6 +16,7 @@ from odesteer.models.generation import Generation
 from odesteer.models.observed_model import ObservedModel
 from odesteer.models.origin import warn_of_other_model
 from odesteer.models.prompt_width import PromptWidth, SaidWidth
+from odesteer.models.room import room_for
 from odesteer.models.rows import Amounts, Quantity, Share, Steerers, check_rows, share_rows
 from odesteer.models.steering import Steering
 from odesteer.models.writing import Writer
@@ -52,7 +54,8 @@ class SteeredModel(ObservedModel):
         steer_position: str = ...,
         k: int | None = ...,
         seed: int = ...,
-        batch_size: int = ...,
+        batch_size: int | None = ...,
+        folder: str | Path | None = ...,
         progress: bool = ...,
     ) -> Steerer: ...
 
@@ -68,7 +71,8 @@ class SteeredModel(ObservedModel):
         steer_position: str = ...,
         k: int | None = ...,
         seed: int = ...,
-        batch_size: int = ...,
+        batch_size: int | None = ...,
+        folder: str | Path | None = ...,
         progress: bool = ...,
     ) -> SteererSet: ...
 
@@ -83,7 +87,8 @@ class SteeredModel(ObservedModel):
         steer_position: str = "last",
         k: int | None = None,
         seed: int = 0,
-        batch_size: int = 16,
+        batch_size: int | None = None,
+        folder: str | Path | None = None,
         progress: bool = False,
     ) -> Steerer | SteererSet:
         """Fit a copy of ``method`` to the activations of ``data``, at one layer or at several.
@@ -92,6 +97,9 @@ class SteeredModel(ObservedModel):
         `capture`), ``steer_position`` where the steerer acts: `last`, `generated`, `prompt` or
         `all`. The steerer knows its site and its provenance. A list of layers is captured in one
         pass and gives a `SteererSet`, in which each layer has a fit of its own.
+
+        ``folder`` is where activations go meanwhile, as in `capture`; they stay there. Without one
+        they are kept in memory, or in a temporary folder if they would fill half of it.
 
         `HeadITI` with several layers chooses its ``top_k`` heads among the heads of all of them;
         layers without a chosen head have no steerer. It is told the number of heads.
@@ -103,17 +111,6 @@ class SteeredModel(ObservedModel):
                 f"data is {data!r:.80}; give ContrastData, as in odesteer.load_contrast(path)."
             )
         sites = [Site(number, steer_position, part) for number in self._numbers(layer)]
-        examples = (*data.positive, *data.negative)
-        activations = self.capture(
-            examples,
-            [site.layer for site in sites],
-            position,
-            part=part,
-            k=k,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-        )
         provenance = {
             "model_id": self.model_id,
             "model_revision": self.model_revision,
@@ -123,7 +120,21 @@ class SteeredModel(ObservedModel):
             "capture_position": position,
             "seed": seed,
         }
-        steerers = fitted(method, activations, data, sites, provenance, self.tokenizer)
+        examples, layers = (*data.positive, *data.negative), [site.layer for site in sites]
+        width = sum(self._places.of(site).width for site in sites)
+        with room_for(self._n_rows(examples, position, k) * width, folder) as room:
+            activations = self.capture(
+                examples,
+                layers,
+                position,
+                part=part,
+                k=k,
+                seed=seed,
+                batch_size=batch_size,
+                folder=room,
+                progress=progress,
+            )
+            steerers = fitted(method, activations, data, sites, provenance, self.tokenizer)
         return SteererSet(steerers) if isinstance(layer, Sequence) else steerers[0]
 
     def steering(
@@ -135,6 +146,7 @@ class SteeredModel(ObservedModel):
         interpolation: Quantity = None,
         prompt_width: int | None = None,
         receipt: bool = False,
+        compiled: bool = False,
     ) -> Steering:
         """A context in which every use of the model by this thread is steered.
 
@@ -147,7 +159,8 @@ class SteeredModel(ObservedModel):
 
         ``prompt_width`` says how many columns of a batch, padded on the left, are the prompt, so
         that a pass over prompt and response is steered as generating it would have been.
-        ``receipt`` keeps an account for `Steering.receipt`.
+        ``receipt`` keeps an account for `Steering.receipt`. ``compiled`` keeps a compiled model
+        compiled, see `Steering`.
 
         Everything is checked here, before anything is touched. Raises `ModelError` for a steerer
         that does not fit this model, `InvalidInputError` for an amount that does not fit the
@@ -160,7 +173,7 @@ class SteeredModel(ObservedModel):
         width: PromptWidth | SaidWidth = self._prompt_width
         if prompt_width is not None:
             width = SaidWidth(prompt_width)
-        return Steering(self._places, shares, width, receipt=receipt)
+        return Steering(self._places, shares, width, receipt=receipt, compiled=compiled)
 
     @overload
     def generate(

@@ -7,12 +7,13 @@ from torch import nn
 from typing_extensions import Self
 
 from odesteer.artifact import Gate
-from odesteer.errors import ModelError
+from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.gating import GateReader
 from odesteer.models.hooks import Hook, Placed
 from odesteer.models.layers import execution_device
-from odesteer.models.moving import Move, Mover, Witness
-from odesteer.models.passes import PassReader, Run
+from odesteer.models.move import Move
+from odesteer.models.moving import Mover, Witness
+from odesteer.models.passes import Here, PassReader, Run
 from odesteer.models.places import Places
 from odesteer.models.prompt_width import PromptWidth, SaidWidth
 from odesteer.models.receipt import Ledger, Receipt
@@ -27,6 +28,11 @@ class Steering:
     is recorded, so that no copy of the hidden states is made. `enable` raises `ModelError` while
     it is enabled; `remove` may be repeated.
 
+    Models that `torch.compile` has compiled run their Python code meanwhile, which is slower and
+    never wrong. With ``compiled`` they stay compiled, static caches and CUDA graphs included: the
+    first passes compile graphs with the steering in them, which this object uses again whenever
+    it is enabled, so keep it. Receipts and gates exclude that.
+
     Attributes:
         shares: who moves which rows.
     """
@@ -38,11 +44,22 @@ class Steering:
         width: PromptWidth | SaidWidth | None = None,
         *,
         receipt: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.shares = tuple(shares)
+        if compiled and (receipt or any(share.gate is not None for share in self.shares)):
+            raise InvalidInputError(
+                "compiled=True goes with neither a receipt nor a gate: both look at each pass in"
+                " Python; leave it out, and compiled models run uncompiled meanwhile."
+            )
         self._ledger = Ledger() if receipt else None
         owner = places.layers.owner
-        self._run = Run(PassReader(owner), PromptWidth() if width is None else width)
+        asking = receipt or any(
+            share.gate is not None or share.site.position in ("generated", "prompt")
+            for share in self.shares
+        )
+        self._run = Run(PassReader(owner), PromptWidth() if width is None else width, asking)
+        self._run.compiled = compiled
         before: list[tuple[nn.Module, Hook]] = []
         after: list[tuple[nn.Module, Hook]] = []
         # Gates first: they read what they share with a move before it is moved.
@@ -58,7 +75,7 @@ class Steering:
             if mover.place.part == "heads":
                 after.append((places.layers.at(mover.place.layer), Witness(mover)))
         begin = [(owner, self._run.begin)] if self.shares else []
-        self._placed = Placed([*begin, *before], after)
+        self._placed = Placed([*begin, *before], after, compiled=compiled)
 
     def _readers(self, places: Places) -> dict[Gate, GateReader]:
         gates = dict.fromkeys(share.gate for share in self.shares if share.gate is not None)
@@ -98,12 +115,14 @@ class Steering:
         if self._placed.is_placed:
             raise ModelError("this steering is enabled already; remove it first.")
         self._run.thread = threading.get_ident()
+        self._run.here.active = True
         self._placed.place()
         return self
 
     def remove(self) -> None:
         """Stop steering and leave the model as it was."""
         self._placed.remove()
+        self._run.here = Here()  # whoever removes it, no thread is steered
 
     def __enter__(self) -> Self:
         return self.enable()
@@ -116,3 +135,10 @@ class Steering:
         if self._ledger is None:
             raise ModelError("no receipt was kept; ask for one with receipt=True.")
         return self._ledger.receipt()
+
+    def take_receipt(self) -> Receipt:
+        """The receipt of what happened since it was last taken."""
+        receipt = self.receipt()
+        if self._ledger is not None:
+            self._ledger.clear()
+        return receipt

@@ -14,7 +14,7 @@ from odesteer.models.generation import Generation, generated_ids, generations
 from odesteer.models.places import Places
 from odesteer.models.prompt_width import PromptWidth, SaidWidth
 from odesteer.models.rows import Amounts, Share, Steerers, rows_of, share_rows
-from odesteer.models.seeding import seeded
+from odesteer.models.seeding import batch_seed, seeded
 from odesteer.models.steering import Steering
 
 _OURS = (
@@ -100,11 +100,11 @@ class Writer:
         if isinstance(size, bool) or not isinstance(size, int) or size < min(1, len(prompts)):
             raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
         done: list[Any] = []
-        with seeded(seed, self.device):
-            for start in range(0, len(prompts), max(size, 1)):
-                part = slice(start, start + size)
-                own = [] if steerers is None else [rows_of(steerers, part)]
-                shares = share_rows(own, amounts.of_rows(part))
+        for start in range(0, len(prompts), max(size, 1)):
+            part = slice(start, start + size)
+            own = [] if steerers is None else [rows_of(steerers, part)]
+            shares = share_rows(own, amounts.of_rows(part))
+            with seeded(batch_seed(seed, start), self.device):
                 done += self.write(prompts[part], shares, start)
         return done
 

@@ -13,7 +13,7 @@ from odesteer.flows.event import ReachValue
 from odesteer.flows.fused.diagonal import DiagonalFlow, diagonal_flow
 from odesteer.flows.solution import Solution
 
-__all__ = ["DiagonalFlow", "diagonal_flow", "fused_euler"]
+__all__ = ["DiagonalFlow", "diagonal_flow", "fused_euler", "has_triton"]
 
 
 def fused_euler(
@@ -41,3 +41,9 @@ def fused_euler(
 @cache
 def _has_numba() -> bool:
     return find_spec("numba") is not None
+
+
+@cache
+def has_triton() -> bool:
+    """Whether the kernels for GPUs can be built here."""
+    return find_spec("triton") is not None

@@ -48,7 +48,7 @@ def euler(
             time.numpy(),
             taken,
         )
-    _euler(
+    euler_rows(
         moved.numpy(),
         curvature,
         slope,
@@ -74,7 +74,7 @@ def euler(
     error_model="numpy",
     fastmath={"reassoc", "contract", "nsz", "arcp"},
 )
-def _euler(
+def euler_rows(
     state: Any,
     curvature: Any,
     slope: Any,
