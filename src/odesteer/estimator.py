@@ -54,6 +54,13 @@ class Parametrised:
         kept = {name: _clone(value) for name, value in self.get_params().items()}
         return type(self)(**{**kept, **changes})
 
+    def with_seed(self, seed: int) -> Self:
+        """An unfitted copy in which every ``seed``, of its parts too, is ``seed``."""
+        changes = {name: _with_seed(value, seed) for name, value in self.get_params().items()}
+        if "seed" in changes:
+            changes["seed"] = seed
+        return self.with_params(**changes)
+
     def __repr__(self) -> str:
         defaults = {
             name: parameter.default
@@ -103,6 +110,12 @@ class Estimator(Parametrised):
         for name, value in vars(self).items():
             setattr(moved, name, _move(value, device, dtype))
         return moved
+
+
+def _with_seed(value: Any, seed: int) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_seed(item, seed) for item in value)
+    return value.with_seed(seed) if isinstance(value, Parametrised) else value
 
 
 def _is_learned(name: str) -> bool:

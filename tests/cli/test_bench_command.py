@@ -53,6 +53,11 @@ def test_a_file_of_ones_own(run: Run, model: str, pairs: str) -> None:
         (("contrast",), "name it with --data"),
         (("contrast", "--data", "nowhere.jsonl"), "there is no file nowhere.jsonl"),
         (("truthfulqa", "--data", "nowhere"), "Download TruthfulQA.csv"),
+        (("ultrafeedback", "--data", "nowhere"), "HuggingFaceH4/ultrafeedback_binarized from the"),
+        (("realtoxicityprompts", "--data", "nowhere"), "https://github.com/s-nlp/paradetox"),
+        (("terrarium", "--vary", "barrier=linear"), "not of the form METHOD.NAME=A/B"),
+        (("terrarium", "--vary", "odester.level=1/2"), "Did you mean 'odesteer'"),
+        (("terrarium", "--vary", "odesteer.levle=1/2"), "has no parameter 'levle'"),
     ],
 )
 def test_bad_input(run: Run, words: tuple[object, ...], message: str) -> None:
@@ -76,8 +81,19 @@ def test_a_judge_that_needs_a_key_without_one(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     data = shared / "data" / "truthfulqa"
-    outcome = run(
-        "bench", "truthfulqa", "--model", model, "--data", data, "--judge", "rubric", *_FEW
-    )
+    Path("rubric.json").write_text('{"criteria": [{"name": "kind", "question": "Is it kind?"}]}')
+    judge = ("--judge", "rubric", "--judge-option", "rubric.model=some-model")
+    judge = (*judge, "--judge-option", "rubric.rubric=rubric.json")
+    outcome = run("bench", "truthfulqa", "--model", model, "--data", data, *judge, *_FEW)
     assert outcome.code in (1, 2)
-    assert "the judge 'rubric' cannot work here" in outcome.err
+    said = " ".join(outcome.err.split())
+    assert "needs a key; set the environment variable OPENAI_API_KEY to it" in said
+    assert not Path("bench-truthfulqa").exists()
+
+
+def test_parameters_to_choose_among(run: Run) -> None:
+    words = ("bench", "--quick", "--dry-run", "--json", "--methods", "caa,odesteer")
+    plain = json.loads(run(*words).out)
+    varied = json.loads(run(*words, "--vary", "odesteer.barrier=linear/polynomial").out)
+    assert varied["fits"] == plain["fits"] * 1.5
+    assert varied["validation_completions"] > plain["validation_completions"]

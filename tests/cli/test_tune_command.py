@@ -163,7 +163,6 @@ def test_a_world_is_judged_exactly(run: Run) -> None:
         (("--world", "truth", "--objective", "judge"), "--objective"),
         (("--world", "truth", "--method", "oedsteer"), "odesteer"),
         (("--world", "truth", "--method", "caa", "--method", "caa"), "twice"),
-        (("--world", "truth", "--method", "head-iti"), "HeadITI"),
         (("--world", "truth", "--amounts", "levle=1"), "levle"),
         (("--world", "truth", "--amounts", "level=one"), "'one' is not a number"),
         (("--world", "truth", "--amounts", "level=nan"), "finite"),

@@ -8,7 +8,7 @@ from odesteer import ContrastData
 from odesteer.artifact import Steerer
 from odesteer.data import Example
 from odesteer.methods import Amount
-from odesteer.tuning import Measurement, Objective
+from odesteer.tuning import Ask, Measurement, Objective, Search, Surface
 
 Rule = Callable[[int, float, int], tuple[float | None, float | None]]
 """Value and cost of a layer, an amount and an item."""
@@ -60,3 +60,22 @@ def pairs(n: int = 24, *, prompts: bool = True) -> ContrastData:
             )
     groups = tuple(f"day {i}" for i in range(n))
     return ContrastData(tuple(sides[0]), tuple(sides[1]), groups, groups)
+
+
+def driven(search: Search, rule: Rule, asked: list[Ask] | None = None) -> Surface:
+    """What a search comes to, told what a rule says; ``asked`` gets what it asked."""
+    running = search.run([Measurement(0.0, 0.0) for _ in range(search.n_items)])
+    try:
+        ask = next(running)
+        while True:
+            if asked is not None:
+                asked.append(ask)
+            ask = running.send(
+                {
+                    cell: [Measurement(*rule(cell.layer, cell.value, i)) for i in ask.items]
+                    for cell in ask.cells
+                }
+            )
+    except StopIteration as end:
+        found: Surface = end.value
+    return found

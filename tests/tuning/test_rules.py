@@ -71,12 +71,15 @@ def test_a_cost_over_the_budget_by_chance_is_not_given_up_for_it() -> None:
 
 def test_what_lies_between() -> None:
     tried = [cell(layer, value) for layer in (4, 8, 12) for value in (1.0, 2.0)]
-    found = finer(cell(8, 2.0), tried, 32)
+    found = finer(cell(8, 2.0), tried, range(32))
     assert [(c.layer, c.value) for c in found] == [(6, 2.0), (10, 2.0), (8, 1.5), (8, 3.0)]
-    first = finer(cell(4, 1.0), tried, 32)
+    first = finer(cell(4, 1.0), tried, range(32))
     assert [(c.layer, c.value) for c in first] == [(6, 1.0), (4, 0.5), (4, 1.5)]
     whole = [cell(1, value, "interpolation") for value in (0.5, 1.0)]
-    assert [c.value for c in finer(whole[1], whole, 2)] == [0.75]
+    assert [c.value for c in finer(whole[1], whole, [1])] == [0.75]
+    alone = [cell(3, 1.0)]
+    beside = finer(alone[0], alone, range(2, 5))
+    assert [(c.layer, c.value) for c in beside] == [(2, 1.0), (4, 1.0), (3, 0.5), (3, 2.0)]
 
 
 @given(
@@ -88,7 +91,7 @@ def test_finer_cells_are_new_layers_of_the_model(values, layers, data) -> None:
     values = [float(f"{value:.4g}") for value in values]
     tried = [cell(layer, value) for layer in layers for value in dict.fromkeys(values)]
     around = data.draw(st.sampled_from(tried))
-    found = finer(around, tried, 41)
+    found = finer(around, tried, range(41))
     assert not set(found) & set(tried)
     assert all(0 <= c.layer < 41 and c.value > 0 for c in found)
     assert len(found) <= 4

@@ -1,15 +1,16 @@
 """The search over layers and amounts: what it chooses, gives up, keeps and goes on from."""
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
-from searches import Known, noise, pairs
+from searches import Known, driven, noise, pairs
 
 from odesteer import CAA, ODESteer, SteeredModel
 from odesteer.errors import InvalidInputError, ModelError, OdesteerError
 from odesteer.methods import Amount, HeadITI
-from odesteer.tuning import Candidate, Halving, Progress, tune
+from odesteer.tuning import Ask, Candidate, Cell, Halving, Progress, Search, tune
 
 CAA_COARSE = Candidate.of(CAA(), "caa", "strength", (0.1, 0.2, 0.4))
 
@@ -205,8 +206,55 @@ def test_candidates_that_make_no_sense() -> None:
         ((CAA(), "caa", "interpolation"), "interpolation"),
         ((CAA(), "caa", "T"), "no usual range of T"),
         ((CAA(), "caa", "T", ()), "no amount"),
-        ((HeadITI(),), "HeadITI"),
         (("caa", "caa", "T", (1,)), "method"),
     ):
         with pytest.raises(InvalidInputError, match=said):
             Candidate.of(*arguments) if arguments[0] != "caa" else Candidate(*arguments)
+
+
+@pytest.mark.parametrize(("lead", "chosen"), [(0.02, 0.2), (0.15, 0.4)])
+def test_the_default_is_kept_unless_another_is_clearly_better(lead: float, chosen: float) -> None:
+    def rule(layer: int, value: float, item: int) -> tuple[float, float]:
+        # The standard error of the difference is about 0.09.
+        better = lead + 0.5 * (-1) ** item if value == 0.4 else 0.0
+        return better - (value == 0.1), 0.0
+
+    default = Cell(0, 2, Amount("strength", 0.2))
+    search = Search([CAA_COARSE], 32, [2], [2], 1.0, Halving(least=1), 0, default)
+    surface = driven(search, rule)
+    best = surface.eligible[0]
+    assert best.cell.value == 0.4
+    assert surface.choice.cell.value == chosen
+    # What is kept was measured on everything that the best was.
+    assert {row.cell: row.state for row in surface.rows}[default] == "measured"
+
+
+def test_a_default_that_costs_too_much_is_not_kept() -> None:
+    default = Cell(0, 2, Amount("strength", 0.2))
+    search = Search([CAA_COARSE], 32, [2], [2], 1.0, Halving(), 0, default)
+    surface = driven(search, lambda layer, value, item: (0.0, 9.0 if value == 0.2 else 0.0))
+    assert surface.choice.cell.value != 0.2
+
+
+def test_a_search_asks_for_no_more_than_it_says() -> None:
+    default = Cell(0, 2, Amount("strength", 0.3))
+    search = Search([CAA_COARSE], 50, [2], range(4), 1.0, default=default)
+    asked: list[Ask] = []
+    surface = driven(search, lambda layer, value, item: (value * (-1) ** item, 0.0), asked)
+    n = sum(len(ask.cells) * len(ask.items) for ask in asked)
+    assert 0.5 * search.most < n <= search.most
+    assert sum(row.score.n for row in surface.rows) == n
+    assert {row.cell.layer for row in surface.rows} == {1, 2, 3}
+    for ask, following in itertools.pairwise(asked):
+        if following.items.start:
+            assert following.left < ask.left
+
+
+def test_heads_are_tuned_layer_by_layer_in_their_own_unit(lm: SteeredModel) -> None:
+    candidate = Candidate.of(HeadITI(), "heads")
+    assert (candidate.quantity, candidate.values[0]) == ("T", 5.0)
+    found = tune(lm, pairs(), [candidate], Known(lambda *at: (float(at[0]), 0.0)), refinements=0)
+    assert found.surface.choice.cell.layer == lm.n_layers - 1
+    assert found.steerer.site.part == "heads"
+    alone = lm.fit(HeadITI(), pairs(), lm.n_layers - 1, part="heads")
+    assert found.steerer.content().to_bytes() == alone.content().to_bytes()

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from odesteer.benchmarks.runner import Bench, Plan, contenders
+from odesteer.benchmarks.runner import Bench, Layers, Plan, contenders
 from odesteer.benchmarks.runner.room import Room
-from odesteer.benchmarks.runner.run import BUDGET
 from odesteer.benchmarks.suites import Sizes, registry
 from odesteer.benchmarks.suites.base import Suite
 from odesteer.benchmarks.task import Task
 from odesteer.errors import InvalidInputError
+from odesteer.methods import Method
 from odesteer.models import SteeredModel
+
+BUDGET = 0.5
+"""How much less likely than unsteered ones completions may be, nats a token."""
 
 _DEPTH = 0.44
 """Where steering acts by default: the mean depth of the layers that the paper chose."""
@@ -30,14 +33,17 @@ class Request:
         limit: the most validation items, and the most test items, of each fold and seed.
         methods: names of the rows; None for all.
         seeds: how many; None for the suite's.
-        layers: to choose from; None for the task's own, or one in the middle of the model.
+        layers: to begin with; None for the task's own, or one in the middle of the model, and
+            then those beside it.
         every_layer: choose among all layers.
-        amounts: to choose from, in each method's natural quantity; None for the usual ones.
+        amounts: to begin with, in each method's natural quantity; None for the usual ones.
+        variants: forms of single methods to choose among, see `contenders`.
         judges: instead of those of the suite.
         judge_options: of single judges.
         perplexity_model: what perplexity is measured under; None for the steered model itself.
         chat: whether prompts are chats.
-        budget: what a setting may cost, see `choose`.
+        budget: what a setting may cost in fluency, nats a token.
+        refinements: how often the neighbourhood of the best setting is looked at.
 
     Raises `UnknownNameError` for suites and methods, `InvalidInputError` for other values.
     """
@@ -52,15 +58,17 @@ class Request:
     layers: tuple[int, ...] | None = None
     every_layer: bool = False
     amounts: tuple[float, ...] | None = None
+    variants: Mapping[str, Mapping[str, Method]] = field(default_factory=dict)
     judges: tuple[str, ...] | None = None
     judge_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     perplexity_model: str | None = None
     chat: bool = False
     budget: float = BUDGET
+    refinements: int = 1
 
     def __post_init__(self) -> None:
         registry.get(self.suite)
-        contenders(self.methods, amounts=self.amounts)
+        contenders(self.methods, amounts=self.amounts, variants=self.variants)
         for name in ("limit", "seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -88,8 +96,15 @@ class Request:
         """What is to be done on a model with so many layers; what is too long needs itself."""
         n_seeds = self.seeds or (1 if self.quick else 3)
         layers = {task.name: self._layers(task, n_layers) for task in tasks}
-        rows = contenders(self.methods, amounts=self.amounts)
-        return Plan(tasks, rows, range(n_seeds), layers, None if lm is None else Room(lm))
+        return Plan(
+            tasks,
+            contenders(self.methods, amounts=self.amounts, variants=self.variants),
+            range(n_seeds),
+            layers,
+            None if lm is None else Room(lm),
+            budget=self.budget,
+            refinements=self.refinements,
+        )
 
     def bench(self, lm: SteeredModel | None, tasks: Sequence[Task], batch_size: int) -> Bench:
         """The judges."""
@@ -114,26 +129,29 @@ class Request:
             "seeds": self.seeds,
             "layers": "all" if self.every_layer else self.layers and list(self.layers),
             "amounts": self.amounts and list(self.amounts),
+            "variants": {name: list(forms) for name, forms in self.variants.items()} or None,
             "judges": None if self.judges is None else list(self.judges),
             "perplexity_model": self.perplexity_model,
             "chat": self.chat,
             "budget": self.budget,
+            "refinements": self.refinements,
         }
         return {name: value for name, value in shown.items() if value not in (None, False)}
 
-    def _layers(self, task: Task, n_layers: int) -> tuple[int, ...]:
+    def _layers(self, task: Task, n_layers: int) -> Layers:
+        every = tuple(range(n_layers))
+        own = round(_DEPTH * (n_layers - 1)) if task.layer is None else task.layer
         if self.every_layer:
-            return tuple(range(n_layers))
-        if self.layers is not None:
-            for layer in self.layers:
-                if not 0 <= layer < n_layers:
-                    raise InvalidInputError(
-                        f"there is no layer {layer}: the model has {n_layers}, counted from zero."
-                    )
-            return tuple(dict.fromkeys(self.layers))
-        if task.layer is not None and task.layer < n_layers:
-            return (task.layer,)
-        return (round(_DEPTH * (n_layers - 1)),)
+            return Layers(every, every, own)
+        if self.layers is None:
+            return Layers((min(own, n_layers - 1),), every)
+        for layer in self.layers:
+            if not 0 <= layer < n_layers:
+                raise InvalidInputError(
+                    f"there is no layer {layer}: the model has {n_layers}, counted from zero."
+                )
+        named = tuple(sorted(set(self.layers)))
+        return Layers(named, tuple(range(named[0], named[-1] + 1)), own)
 
     def _options(self) -> dict[str, Mapping[str, Any]]:
         """Small judges learn from the data that the suite was given, unless told otherwise."""

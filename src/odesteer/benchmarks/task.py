@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from odesteer.benchmarks.item import Item
@@ -71,6 +72,11 @@ class Fold:
                 raise DataError(
                     f"fold {self.name!r} has the group {min(shared)!r} in {one} and in {other}."
                 )
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what is fitted on."""
+        return self.fit.digest()
 
 
 class Task(ABC):

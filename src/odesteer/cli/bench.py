@@ -1,29 +1,20 @@
 """``odesteer bench``: which method, which layer, how much, and does it really help?"""
 
-import ast
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from odesteer.cli import bench_words
+from odesteer.cli.bench_report import progress, show, show_plan
+from odesteer.cli.engine import Engine, EngineName, RayAddress, Workers, WorkerThreads, spread
 from odesteer.cli.figures import seconds
 from odesteer.cli.opening import ModelChoice
 from odesteer.cli.options import Debug, Device, Dtype, Json, Revision
-from odesteer.cli.output import check_new_folder
-from odesteer.cli.screen import Screen, UsageError, checking_usage
-from odesteer.errors import InvalidInputError, UnknownNameError
-
-if TYPE_CHECKING:
-    from odesteer.benchmarks.report import Line
-    from odesteer.benchmarks.request import Request
-    from odesteer.benchmarks.runner import Bench, Outcome, Plan, Progress
+from odesteer.cli.screen import Screen, UsageError
 
 _BUNDLED = "odesteer-terrarium"
-_PACE = 25
-"""Completions a second of the bundled model on one idle core."""
 
 
 def bench(
@@ -59,12 +50,27 @@ def bench(
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(metavar="L,…", help="To choose from, or all.  [default: the task's own]"),
+        typer.Option(
+            metavar="L,…",
+            help="To begin with, or all.  [default: the task's own, and then those beside it]",
+        ),
     ] = None,
     amounts: Annotated[
         str | None,
-        typer.Option(metavar="X,…", help="To choose from, in each method's natural quantity."),
+        typer.Option(metavar="X,…", help="To begin with, in each method's natural quantity."),
     ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD.NAME=A/B/…",
+            help="Values of a parameter to choose among, as in odesteer.barrier=linear/polynomial;"
+            " may be given several times.",
+        ),
+    ] = None,
+    refinements: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="How often to look between the best and the next."),
+    ] = 1,
     limit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="The most test items of each fold and seed."),
@@ -103,6 +109,10 @@ def bench(
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_threads: WorkerThreads = None,
+    ray_address: RayAddress = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -123,23 +133,30 @@ def bench(
     with Screen(json=json, debug=debug) as screen:
         folder = Path(f"bench-{suite}") if output is None else output
         choice = ModelChoice(model, revision, device, dtype)
-        numbers, every = _layers(layers)
-        request = _request(
+        where = Engine(engine, workers, worker_threads, ray_address)
+        numbers, every = bench_words.layers(layers)
+        request = bench_words.request(
             suite=suite,
-            model=_BUNDLED if model is None else Path(model).name if _is_folder(model) else model,
+            model=_BUNDLED
+            if model is None
+            else Path(model).name
+            if Path(model).is_dir()
+            else model,
             data=data,
             quick=quick,
             limit=limit,
-            methods=None if methods is None else tuple(_words(methods)),
+            methods=None if methods is None else bench_words.words(methods),
             seeds=seeds,
             layers=numbers,
             every_layer=every,
-            amounts=None if amounts is None else _amounts(amounts),
+            amounts=None if amounts is None else bench_words.amounts(amounts),
+            variants=bench_words.variants(vary or []),
             judges=None if judge is None else tuple(judge),
-            judge_options=_options(judge_option or []),
+            judge_options=bench_words.judge_options(judge_option or []),
             perplexity_model=perplexity_model,
             chat=chat,
             budget=budget,
+            refinements=refinements,
         )
         if suite == "terrarium" and model is not None:
             raise UsageError(
@@ -148,7 +165,7 @@ def bench(
             )
         size = batch_size or (100 if model is None else 16)
         if not dry_run:
-            _check_folder(folder)
+            bench_words.check_folder(folder)
         tasks = request.tasks()
         if dry_run:
             n_layers = choice.n_layers(screen)
@@ -158,15 +175,16 @@ def bench(
                     " --dry-run."
                 )
             plan = request.plan(tasks, n_layers)
-            _show_plan(screen, plan, request.bench(None, tasks, size), bundled=model is None)
+            show_plan(screen, plan, request.bench(None, tasks, size), bundled=model is None)
             return
         began = seconds()
         # Judges that cannot work are told before a model is loaded.
         request.bench(None, tasks, size)
-        with choice.opened(screen) as lm:
+        with where.started() as cluster, choice.opened(screen) as own:
             from odesteer.benchmarks.report import write_report
             from odesteer.benchmarks.runner import Runner
 
+            lm, elsewhere = spread(own, choice, cluster)
             if chat and not getattr(lm.tokenizer, "chat_template", None):
                 raise UsageError(f"--chat: {request.model} has no chat template; leave it out.")
             plan = request.plan(tasks, lm.n_layers, lm)
@@ -175,9 +193,15 @@ def bench(
             judges = request.bench(lm, tasks, size)
             for name, reason in judges.unavailable.items():
                 screen.note(f"not judged by {name}: {reason}")
-            with _progress(screen) as show:
+            with progress(screen) as tell:
                 runner = Runner(
-                    lm, plan, judges, folder, batch_size=size, budget=budget, on_progress=show
+                    lm,
+                    plan,
+                    judges,
+                    folder,
+                    batch_size=size,
+                    on_progress=tell,
+                    elsewhere=elsewhere,
                 )
                 outcome = runner.run()
             screen.note("writing the report …")
@@ -187,7 +211,7 @@ def bench(
                 title=f"odesteer bench {suite}, {request.model}",
                 about=request.about(),
             )
-        _show(screen, outcome, lines)
+        show(screen, outcome, lines)
         screen.write(f"Saved in {folder}; open {quote(str(folder / 'report.html'))}")
         screen.document(
             {
@@ -199,170 +223,3 @@ def bench(
                 "seconds": seconds() - began,
             }
         )
-
-
-def _request(**asked: Any) -> "Request":
-    with checking_usage():
-        from odesteer.benchmarks.request import Request
-
-        return Request(**asked)
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _layers(text: str | None) -> tuple[tuple[int, ...] | None, bool]:
-    """Numbers, or whether it is all of them."""
-    if text is None or text.strip() == "all":
-        return None, text is not None
-    words = _words(text)
-    if not words or not all(word.isdecimal() for word in words):
-        raise UsageError(f"--layers {text!r} is neither 'all' nor numbers such as 8,12,16.")
-    return tuple(map(int, words)), False
-
-
-def _amounts(text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(word) for word in _words(text))
-    except ValueError:
-        found = ()
-    if not found:
-        raise UsageError(f"--amounts {text!r} are not numbers such as 0.5,1,2.")
-    return found
-
-
-def _options(words: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of words like ``rubric.url=http://…``. Raises `UsageError` for others."""
-    found: dict[str, dict[str, Any]] = {}
-    for word in words:
-        path, equals, text = word.partition("=")
-        name, dot, option = path.partition(".")
-        if not (equals and dot and name and option):
-            raise UsageError(f"--judge-option {word!r} is not of the form NAME.OPTION=VALUE.")
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
-        found.setdefault(name, {})[option] = value
-    with checking_usage():
-        from odesteer.benchmarks.judges import create
-
-        for name, options in found.items():
-            try:
-                create(name, **options)
-            except UnknownNameError:
-                raise
-            except (InvalidInputError, TypeError) as error:
-                raise InvalidInputError(f"--judge-option for {name!r}: {error}") from error
-    return found
-
-
-def _is_folder(model: str) -> bool:
-    return Path(model).is_dir()
-
-
-def _check_folder(folder: Path) -> None:
-    """An empty folder, a new one, or one of an earlier run."""
-    check_new_folder(folder)
-    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if inside and not {"generations.jsonl", "scores.jsonl"} & inside:
-        raise UsageError(
-            f"{folder} has other files in it and no earlier benchmark; choose another --output."
-        )
-
-
-@contextmanager
-def _progress(screen: Screen) -> "Iterator[Any]":
-    """Shows how far it is and how long it will take: a bar, or a line a minute."""
-    if screen.is_interactive:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        words = TextColumn("{task.fields[left]}"), TextColumn("{task.description}")
-        with Bar(
-            BarColumn(), MofNCompleteColumn(), *words, console=screen.err, transient=True
-        ) as bar:
-            task = bar.add_task("", total=None, left="")
-            yield lambda p: bar.update(
-                task, completed=p.done, total=p.total, description=p.doing, left=_left(p)
-            )
-        return
-    last = seconds()
-
-    def line(progress: "Progress") -> None:
-        nonlocal last
-        if seconds() - last >= 60:
-            last = seconds()
-            screen.note(f"{progress.done} of {progress.total}, {_left(progress)}: {progress.doing}")
-
-    yield line
-
-
-def _left(progress: "Progress") -> str:
-    left = progress.seconds_left
-    if left is None:
-        return ""
-    return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
-
-
-def _show_plan(screen: Screen, plan: "Plan", judges: "Bench", *, bundled: bool) -> None:
-    cost = plan.cost()
-    rows = {}
-    for task in plan.tasks:
-        fold = plan.folds[task.name, plan.seeds[0]]
-        sizes = "; ".join(
-            f"{each.name}: fitted on {len(each.fit)}, {len(each.validation)} to choose by,"
-            f" {len(each.test)} to report on"
-            for each in fold
-        )
-        layers = ", ".join(map(str, plan.layers[task.name]))
-        rows[task.name] = f"{task.headline}; layer {layers}; {sizes}"
-        rows[f"  judges of {task.name}"] = ", ".join(judges.of(task)) or "none can work here"
-    rows["rows"] = ", ".join(contender.name for contender in plan.contenders)
-    rows["seeds"] = ", ".join(map(str, plan.seeds))
-    rows["fits"] = f"{cost.fits:,}"
-    rows["completions"] = (
-        f"{cost.completions:,}: {cost.validation:,} to choose settings, {cost.test:,} to report on"
-    )
-    rows["tokens"] = f"at most {cost.tokens:,}"
-    if bundled:
-        rows["time"] = f"about {cost.completions / _PACE / 60:.0f} min on one idle core, and fits"
-    screen.rows(rows)
-    for name, reason in judges.unavailable.items():
-        screen.note(f"not judged by {name}: {reason}")
-    screen.document(
-        {
-            "plan": rows,
-            "fits": cost.fits,
-            "validation_completions": cost.validation,
-            "test_completions": cost.test,
-            "most_tokens": cost.tokens,
-            "unavailable_judges": judges.unavailable,
-        }
-    )
-
-
-def _show(screen: Screen, outcome: "Outcome", lines: "Sequence[Line]") -> None:
-    """The headline figures; the folder has the rest."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from odesteer.benchmarks.report.tables import compared, interval, ordered
-
-    for task in outcome.plan.tasks:
-        mine = [line for line in lines if line.task == task.name]
-        references = compared(mine)
-        table = Table(title=f"{task.name}: {task.headline}", title_justify="left", box=SIMPLE_HEAD)
-        table.add_column("")
-        table.add_column("setting")
-        for heading in (task.headline, *(f"− {name}" for name in references)):
-            table.add_column(heading, justify="right")
-        for line in ordered(outcome, task, mine):
-            table.add_row(
-                line.contender,
-                "; ".join(dict.fromkeys(line.settings.values())),
-                interval(line.metrics.get(task.headline)),
-                *(interval(line.against.get(name), signed=True) for name in references),
-            )
-        screen.print(table)

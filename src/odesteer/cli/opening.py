@@ -12,6 +12,7 @@ from odesteer.cli.screen import Screen, UsageError
 from odesteer.errors import ModelError
 
 if TYPE_CHECKING:
+    from odesteer.cluster import Cluster, ModelSource
     from odesteer.models import SteeredModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -68,6 +69,14 @@ class ModelChoice:
         """The model on a command line, with a space behind it; nothing for the bundled one."""
         return "" if self.name is None else f"{quote(self.name)} "
 
+    def on_workers(self) -> "ModelSource":
+        """The model in words for workers."""
+        from odesteer.cluster import ModelSource
+
+        return ModelSource.of(
+            self.name, revision=self.revision, device=self.device, dtype=self.dtype
+        )
+
     def n_layers(self, screen: Screen) -> int | None:
         """Number of decoder layers by the configuration, before any weights are loaded.
 
@@ -112,8 +121,9 @@ class ModelChoice:
             )
 
     @contextmanager
-    def opened(self, screen: Screen) -> "Iterator[SteeredModel]":
-        """The model; meanwhile the libraries below are quiet. Raises `ModelError`."""
+    def opened(self, screen: Screen, cluster: "Cluster | None" = None) -> "Iterator[SteeredModel]":
+        """The model; with a cluster one that its workers load, of which this process has only an
+        outline. Meanwhile the libraries below are quiet. Raises `ModelError`."""
         from odesteer.models import SteeredModel
 
         bundled = self.name is None
@@ -121,6 +131,12 @@ class ModelChoice:
             _quiet_libraries(bars=screen.is_interactive and not bundled),
             _one_thread() if bundled else nullcontext(),
         ):
+            if cluster is not None:
+                from odesteer.cluster import ClusterModel
+
+                source = self.on_workers()
+                yield ClusterModel(*source.outline(), cluster, source)
+                return
             yield SteeredModel.from_pretrained(
                 self.source, revision=self.revision, device=self.device, dtype=self.dtype or "auto"
             )

@@ -1,7 +1,7 @@
 """Options that several commands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,3 +40,45 @@ Interpolation = Annotated[
     float | None, typer.Option(help="How much: share of a transport map, 0 to 1.")
 ]
 OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", show_default=False)]
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
+        show_default=False,
+    ),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="A parameter of the method, as in level=2, solver=rk4 or barrier.C=10; repeat it"
+        " for several.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=NAME",
+        help="What the data call a field, where they call it otherwise, as in text=statement.",
+    ),
+]
+OnBadRow = Literal["error", "drop"]
+Duplicates = Annotated[
+    OnBadRow, typer.Option(help="What to do with rows that repeat an earlier one.")
+]
+Identical = Annotated[
+    OnBadRow, typer.Option(help="What to do with rows whose two sides are the same.")
+]
+Subset = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Configuration of a data set on the hub.")
+]
+DataSplit = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Split of a data set on the hub.  [default: train]"),
+]
+CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
+SteerPosition = Literal["last", "generated", "prompt", "all"]
+SteeredTokens = Annotated[SteerPosition, typer.Option(help="Which tokens to steer.")]
+BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Texts in one pass.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result.")]

@@ -115,7 +115,7 @@ def _named(parts: Registry[Any], name: str, seed: int) -> Parametrised:
             " command line; build it in Python."
         )
     made: Parametrised = cls()
-    return _seeded(made, seed)
+    return made.with_seed(seed)
 
 
 def _present(part: Parametrised, name: str) -> Any:
@@ -128,23 +128,6 @@ def _present(part: Parametrised, name: str) -> Any:
             f" {', '.join(parameters) or 'none'}."
         )
     return parameters[name]
-
-
-def _seeded(part: Parametrised, seed: int) -> Parametrised:
-    """A copy in which every parameter called ``seed`` is ``seed``."""
-    changes: dict[str, Any] = {
-        name: _seeded(value, seed)
-        for name, value in part.get_params().items()
-        if isinstance(value, Parametrised)
-    }
-    changes |= {
-        name: tuple(_seeded(item, seed) for item in value)
-        for name, value in part.get_params().items()
-        if _is_several(value)
-    }
-    if "seed" in part.parameter_names():
-        changes["seed"] = seed
-    return part.with_params(**changes)
 
 
 def _value(text: str) -> Any:

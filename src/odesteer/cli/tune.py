@@ -1,8 +1,6 @@
 """``odesteer tune``: the layer, the amount and the parameters that serve best."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,19 +8,36 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from odesteer.cli.figures import seconds
-from odesteer.cli.fit import CapturePosition, OnBadRow, SteerPosition, describe
+from odesteer.cli.fit import describe
 from odesteer.cli.opening import ModelChoice
-from odesteer.cli.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.options import (
+    BatchSize,
+    CapturePosition,
+    Columns,
+    DataSplit,
+    Debug,
+    Device,
+    Dtype,
+    Duplicates,
+    Force,
+    Identical,
+    Json,
+    ModelArgument,
+    Params,
+    Revision,
+    SteeredTokens,
+    Subset,
+)
 from odesteer.cli.output import check_new_folder, check_output
 from odesteer.cli.screen import Screen, UsageError, checking_usage
 from odesteer.cli.tune_candidates import candidates_of
-from odesteer.cli.tune_report import no_choice, plain, save_surface, show, warn_of_little
+from odesteer.cli.tune_report import no_choice, plain, progress, save_surface, show, warn_of_little
 from odesteer.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from odesteer.data import ContrastData
     from odesteer.models import SteeredModel
-    from odesteer.tuning import Objective, Progress
+    from odesteer.tuning import Objective
 
 Proxy = Literal["judge", "likelihood"]
 
@@ -34,14 +49,7 @@ _JOURNAL = "journal.jsonl"
 
 
 def tune(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelArgument = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -68,10 +76,7 @@ def tune(
             help="Steering method; repeat it to choose among several.  [default: odesteer]",
         ),
     ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A parameter of the method, as in barrier.C=10."),
-    ] = None,
+    param: Params = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,35 +134,24 @@ def tune(
         int | None,
         typer.Option(min=1, metavar="N", help="The longest continuation.  [default: 48]"),
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD=NAME", help="What the data call a field."),
-    ] = None,
-    duplicates: Annotated[
-        OnBadRow, typer.Option(help="What to do with rows that repeat an earlier one.")
-    ] = "error",
-    identical: Annotated[
-        OnBadRow, typer.Option(help="What to do with rows whose two sides are the same.")
-    ] = "error",
-    subset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Configuration of a data set on the hub.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Split of a data set on the hub.")
-    ] = None,
+    column: Columns = None,
+    duplicates: Duplicates = "error",
+    identical: Identical = "error",
+    subset: Subset = None,
+    split: DataSplit = None,
     position: Annotated[
         CapturePosition | None,
         typer.Option(help="Which tokens of each example to fit on.  [default: last]"),
     ] = None,
-    steer_position: Annotated[SteerPosition, typer.Option(help="Which tokens to steer.")] = "last",
+    steer_position: SteeredTokens = "last",
     revision: Revision = None,
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Of splits, fits and sampling.")
     ] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Texts in one pass.")] = 16,
+    batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
+    force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -221,7 +215,7 @@ def tune(
                 measured = from_world(lm, source, n_items=samples, seed=seed)
             position = position or (known.position if known else "last")
             output.mkdir(exist_ok=True)
-            with _progress(screen) as progress:
+            with progress(screen) as tell:
                 found = select(
                     lm,
                     fit_data,
@@ -236,7 +230,7 @@ def tune(
                     seed=seed,
                     batch_size=batch_size,
                     journal=output / _JOURNAL,
-                    progress=progress,
+                    progress=tell,
                 )
             surface, chosen = found.surface, found.surface.choice
             tested = None
@@ -324,34 +318,3 @@ def _from_data(
                 stacklevel=2,
             )
     return fit, objective
-
-
-@contextmanager
-def _progress(screen: Screen) -> "Iterator[Callable[[Progress], None]]":
-    """A bar with the time left for whoever watches, else a line for each part of the work."""
-    if screen.is_interactive:
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=screen.err) as bar:
-            task = bar.add_task("", total=None)
-            yield lambda now: bar.update(
-                task, completed=now.done, total=now.total, description=now.doing
-            )
-        return
-    started = seconds()
-    before, doing, busy, done = started, "", 0.0, 0
-
-    def note(now: "Progress") -> None:
-        nonlocal before, doing, busy, done
-        moment = seconds()
-        if now.done > done:  # what captures and fits take says nothing of what is left
-            busy += moment - before
-        before, done = moment, now.done
-        if now.doing != doing:
-            doing = now.doing
-            left = f", about {busy * (now.total / done - 1):.0f} s left" if done else ""
-            screen.note(f"{doing} ({moment - started:.0f} s{left})")
-
-    yield note

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from odesteer.cli.screen import UsageError
 
 if TYPE_CHECKING:
+    from odesteer.methods import Method
     from odesteer.tuning import Candidate
 
 
@@ -18,21 +19,16 @@ def candidates_of(
     seed: int,
 ) -> "list[Candidate]":
     """Every method with every combination of the varied parameters."""
-    from odesteer.cli.parameters import build_method, pairs_of
+    from odesteer.cli.parameters import pairs_of
     from odesteer.tuning import Candidate
 
-    options = [
-        [f"{name}={value.strip()}" for value in values.split("/")]
-        for name, values in pairs_of(varied, "--vary").items()
-    ]
     for name in methods:
         if methods.count(name) > 1:
             raise UsageError(f"--method {name} is given twice; leave one out.")
     ranges = {name: _numbers(name, text) for name, text in pairs_of(amounts, "--amounts").items()}
     found = []
     for name in methods:
-        for words in itertools.product(*options):
-            built = build_method(name, [*params, *words], seed)
+        for label, built in combinations(name, varied, params, seed).items():
             own = [quantity for quantity in built.quantities if quantity in ranges]
             if ranges and not own:
                 raise UsageError(
@@ -41,8 +37,24 @@ def candidates_of(
                 )
             quantity = own[0] if own else None
             values = ranges[quantity] if quantity else None
-            found.append(Candidate.of(built, " ".join([name, *words]), quantity, values))
+            found.append(Candidate.of(built, f"{name} {label}".strip(), quantity, values))
     return found
+
+
+def combinations(
+    name: str, varied: Sequence[str], params: Sequence[str] = (), seed: int = 0
+) -> "dict[str, Method]":
+    """A method with every combination of the varied parameters, by the words that say it."""
+    from odesteer.cli.parameters import build_method, pairs_of
+
+    options = [
+        [f"{parameter}={value.strip()}" for value in values.split("/")]
+        for parameter, values in pairs_of(varied, "--vary").items()
+    ]
+    return {
+        " ".join(words): build_method(name, [*params, *words], seed)
+        for words in itertools.product(*options)
+    }
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -1,15 +1,18 @@
-"""What ``odesteer tune`` found, in files and on the screen."""
+"""What ``odesteer tune`` finds, in files and on the screen, and how far it is."""
 
 import json
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odesteer.cli.figures import seconds
 from odesteer.cli.screen import Screen
 from odesteer.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from odesteer.tuning import Score, Surface
+    from odesteer.tuning import Progress, Score, Surface
 
 
 def save_surface(
@@ -103,3 +106,34 @@ def plain(score: "Score | None") -> dict[str, Any]:
     from odesteer.tuning.surface import plain_score
 
     return plain_score(score)
+
+
+@contextmanager
+def progress(screen: Screen) -> "Iterator[Callable[[Progress], None]]":
+    """A bar with the time left for whoever watches, else a line for each part of the work."""
+    if screen.is_interactive:
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=screen.err) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda now: bar.update(
+                task, completed=now.done, total=now.total, description=now.doing
+            )
+        return
+    started = seconds()
+    before, doing, busy, done = started, "", 0.0, 0
+
+    def note(now: "Progress") -> None:
+        nonlocal before, doing, busy, done
+        moment = seconds()
+        if now.done > done:  # what captures and fits take says nothing of what is left
+            busy += moment - before
+        before, done = moment, now.done
+        if now.doing != doing:
+            doing = now.doing
+            left = f", about {busy * (now.total / done - 1):.0f} s left" if done else ""
+            screen.note(f"{doing} ({moment - started:.0f} s{left})")
+
+    yield note

@@ -7,7 +7,8 @@ from odesteer.tuning.margin import LikelihoodMargin
 from odesteer.tuning.measurement import Measurement, Score
 from odesteer.tuning.objective import Objective
 from odesteer.tuning.reading import ReadingJudge
-from odesteer.tuning.search import BUDGET, Progress, Tuning, tune
+from odesteer.tuning.run import BUDGET, Progress, Tuning, tune
+from odesteer.tuning.search import Ask, Search
 from odesteer.tuning.sources import PROXIES, from_data, from_world
 from odesteer.tuning.surface import Row, Surface
 from odesteer.tuning.written import SAMPLING, TextJudge, WrittenTexts
@@ -17,6 +18,7 @@ __all__ = [
     "BUDGET",
     "PROXIES",
     "SAMPLING",
+    "Ask",
     "Candidate",
     "Cell",
     "Halving",
@@ -27,6 +29,7 @@ __all__ = [
     "ReadingJudge",
     "Row",
     "Score",
+    "Search",
     "Surface",
     "TextJudge",
     "Tuning",

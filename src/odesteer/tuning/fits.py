@@ -1,16 +1,19 @@
 """Fits of all candidates at all layers, from activations captured once."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-
-import torch
 
 from odesteer.artifact import Site, Steerer
 from odesteer.data import ContrastData
-from odesteer.methods import Method
+from odesteer.methods import HeadITI, Method
 from odesteer.models import Activations, SteeredModel
 from odesteer.models.capture import CapturePosition
 from odesteer.models.fitting import fitted, prepared
+
+
+def part_of(method: Method) -> str:
+    """The part of a decoder layer that a method acts on."""
+    return "heads" if isinstance(method, HeadITI) else "residual"
 
 
 @dataclass
@@ -26,12 +29,13 @@ class Fits:
     steer_position: str = "last"
     seed: int = 0
     batch_size: int = 16
-    _activations: Activations = field(default_factory=lambda: Activations({}, torch.empty(0)))
-    _fitted: dict[tuple[int, int], Steerer] = field(default_factory=dict)
+    _activations: dict[str, Activations] = field(default_factory=dict)
+    _fitted: dict[tuple[Hashable, int], Steerer] = field(default_factory=dict)
 
-    def capture(self, layers: Sequence[int]) -> None:
+    def capture(self, layers: Sequence[int], part: str = "residual") -> None:
         """Capture whatever is missing of these layers, in one pass over the data."""
-        known = self._activations.states
+        old = self._activations.get(part)
+        known = {} if old is None else dict(old.states)
         missing = [layer for layer in dict.fromkeys(layers) if layer not in known]
         if not missing:
             return
@@ -39,33 +43,36 @@ class Fits:
             (*self.data.positive, *self.data.negative),
             missing,
             self.position,
+            part=part,
             seed=self.seed,
             batch_size=self.batch_size,
         )
-        self._activations = Activations({**known, **captured.states}, captured.example)
+        self._activations[part] = Activations({**known, **captured.states}, captured.example)
 
-    def fitted(self, number: int, method: Method, layer: int) -> Steerer:
-        """A copy of ``method``, the candidate ``number``, fitted at a layer; fitted once."""
-        at = number, layer
+    def fitted(self, name: Hashable, method: Method, layer: int) -> Steerer:
+        """A copy of ``method``, which ``name`` stands for, fitted at a layer; fitted once."""
+        at = name, layer
         if at not in self._fitted:
-            self.capture([layer])
+            part = part_of(method)
+            self.capture([layer], part)
+            n_heads = self.lm.n_heads if part == "heads" else None
             (self._fitted[at],) = fitted(
-                prepared(method, "residual", None),
-                self._activations,
+                prepared(method, part, n_heads),
+                self._activations[part],
                 self.data,
-                [Site(layer, self.steer_position)],
-                self._provenance(),
+                [Site(layer, self.steer_position, part)],
+                self._provenance(n_heads),
                 self.lm.tokenizer,
             )
         return self._fitted[at]
 
-    def _provenance(self) -> dict[str, object]:
+    def _provenance(self, n_heads: int | None) -> dict[str, object]:
         return {
             "model_id": self.lm.model_id,
             "model_revision": self.lm.model_revision,
             "model_width": self.lm.width,
             "n_layers": self.lm.n_layers,
-            "n_heads": None,
+            "n_heads": n_heads,
             "capture_position": self.position,
             "seed": self.seed,
         }

@@ -1,7 +1,7 @@
 """What is tried: methods, layers and amounts, coarse and then finer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from odesteer.errors import InvalidInputError
@@ -13,6 +13,11 @@ AMOUNTS: dict[str, tuple[float, ...]] = {
     "interpolation": (0.25, 0.5, 0.75, 1.0),
 }
 """Tried by default. T has none: what is much depends on the layer, in which strength counts."""
+
+OWN_AMOUNTS: dict[type[Method], tuple[str, tuple[float, ...]]] = {
+    HeadITI: ("T", (5.0, 10.0, 15.0, 20.0, 30.0)),
+}
+"""Methods that count in a unit of their own: the T of `HeadITI` is in standard deviations."""
 
 MOST_LAYERS = 8
 
@@ -38,11 +43,6 @@ class Candidate:
     def __post_init__(self) -> None:
         if not isinstance(self.method, Method):
             raise InvalidInputError(f"method is {self.method!r:.80}; give a method.")
-        if isinstance(self.method, HeadITI):
-            raise InvalidInputError(
-                "HeadITI chooses its own heads over all layers and cannot be tuned layer by layer;"
-                " tune ITI, or fit HeadITI with odesteer fit --part heads."
-            )
         if not self.values:
             raise InvalidInputError(f"there is no amount to try for {self.label}.")
         for value in self.values:
@@ -57,14 +57,22 @@ class Candidate:
         quantity: str | None = None,
         values: Sequence[float] | None = None,
     ) -> "Candidate":
-        """With the method's natural quantity and the `AMOUNTS` of it, unless they are given."""
-        quantity = method.quantities[0] if quantity is None else quantity
-        if values is None and quantity not in AMOUNTS:
+        """With the method's natural quantity and the usual amounts of it, unless they are given.
+
+        The default of the method is one of the usual amounts, if it is of that quantity.
+        """
+        natural, usual = OWN_AMOUNTS.get(type(method), (method.quantities[0], None))
+        quantity = natural if quantity is None else quantity
+        if values is None:
+            values = usual if usual and quantity == natural else AMOUNTS.get(quantity)
+            default = method.default_amount
+            if values and default.quantity == quantity:
+                values = (*values, float(default.value))
+        if values is None:
             raise InvalidInputError(
                 f"there is no usual range of {quantity}; say which amounts to try, or use"
                 f" {' or '.join(AMOUNTS)}."
             )
-        values = AMOUNTS[quantity] if values is None else values
         name = repr(method) if label is None else label
         return cls(name, method, quantity, tuple(values))
 
@@ -81,6 +89,9 @@ class Cell:
     def value(self) -> float:
         """The amount as a number."""
         return float(self.amount.value)
+
+    def __str__(self) -> str:
+        return f"{self.amount}, layer {self.layer}"
 
 
 def coarse_layers(n_layers: int, most: int = MOST_LAYERS) -> tuple[int, ...]:
@@ -101,11 +112,12 @@ def coarse(candidates: Sequence[Candidate], layers: Sequence[int]) -> list[Cell]
     ]
 
 
-def finer(around: Cell, tried: Sequence[Cell], n_layers: int) -> list[Cell]:
+def finer(around: Cell, tried: Sequence[Cell], within: Collection[int]) -> list[Cell]:
     """Cells beside one, half way to the nearest that were tried with the same candidate.
 
     Layers at its amount, then amounts at its layer; past the end of the amounts one step as wide
-    again. A transport map has no more than the whole.
+    again, and on either side of the only layer. A transport map has no more than the whole.
+    ``within`` are the layers that there are to try.
     """
     own = [cell for cell in tried if cell.candidate == around.candidate]
     layers = sorted({cell.layer for cell in own})
@@ -116,10 +128,12 @@ def finer(around: Cell, tried: Sequence[Cell], n_layers: int) -> list[Cell]:
         Cell(around.candidate, around.layer, Amount(quantity, value))
         for value in _beside(around.value, values, quantity)
     ]
-    return [cell for cell in cells if cell not in own and 0 <= cell.layer < n_layers]
+    return [cell for cell in cells if cell not in own and cell.layer in within]
 
 
 def _between(around: Cell, layers: Sequence[int]) -> list[int]:
+    if len(layers) == 1:
+        return [around.layer - 1, around.layer + 1]
     at = layers.index(around.layer)
     found = []
     if at > 0:

@@ -56,6 +56,14 @@ class Halving:
         starts = [0, *ends[:-1]]
         return [range(a, b) for a, b in zip(starts, ends, strict=True)]
 
+    def most(self, n_cells: int, steps: Sequence[range]) -> int:
+        """The most measurements of items that so many settings come to in these rungs."""
+        most = 0
+        for items in steps:
+            most += n_cells * len(items)
+            n_cells = max(math.ceil(n_cells / self.factor), min(n_cells, self.least))
+        return most
+
     def given_up(
         self,
         measured: Mapping[Cell, Sequence[Measurement]],

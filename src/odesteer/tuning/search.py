@@ -1,254 +1,201 @@
-"""Selecting layer, amount and parameters of methods on validation items."""
+"""The search itself: which settings to measure next, given what has been measured."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from odesteer.artifact import Steerer
-from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError, OdesteerError
-from odesteer.models import SteeredModel
-from odesteer.models.capture import CapturePosition
-from odesteer.tuning.fits import Fits
-from odesteer.tuning.grid import Candidate, Cell, coarse, coarse_layers, finer
+from odesteer.tuning.grid import Candidate, Cell, coarse, finer
 from odesteer.tuning.halving import Halving
-from odesteer.tuning.journal import Journal
-from odesteer.tuning.measurement import Measurement, Score
-from odesteer.tuning.objective import Objective
+from odesteer.tuning.measurement import Measurement, Score, mean_and_error
 from odesteer.tuning.surface import MEASURED, Row, Surface
 
-BUDGET = 0.1
-"""Nats a token: a perplexity 1.1 times that of unsteered text."""
+MOST_FINER = 4
+"""The most settings of a refinement: a layer and an amount on either side."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a search is.
+class Ask:
+    """What a search wants to know next.
 
     Attributes:
-        done, total: measurements of items; the total is an estimate until the last rung.
-        doing: what is being done.
+        cells: settings, each of which is to be measured on the same items.
+        items: numbers of these items.
+        doing: what this is part of, in a few words.
+        left: the most measurements of items that this stage still needs, with these.
     """
 
-    done: int
-    total: int
+    cells: tuple[Cell, ...]
+    items: range
     doing: str
+    left: int
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """What a search found.
-
-    Attributes:
-        surface: all that was measured, with the choice.
-        steerer: fitted at the choice on the data that was measured with; None without a choice.
-    """
-
-    surface: Surface
-    steerer: Steerer | None
-
-
-def tune(
-    lm: SteeredModel,
-    data: ContrastData,
-    candidates: Sequence[Candidate],
-    objective: Objective,
-    *,
-    layers: Sequence[int] | None = None,
-    budget: float = BUDGET,
-    halving: Halving | None = None,
-    refinements: int = 1,
-    position: CapturePosition = "last",
-    steer_position: str = "last",
-    seed: int = 0,
-    batch_size: int = 16,
-    journal: Path | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Tuning:
-    """Select layer and amount, and which of ``candidates``, by an objective under a budget.
-
-    Every candidate is fitted on ``data`` at every layer, and every amount measured on a share of
-    the items of ``objective``; hopeless settings are given up by the rule of `Halving`. Then cells
-    between the best one and its neighbours are measured, ``refinements`` times. Chosen is
-    the highest mean value among settings within the budget; the choice is optimistic by
-    about a standard error, so report a setting on other data than it was chosen on.
-
-    Args:
-        lm: the model.
-        data: what steerers are fitted on; nothing that the objective measures on.
-        candidates: methods with the amounts to try.
-        objective: what is measured.
-        layers: decoder layers to begin with; `coarse_layers` by default.
-        budget: the largest mean cost in fluency, in the unit of the objective.
-        halving: which settings are given up when.
-        refinements: how often the neighbourhood of the best setting is measured.
-        position, steer_position, seed, batch_size: as in `SteeredModel.fit`.
-        journal: a file of what has been measured, from which a search that was ended goes on.
-        progress: told how far the search is.
-
-    Raises `InvalidInputError` for requests that make no sense, and what the first setting ended
-    with if none could be tried.
-    """
-    if not candidates:
-        raise InvalidInputError("there is nothing to tune; give at least one candidate.")
-    if math.isnan(budget):
-        raise InvalidInputError("budget must be a number, not nan.")
-    if isinstance(refinements, bool) or not isinstance(refinements, int) or refinements < 0:
-        raise InvalidInputError(f"refinements must be 0 or more, not {refinements!r}.")
-    if objective.n_items < 1:
-        raise InvalidInputError("the objective has no validation items.")
-    layers = coarse_layers(lm.n_layers) if layers is None else list(dict.fromkeys(layers))
-    for layer in layers:
-        lm.layers.at(layer)
-    if not layers:
-        raise InvalidInputError("there is no layer to try; give at least one.")
-    search = _Search(
-        fits=Fits(lm, data, position, steer_position, seed, batch_size),
-        candidates=tuple(candidates),
-        objective=objective,
-        budget=budget,
-        halving=Halving() if halving is None else halving,
-        journal=Journal(journal),
-        progress=progress,
-    )
-    search.begin()
-    search.stage(0, coarse(candidates, layers))
-    for number in range(1, refinements + 1):
-        search.refine(number, lm.n_layers)
-    surface = search.surface()
-    choice = surface.choice
-    if choice is None:
-        return Tuning(surface, None)
-    cell = choice.cell
-    method = candidates[cell.candidate].method
-    return Tuning(surface, search.fits.fitted(cell.candidate, method, cell.layer))
+Answers = Mapping[Cell, Sequence[Measurement] | OdesteerError]
+"""A measurement for each item, or why a setting cannot be measured."""
 
 
 @dataclass
-class _Search:
-    fits: Fits
-    candidates: tuple[Candidate, ...]
-    objective: Objective
+class Search:
+    """Coarse to fine over candidates, layers and amounts, giving up hopeless settings early.
+
+    `run` asks for measurements and is sent them, so that whoever measures may do so for several
+    searches at a time.
+
+    Parameters:
+        candidates: methods with the amounts to try.
+        n_items: how many validation items there are.
+        layers: to begin with.
+        within: all layers that may be tried.
+        budget: the largest mean cost in fluency.
+        halving: which settings are given up when.
+        refinements: how often the neighbourhood of the best setting is measured.
+        default: a setting that is kept unless another is better by more than a standard error of
+            the difference, item by item: of many noisy figures the highest is the luckiest.
+        about: what measures, as plain data.
+
+    Raises `InvalidInputError` for requests that make no sense.
+    """
+
+    candidates: Sequence[Candidate]
+    n_items: int
+    layers: Sequence[int]
+    within: Collection[int]
     budget: float
-    halving: Halving
-    journal: Journal
-    progress: Callable[[Progress], None] | None
-    measured: dict[Cell, list[Measurement]] = field(default_factory=dict)
-    states: dict[Cell, str] = field(default_factory=dict)
-    stages: dict[Cell, int] = field(default_factory=dict)
-    unsteered: list[Measurement] = field(default_factory=list)
-    first_error: OdesteerError | None = None
-    done: int = 0
-    total: int = 0
+    halving: Halving = field(default_factory=Halving)
+    refinements: int = 1
+    default: Cell | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    _unsteered: Sequence[Measurement] = field(default=(), init=False)
+    _measured: dict[Cell, list[Measurement]] = field(default_factory=dict, init=False)
+    _states: dict[Cell, str] = field(default_factory=dict, init=False)
+    _stages: dict[Cell, int] = field(default_factory=dict, init=False)
+    _error: OdesteerError | None = field(default=None, init=False)
 
-    def begin(self) -> None:
-        """Measure the unsteered model."""
-        steps = self.halving.steps(self.objective.n_items)
-        self.total = self.objective.n_items
-        for items in steps:
-            self._tell("the unsteered model")
-            self.unsteered += self._checked(self.objective.measure(None, None, items), items)
-            self.done += len(items)
-        self.journal.begin(self.objective.about(), self.unsteered)
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise InvalidInputError("there is nothing to tune; give at least one candidate.")
+        if math.isnan(self.budget):
+            raise InvalidInputError("budget must be a number, not nan.")
+        number = self.refinements
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise InvalidInputError(f"refinements must be 0 or more, not {number!r}.")
+        if not self.layers:
+            raise InvalidInputError("there is no layer to try; give at least one.")
+        if self.n_items < 1:
+            raise InvalidInputError("the objective has no validation items.")
 
-    def stage(self, number: int, cells: Sequence[Cell]) -> None:
+    @property
+    def most(self) -> int:
+        """The most measurements of items that it may come to."""
+        most = self.halving.most(len(self._coarse()), self.halving.steps(self.n_items))
+        # The default is measured on all items whatever else is.
+        further = self.refinements * MOST_FINER + (self.default is not None)
+        return most + further * self.n_items
+
+    def run(self, unsteered: Sequence[Measurement]) -> Generator[Ask, Answers, Surface]:
+        """Ask until it is known what to choose; ends with the first error if all settings fail.
+
+        ``unsteered`` is what was measured of the unsteered model, one for each item.
+        """
+        self._unsteered = unsteered
+        yield from self._stage(0, self._coarse())
+        if self._error is not None and not any(self._measured.values()):
+            raise self._error
+        for number in range(1, self.refinements + 1):
+            best = next(iter(self._surface().eligible), None)
+            if best is not None:
+                yield from self._stage(number, finer(best.cell, list(self._states), self.within))
+        return self._surface()
+
+    def _coarse(self) -> list[Cell]:
+        cells = coarse(self.candidates, self.layers)
+        known = self.default is None or self.default in cells
+        return cells if known else [self.default, *cells]  # type: ignore[list-item]
+
+    def _stage(self, number: int, cells: Sequence[Cell]) -> Generator[Ask, Answers, None]:
         """Measure cells rung by rung, giving up hopeless ones."""
-        if not cells:
-            return
-        self.stages.update(dict.fromkeys(cells, number))
-        self.measured.update({cell: [] for cell in cells})
-        what = "the coarse grid" if number == 0 else f"refinement {number}"
-        steps = self.halving.steps(self.objective.n_items)
-        self.total = self.done + self._planned(len(cells), steps)
-        self._tell("capturing activations")
-        self.fits.capture([cell.layer for cell in cells])
+        self._stages.update(dict.fromkeys(cells, number))
+        self._measured.update({cell: [] for cell in cells})
+        what = f"refinement {number}" if number else "the coarse grid"
+        steps = self.halving.steps(self.n_items)
         left = list(cells)
         for k, items in enumerate(steps):
-            self.total = self.done + self._planned(len(left), steps[k:])
-            for cell in list(left):
-                self._tell(f"{what}, {len(left)} settings on {items.stop} items")
-                if not self._measure(cell, items):
-                    left.remove(cell)
-                self.done += len(items)
+            if not left:
+                return
+            doing = f"{what}, {len(left)} settings on {items.stop} items"
+            most = self.halving.most(len(left), steps[k:])
+            answers = yield Ask(tuple(left), items, doing, most)
+            left = [cell for cell in left if self._keep(cell, items, answers[cell])]
             if k + 1 < len(steps):
-                # Earlier stages measured on more items; what they had after these decides.
-                rivals = self._finalists(items.stop)
-                now = {cell: self.measured[cell] for cell in left}
-                most = self.surface().most_missing
-                given_up = self.halving.given_up({**rivals, **now}, self.budget, most)
-                for cell, reason in given_up.items():
-                    if cell in now:
-                        self.states[cell] = reason
-                        left.remove(cell)
-        self.states.update(dict.fromkeys(left, MEASURED))
-        if number == 0 and self.first_error is not None and not any(self.measured.values()):
-            raise self.first_error
+                left = self._promising(left, items.stop)
+        self._states.update(dict.fromkeys(left, MEASURED))
 
-    def refine(self, number: int, n_layers: int) -> None:
-        """Measure what lies around the best cell so far."""
-        choice = self.surface().choice
-        if choice is not None:
-            self.stage(number, finer(choice.cell, list(self.states), n_layers))
+    def _keep(
+        self, cell: Cell, items: range, answer: Sequence[Measurement] | OdesteerError
+    ) -> bool:
+        """Keep what was measured; False if the setting cannot be measured."""
+        if isinstance(answer, OdesteerError):
+            self._error = self._error or answer
+            self._states[cell] = str(answer)
+            self._measured[cell] = []
+            return False
+        check_number(answer, items)
+        self._measured[cell] += answer
+        return True
 
-    def surface(self) -> Surface:
-        rows = [
+    def _promising(self, left: Sequence[Cell], n: int) -> list[Cell]:
+        """Those of the cells, measured on ``n`` items, that are not given up."""
+        # Earlier stages measured on more items; what they had after these decides.
+        rivals = {c: self._measured[c][:n] for c, s in self._states.items() if s == MEASURED}
+        now = {cell: self._measured[cell] for cell in left}
+        most = self._surface().most_missing
+        reasons = self.halving.given_up({**rivals, **now}, self.budget, most)
+        if self.default is not None and reasons.get(self.default) == "halved":
+            del reasons[self.default]
+        self._states.update({cell: reason for cell, reason in reasons.items() if cell in now})
+        return [cell for cell in left if cell not in reasons]
+
+    def _surface(self) -> Surface:
+        rows = tuple(
             Row(
                 cell,
                 Score.of(items) if items else None,
-                self.states.get(cell, ""),
-                self.stages[cell],
+                self._states.get(cell, ""),
+                self._stages[cell],
             )
-            for cell, items in self.measured.items()
-        ]
-        return Surface(
-            self.candidates,
-            tuple(rows),
-            Score.of(self.unsteered),
+            for cell, items in self._measured.items()
+        )
+        surface = Surface(
+            tuple(self.candidates),
+            rows,
+            Score.of(self._unsteered),
             self.budget,
             self.halving,
-            self.objective.about(),
+            self.about,
+            self.default,
         )
+        best = next(iter(surface.eligible), None)
+        if best is None or self.default is None or not self._is_better(best.cell, self.default):
+            return surface
+        return surface.without_default()
 
-    def _measure(self, cell: Cell, items: range) -> bool:
-        """Measure a cell on further items; False if it cannot be tried."""
-        try:
-            method = self.candidates[cell.candidate].method
-            steerer = self.fits.fitted(cell.candidate, method, cell.layer)
-            found = self.journal.found(steerer, cell.amount, items)
-            is_new = found is None
-            if found is None:
-                found = list(self.objective.measure(steerer, cell.amount, items))
-        except OdesteerError as error:
-            self.first_error = self.first_error or error
-            self.states[cell] = str(error)
-            self.measured[cell] = []
-            return False
-        self._checked(found, items)
-        if is_new:
-            self.journal.add(steerer, cell.amount, items, found)
-        self.measured[cell] += found
-        return True
+    def _is_better(self, cell: Cell, default: Cell) -> bool:
+        """Whether a setting is better than the default by more than a standard error."""
+        if not self._measured.get(default):
+            return True
+        difference, error = mean_and_error(
+            a.value - b.value
+            for a, b in zip(self._measured[cell], self._measured[default], strict=False)
+            if a.value is not None and b.value is not None
+        )
+        return difference > error
 
-    def _finalists(self, n: int) -> dict[Cell, list[Measurement]]:
-        return {c: self.measured[c][:n] for c, state in self.states.items() if state == MEASURED}
 
-    def _planned(self, n_cells: int, steps: Sequence[range]) -> int:
-        planned = 0
-        for items in steps:
-            planned += n_cells * len(items)
-            n_cells = max(
-                math.ceil(n_cells / self.halving.factor), min(n_cells, self.halving.least)
-            )
-        return planned
-
-    def _checked(self, found: Sequence[Measurement], items: range) -> Sequence[Measurement]:
-        if len(found) != len(items):
-            raise InvalidInputError(
-                f"the objective gave {len(found)} measurements of {len(items)} items."
-            )
-        return found
-
-    def _tell(self, doing: str) -> None:
-        if self.progress is not None:
-            self.progress(Progress(self.done, max(self.total, self.done), doing))
+def check_number(found: Sequence[Measurement], items: range) -> None:
+    """Raise `InvalidInputError` if there is not one measurement for each item."""
+    if len(found) != len(items):
+        raise InvalidInputError(
+            f"the objective gave {len(found)} measurements of {len(items)} items."
+        )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from odesteer.tuning.grid import Candidate, Cell
@@ -41,6 +41,7 @@ class Surface:
         budget: the largest mean cost in fluency, nats a token.
         halving: by which rule settings were given up.
         about: what the objective says about itself.
+        default: a setting that is preferred to better ones, if it may be chosen.
     """
 
     candidates: tuple[Candidate, ...]
@@ -49,6 +50,11 @@ class Surface:
     budget: float
     halving: Halving
     about: Mapping[str, Any]
+    default: Cell | None = None
+
+    def without_default(self) -> "Surface":
+        """The same with no setting preferred."""
+        return replace(self, default=None)
 
     @property
     def eligible(self) -> list[Row]:
@@ -68,8 +74,10 @@ class Surface:
 
     @property
     def choice(self) -> Row | None:
-        """The best of the eligible settings; None if there is none."""
-        return next(iter(self.eligible), None)
+        """The default if it is eligible, else the best that is; None if there is none."""
+        rows = self.eligible
+        preferred = (row for row in rows if row.cell == self.default)
+        return next(preferred, rows[0] if rows else None)
 
     def best_of(self, candidate: int) -> Row | None:
         """The best eligible setting of one candidate, by its number."""

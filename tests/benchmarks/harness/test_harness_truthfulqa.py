@@ -1,6 +1,7 @@
 """Our likelihoods and MC scores of TruthfulQA are those of the harness's own task."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from odesteer.benchmarks.suites.truthfulqa import PRESET
 from odesteer.data import Example
 from odesteer.models import SteeredModel
 
-N_QUESTIONS = 12
+N_QUESTIONS = int(os.environ.get("ODESTEER_QUESTIONS", "12"))
+"""All of them, by hand: ODESTEER_QUESTIONS=817 pytest -s tests/benchmarks/harness -k truthfulqa"""
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +26,14 @@ def prompt(question: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def questions(small: SteeredModel, shared: Path) -> list[dict[str, Any]]:
-    """Published questions that fit into the model's context with all their answers."""
-    rows = json.loads((shared / "data" / "truthfulqa" / "mc_task.json").read_text())
-    fitting = []
-    for row in rows[::25]:
-        longest = max((*row["mc1_targets"], *row["mc2_targets"]), key=len)
-        ids = small.tokenizer(f"{prompt(row['question'])} {longest}", truncation=False)["input_ids"]
-        if len(ids) + 8 < (small.context or 0):
-            fitting.append(row)
-    assert len(fitting) >= N_QUESTIONS
-    return fitting[:N_QUESTIONS]
+def questions(shared: Path) -> list[dict[str, Any]]:
+    """Published questions: the longest, and others spread over all."""
+    rows: list[dict[str, Any]] = json.loads(
+        (shared / "data" / "truthfulqa" / "mc_task.json").read_text()
+    )
+    longest = sorted(rows, key=lambda row: -max(map(len, row["mc2_targets"])))
+    chosen = [*longest[: N_QUESTIONS // 2], *rows[:: max(1, len(rows) // N_QUESTIONS)], *rows]
+    return list({row["question"]: row for row in chosen}.values())[:N_QUESTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +87,21 @@ def test_likelihoods_and_scores_agree(
     name: str,
     score: Any,
 ) -> None:
+    n_answers, truncated, worst = 0, 0, 0.0
     for row, sample in zip(questions, samples[f"local_{name}"], strict=True):
         targets = row[f"{name}_targets"]
         context = prompt(row["question"])
         asked = [Example(context, f" {answer}") for answer in targets]
         theirs = [value for value, _ in sample["filtered_resps"]]
         assert {given for given, _ in sample["arguments"]} == {context}
-        ours = [one.total for one in log_likelihoods(small, asked, batch_size=8)]
-        assert ours == pytest.approx(theirs, abs=1e-4)
+        found = log_likelihoods(small, asked, batch_size=8, truncate=True)
+        ours = [one.total for one in found]
+        assert ours == pytest.approx(theirs, abs=1e-4, rel=0)
         assert score(ours, list(targets.values())) == pytest.approx(sample["acc"], abs=1e-4)
+        n_answers += len(found)
+        truncated += sum(one.n_lost > 0 for one in found)
+        worst = max(worst, *(abs(a - b) for a, b in zip(ours, theirs, strict=True)))
+    # Prompts that the context has no room for are among them.
+    assert truncated > 0 or name == "mc1"
+    print(f"\n{name}: {len(questions)} questions, {n_answers} answers, {truncated} with a prompt"
+          f" that lost its beginning; largest difference {worst:.1e} nats")  # fmt: skip

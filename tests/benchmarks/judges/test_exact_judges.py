@@ -6,14 +6,9 @@ import math
 import pytest
 from judge_models import asked
 
-import tiny_models
-from odesteer.artifact import Site, Steerer
 from odesteer.benchmarks.judges import create
-from odesteer.benchmarks.judges.multiple_choice import MultipleChoice
 from odesteer.benchmarks.metrics import distinct, mc1, mc2, mc3
 from odesteer.errors import InvalidInputError
-from odesteer.methods import CAA
-from odesteer.models import SteeredModel
 from odesteer.terrarium import worlds
 
 CHOICES = {
@@ -55,16 +50,10 @@ def test_texts_are_judged_by_their_n_grams() -> None:
     assert [scores["repetition"] for scores in said] == [0.5, 0.0, 0.0]
 
 
-@pytest.fixture(scope="module")
-def lm() -> SteeredModel:
-    return SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
-
-
-def test_multiple_choice_is_of_the_models_own_likelihoods(lm: SteeredModel) -> None:
+def test_multiple_choice_is_of_the_likelihoods() -> None:
     item = asked(**CHOICES)
-    text = MultipleChoice.ask(lm, item)
-    totals = json.loads(text)
-    assert list(totals) == ["the", "and", "no", "a cat"]
+    totals = {"the": -1.5, "and": -1.0, "no": -3.0, "a cat": -0.5}
+    text = json.dumps(totals)
     found = create("multiple-choice").judge([item], [text])[0]
     one, two = ([totals[c] for c in CHOICES[kind]["choices"]] for kind in ("mc1", "mc2"))
     assert found == {
@@ -72,19 +61,6 @@ def test_multiple_choice_is_of_the_models_own_likelihoods(lm: SteeredModel) -> N
         "mc2": mc2(two, [1, 1, 0, 0]),
         "mc3": mc3(two, [1, 1, 0, 0]),
     }
-
-
-def test_multiple_choice_follows_the_context_and_the_steerer(lm: SteeredModel) -> None:
-    import torch
-
-    item = asked(choices=["the", "no"], labels=[1, 0])
-    plain = MultipleChoice.ask(lm, item)
-    assert plain == MultipleChoice.ask(lm, item, batch_size=1)
-    assert plain != MultipleChoice.ask(lm, asked(choices=["the", "no"], labels=[1, 0], context="x"))
-    positive, negative = torch.randn(2, 16, tiny_models.WIDTH)
-    steerer = Steerer(CAA().fit(positive + 1, negative), Site(1, "last"))
-    assert plain != MultipleChoice.ask(lm, item, steerer)
-    assert create("multiple-choice").judge([item], [plain])[0].keys() == {"mc1", "mc2", "mc3"}
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,18 @@ def test_names_and_options_that_there_are_not() -> None:
 def test_a_reference_that_lacks_what_is_needed() -> None:
     with pytest.raises(InvalidInputError, match=r"'world'.*item 'i'"):
         create("terrarium").judge([asked()], ["a"])
+
+
+def test_judges_whose_scores_have_one_name_do_not_judge_together(tmp_path: Path) -> None:
+    from odesteer.benchmarks.runner import Bench
+    from odesteer.benchmarks.suites import Sizes
+    from odesteer.benchmarks.suites import registry as suites
+
+    (task, *_) = suites.get("terrarium")(Sizes(8, 2, 2)).tasks()
+    (tmp_path / "truthfulqa").mkdir()
+    (tmp_path / "truthfulqa" / "finetune_truth.jsonl").touch()
+    both = ("truthfulqa-truth", "small-truth")
+    options = {"small-truth": {"data": str(tmp_path)}}
+    with pytest.raises(InvalidInputError, match="'truthfulqa-truth' and 'small-truth' both score"):
+        Bench(None, [task], wanted=both, options=options)
+    Bench(None, [task], wanted=both[:1])

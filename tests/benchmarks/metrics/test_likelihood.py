@@ -88,3 +88,24 @@ def test_a_perplexity_too_large_for_a_float_is_infinite() -> None:
     from odesteer.tuning.likelihood import LogLikelihood
 
     assert perplexity(LogLikelihood(-5000.0, 1)) == math.inf
+
+
+def test_long_prompts_lose_their_beginning_where_that_is_asked_for(
+    lm: SteeredModel, steerer: Steerer
+) -> None:
+    n, response = tiny_models.CONTEXT, "the end"
+    # Letters are tokens here: what is left of a long prompt begins with its first kept letter.
+    long = "".join("abcdefghij"[i % 10] for i in range(2 * n))
+    short, cut = log_likelihoods(
+        lm, [Example("x", response), Example(long, response)], truncate=True
+    )
+    assert short.n_lost == 0
+    whole = len(lm.tokenizer(long + response)["input_ids"])
+    assert cut.n_lost == whole - (n + 1) > 0
+    ids = lm.tokenizer(long + response)["input_ids"][cut.n_lost :]
+    with torch.no_grad():
+        logs = lm.model(torch.tensor([ids[:-1]])).logits[0].log_softmax(-1)
+    expected = sum(logs[i - 1, ids[i]].item() for i in range(len(ids) - cut.n_tokens, len(ids)))
+    assert cut.total == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(InvalidInputError, match="alone is longer"):
+        log_likelihoods(lm, [Example("a", "b" * (2 * n))], truncate=True)

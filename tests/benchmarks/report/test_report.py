@@ -15,7 +15,7 @@ import tiny_models
 from odesteer import ContrastData, SteeredModel
 from odesteer.benchmarks.item import Item
 from odesteer.benchmarks.report import FINAL, Line, PlotsWarning, write_report
-from odesteer.benchmarks.runner import Bench, Outcome, Plan, Runner, contenders
+from odesteer.benchmarks.runner import Bench, Layers, Outcome, Plan, Runner, contenders
 from odesteer.benchmarks.task import Fold, Task
 
 
@@ -44,7 +44,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
     tasks = [Words()]
     rows = contenders(["prompt-only", "odesteer", "one-step", "caa"], amounts=(0.1, 0.3))
-    plan = Plan(tasks, rows, (0, 1), {"words": (0, 2)})
+    plan = Plan(tasks, rows, (0, 1), {"words": Layers((0, 2), range(4))}, budget=0.5)
     return Runner(lm, plan, Bench(lm, tasks), tmp_path_factory.mktemp("run")).run()
 
 
@@ -112,7 +112,10 @@ def test_comparisons(folder: Path) -> None:
 def test_the_curve_has_every_setting_and_one_choice(folder: Path) -> None:
     curve = _document(folder)["curve"]
     caa = [point for point in curve if point["contender"] == "caa"]
-    assert [(p["layer"], p["value"]) for p in caa] == [(0, 0.1), (0, 0.3), (2, 0.1), (2, 0.3)]
+    tried = [(p["layer"], p["value"]) for p in caa]
+    assert tried[:4] == [(0, 0.1), (0, 0.3), (2, 0.1), (2, 0.3)]
+    assert len(tried) == len(set(tried)) > 4, "and settings beside the best"
+    assert all(p["n"] == 4 for p in caa if p["state"] == "measured")
     assert sum(p["chosen"] for p in caa) == 1
 
 
@@ -149,7 +152,9 @@ def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.M
 
     lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
     tasks = [Words()]
-    plan = Plan(tasks, contenders(["odesteer-default"]), (0,), {"words": (1,)})
+    plan = Plan(
+        tasks, contenders(["odesteer-default"]), (0,), {"words": Layers((1,), (1,))}, budget=0.5
+    )
     with monkeypatch.context() as patched:
         patched.setattr(Diversity, "_judge", fail)
         failed = Runner(lm, plan, Bench(lm, tasks), tmp_path).run()

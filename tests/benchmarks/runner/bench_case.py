@@ -8,7 +8,7 @@ import tiny_models
 from odesteer import ContrastData, Example, SteeredModel
 from odesteer.benchmarks.item import Item
 from odesteer.benchmarks.report import write_report
-from odesteer.benchmarks.runner import Bench, Outcome, Plan, Runner, contenders
+from odesteer.benchmarks.runner import Bench, Layers, Outcome, Plan, Runner, contenders
 from odesteer.benchmarks.task import Fold, Task
 
 METHODS = ("prompt-only", "odesteer", "one-step", "caa")
@@ -26,7 +26,7 @@ class Numbers(Task):
     headline = "dist-1"
     shots = 1
 
-    def __init__(self, n: int = 6, version: str = "1") -> None:
+    def __init__(self, n: int = 8, version: str = "1") -> None:
         self.version = version  # type: ignore[misc]
         self._n = n
 
@@ -36,7 +36,7 @@ class Numbers(Task):
         return tuple(self._fold(f"fold {i}", halves[1 - i], halves[i]) for i in range(len(halves)))
 
     def _fold(self, name: str, known: Sequence[str], asked: Sequence[str]) -> Fold:
-        fit, validation = known[2:], known[:2]
+        fit, validation = known[8:], known[:8]
         data = ContrastData(
             tuple(Example(q, " up and up") for q in fit),
             tuple(Example(q, " down") for q in fit),
@@ -62,7 +62,8 @@ def runner(
 ) -> Runner:
     tasks = [Numbers() if task is None else task]
     rows = contenders(methods, amounts=(0.1, 0.3))
-    plan = Plan(tasks, rows, seeds, {tasks[0].name: (1,)})
+    layers = {tasks[0].name: Layers((1,), range(4))}
+    plan = Plan(tasks, rows, seeds, layers, budget=0.5)
     return Runner(model, plan, Bench(model, tasks), folder, **{"batch_size": 7, **options})
 
 

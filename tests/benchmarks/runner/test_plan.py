@@ -1,14 +1,17 @@
 """Plans: what is compared, and that choices never see what is tested."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from bench_case import METHODS, Numbers
+from bench_case import Numbers, runner
 
-from odesteer.benchmarks.runner import Plan, contenders
+from odesteer import SteeredModel
+from odesteer.benchmarks.runner import Layers, Plan, contenders
 from odesteer.benchmarks.runner.contenders import names
 from odesteer.benchmarks.task import Fold
-from odesteer.errors import DataError, UnknownNameError
+from odesteer.errors import DataError, InvalidInputError, UnknownNameError
+from odesteer.methods import CAA
 
 
 def test_every_method_has_a_row() -> None:
@@ -30,18 +33,38 @@ def test_a_misspelt_method() -> None:
 def test_the_default_odesteer_is_not_tuned() -> None:
     (_, default) = contenders(["odesteer-default"])
     assert not default.is_tuned
-    assert str(default.amounts[0]) == "level=1.5"
+    assert str(default.default(3)) == "level=1.5, layer 3"
 
 
-def test_the_cost_is_what_is_run() -> None:
+def test_the_cost_is_no_less_than_what_is_run(lm: SteeredModel, tmp_path: Path) -> None:
+    run = runner(lm, tmp_path)
+    outcome = run.run()
+    cost = outcome.plan.cost()
+    # Two folds and seeds, sixteen items to report on, five rows.
+    assert cost.test == len(outcome.results) == 2 * 2 * 16 * 5
+    assert len(outcome.validation) <= cost.validation <= 2 * len(outcome.validation)
+    # Three methods at their first layer and the two beside it.
+    assert cost.fits == 2 * 2 * 3 * 3
+
+
+def test_validation_items_of_all_seeds_take_turns(lm: SteeredModel, tmp_path: Path) -> None:
     task = Numbers()
-    plan = Plan([task], contenders(METHODS, amounts=(0.1, 0.3)), (0, 1), {"numbers": (0, 1)})
-    cost = plan.cost()
-    # Two folds and seeds; two items to choose by, twelve to report on.
-    assert cost.validation == 2 * 2 * 2 * (1 + 3 * 2 * 2)
-    assert cost.test == 2 * 2 * 12 * 5
-    assert cost.fits == 2 * 2 * 3 * 2
-    assert cost.validation == sum(map(len, plan.validation_units()))
+    plan = Plan([task], contenders(["caa"]), (0, 1), {"numbers": Layers((1,), (1,))}, budget=0.5)
+    places = plan.validation(task, "fold 0")
+    assert [place.seed for place in places] == [0, 1] * 8
+    assert len({(place.seed, place.item.key) for place in places}) == 16
+
+
+def test_heads_are_shifted_by_deviations_and_forms_compete() -> None:
+    (_, heads) = contenders(["head-iti"])
+    (candidate,) = heads.candidates
+    assert candidate.quantity == "T"
+    assert 15.0 in candidate.values
+    forms = {"caa": {"": CAA(), "T=2.0": CAA(T=2.0)}}
+    (_, caa) = contenders(["caa"], variants=forms)
+    assert [c.label for c in caa.candidates] == ["", "T=2.0"]
+    with pytest.raises(InvalidInputError, match="no parameters to choose among"):
+        contenders(variants={"none": {"": CAA()}})
 
 
 def test_a_fold_that_tests_what_it_is_fitted_on() -> None:
@@ -58,4 +81,4 @@ def test_a_seed_that_tests_what_another_chooses_by() -> None:
             return (replace(fold, validation=fold.test, test=fold.validation) if seed else fold,)
 
     with pytest.raises(DataError, match="chooses settings under another"):
-        Plan([Mixed()], contenders(["caa"]), (0, 1), {"numbers": (1,)})
+        Plan([Mixed()], contenders(["caa"]), (0, 1), {"numbers": Layers((1,), (1,))}, budget=0.5)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from odesteer import SteeredModel
-from odesteer.benchmarks.report import FINAL
-from odesteer.benchmarks.runner.run import GENERATIONS, SCORES
+from odesteer.benchmarks.report import FINAL, write_report
+from odesteer.benchmarks.runner.completing import GENERATIONS, SCORES
 
 _KILLS = int(os.environ.get("ODESTEER_KILLS", "4"))
 """By hand: ODESTEER_KILLS=50 pytest tests/benchmarks/runner/test_run.py -k killed"""
@@ -70,7 +70,7 @@ def test_a_finished_run_writes_nothing_again(
     def never(*anything: object) -> None:
         raise AssertionError("it generated again")
 
-    monkeypatch.setattr("odesteer.benchmarks.runner.run.write", never)
+    monkeypatch.setattr("odesteer.benchmarks.runner.attempting.write", never)
     bench_case.runner(lm, undisturbed).run()
     assert (undisturbed / GENERATIONS).read_bytes() == before
 
@@ -145,10 +145,13 @@ def test_what_a_method_cannot_do_is_missing_and_the_rest_goes_on(
             raise InvalidInputError("out of reach")
         check(self, amount)
 
+    run = bench_case.runner(lm, tmp_path, seeds=(0,), methods=("caa",))
     monkeypatch.setattr(CAA, "check_amount", refuse)
-    outcome = bench_case.finish(lm, tmp_path, seeds=(0,), methods=("caa",))
-    caa = [point for point in outcome.curve if point.contender == "caa"]
-    assert [(p.missing, p.chosen) for p in caa] == [(0, True), (2, False)] * 2
-    assert outcome.failures() == ["numbers, caa, strength=0.3, layer 1: out of reach"]
+    outcome = run.run()
+    write_report(outcome, tmp_path, title="numbers", about={})
+    caa = [point for point in outcome.curve if point.contender.name == "caa"]
+    assert all(p.missing == p.n for p in caa if p.cell.value > 0.2)
+    assert [p.cell.value <= 0.2 for p in caa if p.chosen] == [True, True]
+    assert "numbers, caa, strength=0.3, layer 1: out of reach" in outcome.failures()
     assert "out of reach" in (tmp_path / "summary.md").read_text()
     assert not any("failed" in result.written for result in outcome.results)

@@ -1,49 +1,41 @@
-"""Choosing settings: the best that can be afforded."""
+"""Choosing settings: what a search is told of scores, and what it comes to."""
 
 import pytest
 from bench_case import Numbers
 
-from odesteer import Amount
-from odesteer.benchmarks.runner.plan import Setting
-from odesteer.benchmarks.runner.selection import Point, choose
+from odesteer.benchmarks.runner.selection import chosen, measurements
+from odesteer.methods import CAA, Amount
+from odesteer.tuning import Candidate, Cell, Halving, Row, Score, Surface
 
 
-def _table(*rows: tuple[float, float | None, float | None]) -> list[Point]:
-    none = Point("numbers", "f", "none", Setting(None, None), means={"dist-1": 0.4, "nll": 1.0})
-    points = [none]
-    for size, value, nll in rows:
-        means = {"dist-1": value, "nll": nll}
-        known = {name: figure for name, figure in means.items() if figure is not None}
-        points.append(
-            Point("numbers", "f", "caa", Setting(1, Amount("strength", size)), means=known)
-        )
-    return points
+def test_the_cost_is_the_rise_over_unsteered_texts_item_by_item() -> None:
+    base = [{"dist-1": 0.5, "nll": 1.0}, {"dist-1": 0.5, "nll": 2.0}, {"dist-1": 0.5, "nll": 3.0}]
+    ours = [{"dist-1": 0.9, "nll": 1.5}, {"dist-1": None, "nll": 1.0}, {"dist-1": 0.1, "nll": None}]
+    found = measurements(Numbers(), ours, base, less=False)
+    assert [(m.value, m.fluency) for m in found] == [(0.9, 0.5), (None, -1.0), (0.1, None)]
+    assert [m.value for m in measurements(Numbers(), ours, base, less=True)] == [-0.9, None, -0.1]
+    own = measurements(Numbers(), base, None, less=False)
+    assert [m.fluency for m in own] == [0.0, 0.0, 0.0]
+
+
+def test_where_fluency_is_not_measured_nothing_costs() -> None:
+    ours = [{"dist-1": 0.9}, {"dist-1": None}]
+    assert [m.fluency for m in measurements(Numbers(), ours, ours, less=False)] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("costs", "expected"),
     [
-        ([(0.1, 0.5, 1.1), (0.2, 0.9, 1.4), (0.4, 1.0, 3.0)], 0.2),  # 0.4 costs too much
-        ([(0.1, 0.9, 1.1), (0.2, 0.9, 1.1)], 0.1),  # equal: the smaller
-        ([(0.1, 0.9, 2.5), (0.2, 1.0, 2.6)], 0.1),  # none is affordable: the most fluent
-        ([(0.1, None, 1.0), (0.2, 0.1, 1.0)], 0.2),  # a missing score is never the best
-        ([(0.1, 0.5, 1.1), (0.2, 0.9, None)], 0.1),  # nothing but blanks
+        ((0.1, 0.3, 0.9), 0.2),  # the best within the budget
+        ((0.8, 0.7, 0.9), 0.2),  # none is: the most fluent
+        ((0.1, float("nan"), 0.9), 0.1),  # nothing but blanks has no fluency
     ],
 )
-def test_the_best_affordable(
-    rows: list[tuple[float, float | None, float | None]], expected: float
-) -> None:
-    table = _table(*rows)
-    chosen = choose(Numbers(), table, budget=0.5)
-    amount = chosen["numbers", "f", "caa"].amount
-    assert amount is not None
-    assert amount.value == expected
-    assert [p.setting for p in table if p.chosen] == [chosen["numbers", "f", "caa"]]
-
-
-def test_where_less_is_better() -> None:
-    table = _table((0.1, 0.5, 1.0), (0.2, 0.2, 1.0))
-    chosen = choose(Numbers(), table, budget=0.5, lower_is_better=True)
-    amount = chosen["numbers", "f", "caa"].amount
-    assert amount is not None
-    assert amount.value == 0.2
+def test_the_best_affordable(costs: tuple[float, ...], expected: float) -> None:
+    candidate = Candidate("caa", CAA(), "strength", (0.1, 0.2, 0.4))
+    rows = tuple(
+        Row(Cell(0, 1, Amount("strength", size)), Score(size, cost, n=8), "measured", 0)
+        for size, cost in zip(candidate.values, costs, strict=True)
+    )
+    surface = Surface((candidate,), rows, Score(0.0, 0.0, n=8), 0.5, Halving(), {})
+    assert chosen(surface).value == expected

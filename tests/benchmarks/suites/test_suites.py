@@ -215,7 +215,7 @@ def test_the_terrarium_is_fixed_and_split() -> None:
         assert task.folds(1) != (fold,)
     for task in _suite("terrarium").tasks():
         (fold,) = task.folds(0)
-        assert (len(fold.validation), len(fold.test)) == (12, 60)
+        assert (len(fold.validation), len(fold.test)) == (20, 60)
         assert len({item.prompt for item in fold.test}) == 60
 
 

@@ -10,12 +10,12 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
-from odesteer.artifact import Steerer, SteererSet
 from odesteer.benchmarks.harness.arguments import Steers, read_steering
-from odesteer.benchmarks.harness.scoring import Batch, Request, answer, rows_of
+from odesteer.benchmarks.harness.scoring import Request, rows_of
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
+from odesteer.tuning.likelihood import Batch, answer, is_read_late, logits_of
 
 
 class SteeredHFLM(HFLM):  # type: ignore[misc]
@@ -66,9 +66,7 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         self._applied = applied
         for each in applied:
             self._lm.steering(each.steerer, **each.quantity)  # checks that it fits
-        self._in_two = any(_is_read_late(each.steerer) for each in applied)
-        names = inspect.signature(self._lm.layers.owner.forward).parameters
-        self._has_positions = "position_ids" in names
+        self._in_two = any(is_read_late(each.steerer) for each in applied)
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness writes to its results: also what steers, and how much."""
@@ -124,27 +122,10 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
 
     def _logits(self, batch: Batch) -> Tensor:
         """`[n, columns, vocabulary]` from the last token of the prompts on."""
-        width = batch.prompt_width
-        kind, dtype = self.device.type, self.mixed_precision_dtype
-        with (
-            torch.no_grad(),
-            torch.autocast(kind, dtype=dtype, enabled=dtype is not None),
-            self._steered(width),
-        ):
-            if not self._in_two or batch.ids.shape[1] == width:
-                logits: Tensor = self._forward(batch, 0, None).logits
-                return logits[:, width - 1 :]
-            # A gate behind the steered layer is decided when the whole prompt has passed.
-            prompt = self._forward(batch, 0, width, use_cache=True)
-            rest = self._forward(
-                batch, width, None, use_cache=True, past_key_values=prompt.past_key_values
-            )
-            return torch.cat([prompt.logits[:, -1:], rest.logits], dim=1)
-
-    def _forward(self, batch: Batch, start: int, stop: int | None, **options: Any) -> Any:
-        if self._has_positions:
-            options["position_ids"] = batch.positions[:, start:stop]
-        return self.model(batch.ids[:, start:stop], attention_mask=batch.mask[:, :stop], **options)
+        dtype = self.mixed_precision_dtype
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            steering = self._steered(batch.prompt_width)
+            return logits_of(self._lm, batch, steering, in_two=self._in_two)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -155,13 +136,3 @@ def _check_options(options: dict[str, Any]) -> None:
         raise InvalidInputError(
             f"{', '.join(unknown)} would go to from_pretrained, and pretrained is a model already."
         )
-
-
-def _is_read_late(steerer: Steerer | SteererSet) -> bool:
-    """Whether a gate is read behind a place that it decides about."""
-    return any(
-        member.gate is not None
-        and member.site is not None
-        and member.gate.site.depth > member.site.depth
-        for member in steerer.members
-    )

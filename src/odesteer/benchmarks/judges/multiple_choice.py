@@ -3,24 +3,19 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from odesteer.benchmarks.item import Item
 from odesteer.benchmarks.judges.base import Judge, Scores
 from odesteer.benchmarks.metrics.choices import mc1, mc2, mc3
 from odesteer.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from odesteer.artifact import Steerer
-    from odesteer.methods import Amount
-    from odesteer.models import SteeredModel
-
 
 class MultipleChoice(Judge):
     """MC1, MC2 and MC3 of the model that is being judged.
 
-    The *text* of an item is what `ask` writes down: the log-likelihood of each choice, as JSON.
-    So they are kept with the other raw output, and are judged again without the model.
+    The *text* of an item is the log-likelihood of each choice, as JSON: they are kept with the
+    other raw output, and judged again without the model.
 
     The reference has ``mc1`` and ``mc2``, each with ``choices`` and ``labels`` (1 true, 0 false),
     or ``choices`` and ``labels`` of its own, which then count for both. MC3 is of ``mc2``.
@@ -31,34 +26,6 @@ class MultipleChoice(Judge):
 
     def about(self) -> dict[str, Any]:
         return {"kind": "exact", "what": "log-likelihoods of the answers under the judged model"}
-
-    @classmethod
-    def ask(
-        cls,
-        lm: "SteeredModel",
-        item: Item,
-        steerer: "Steerer | None" = None,
-        amount: "Amount | None" = None,
-        *,
-        batch_size: int = 16,
-    ) -> str:
-        """Log-likelihoods of an item's choices under a model, which may be steered.
-
-        They follow the reference's ``context`` (or else the prompt) after a space, as in
-        lm-evaluation-harness; no space where the prompt is a chat. Sums over tokens, nats.
-        """
-        from odesteer.benchmarks.metrics.likelihood import log_likelihoods
-        from odesteer.data import Example
-
-        context = item.reference.get("context", item.prompt)
-        between = " " if isinstance(context, str) else ""
-        choices = list(
-            dict.fromkeys(choice for choices, _ in _parts(item).values() for choice in choices)
-        )
-        examples = [Example(context, between + choice) for choice in choices]
-        scored = log_likelihoods(lm, examples, steerer, amount, batch_size=batch_size)
-        totals = {choice: one.total for choice, one in zip(choices, scored, strict=True)}
-        return json.dumps(totals, ensure_ascii=False)
 
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
         return [self._one(item, text) for item, text in zip(items, texts, strict=True)]

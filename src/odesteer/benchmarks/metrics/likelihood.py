@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from odesteer.artifact import Steerer
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount
-from odesteer.models import SteeredModel
+from odesteer.models import Encoded, SteeredModel
+from odesteer.models.encoding import Encoder
 from odesteer.tuning.likelihood import LogLikelihood
 from odesteer.tuning.likelihood import log_likelihoods as encoded_log_likelihoods
 
@@ -19,12 +21,15 @@ def log_likelihoods(
     amount: Amount | None = None,
     *,
     batch_size: int = 16,
+    truncate: bool = False,
 ) -> list[LogLikelihood]:
     """Log-likelihoods of the responses of ``examples``, each given its prompt, in order; nats.
 
     A token that holds characters of both prompt and response counts as response. Where nothing,
     not even a BOS, comes before a response, its first token is not scored. With a steerer, passes
-    are steered as generating the response token by token would have been.
+    are steered as generating the response token by token would have been. With ``truncate``,
+    prompts that are too long for the model's context lose their beginning, BOS included, as in
+    lm-evaluation-harness; each result says how much.
 
     Raises `InvalidInputError` for examples that do not fit into the model's context, and for
     responses without a token that can be scored.
@@ -35,14 +40,44 @@ def log_likelihoods(
         raise InvalidInputError(f"an amount ({amount}) needs a steerer to apply it.")
     if lm.model.training:
         raise ModelError("the model is in training mode, with dropout; call model.eval() first.")
-    encoded = [lm.encode(example) for example in examples]
+    encode = _Truncating(lm) if truncate else lm.encode
+    encoded = [encode(example) for example in examples]
     for example, ids in zip(examples, encoded, strict=True):
         if len(ids) <= max(ids.n_prompt, 1):
             raise InvalidInputError(
                 f"the response {example.response!r:.80} has a single token with nothing before"
                 " it; give it a prompt."
             )
-    return encoded_log_likelihoods(lm, encoded, steerer, amount, batch_size=batch_size)
+    found = encoded_log_likelihoods(lm, encoded, steerer, amount, batch_size=batch_size)
+    if not isinstance(encode, _Truncating):
+        return found
+    return [replace(one, n_lost=n) for one, n in zip(found, encode.lost, strict=True)]
+
+
+class _Truncating:
+    """Encodes examples, leaving out the beginnings of prompts that are too long.
+
+    The last token of a response is predicted and never read, so one more than the context fits.
+
+    Attributes:
+        lost: how many tokens each example lost, in order.
+    """
+
+    def __init__(self, lm: SteeredModel) -> None:
+        self._encoder = Encoder(lm.tokenizer)
+        self._most = None if lm.context is None else lm.context + 1
+        self.lost: list[int] = []
+
+    def __call__(self, example: Example) -> Encoded:
+        whole = self._encoder.example(example)
+        lost = 0 if self._most is None else max(len(whole) - self._most, 0)
+        if lost and lost >= whole.n_prompt:
+            raise InvalidInputError(
+                f"the response {example.response!r:.80} alone is longer than the model's context;"
+                " leave it out or choose another model."
+            )
+        self.lost.append(lost)
+        return Encoded(whole.ids[lost:], whole.n_prompt - lost)
 
 
 def nll(likelihood: LogLikelihood) -> float:

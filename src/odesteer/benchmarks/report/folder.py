@@ -12,7 +12,8 @@ from odesteer.benchmarks.report.page import page
 from odesteer.benchmarks.report.plots import plots
 from odesteer.benchmarks.report.summary import Line, summarize
 from odesteer.benchmarks.report.tables import as_csv, as_json, as_markdown, curve_csv
-from odesteer.benchmarks.runner.run import TIMES, Outcome
+from odesteer.benchmarks.runner import Outcome
+from odesteer.benchmarks.runner.completing import TIMES
 from odesteer.errors import DataError, MissingDependencyError
 
 FINAL = ("summary.json", "summary.csv", "summary.md", "curve.csv", "items.jsonl")

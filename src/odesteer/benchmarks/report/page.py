@@ -8,7 +8,7 @@ from typing import Any
 
 from odesteer.benchmarks.report.summary import Line
 from odesteer.benchmarks.report.tables import columns, compared, interval, ordered, said
-from odesteer.benchmarks.runner.run import Outcome, Result
+from odesteer.benchmarks.runner import Outcome, Result
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -49,7 +49,7 @@ def page(
                     f'<figure><img alt="{_safe(caption)}" src="data:image/png;base64,{data}">'
                     f"<figcaption>{_safe(caption)}</figcaption></figure>"
                 )
-        examples = [r for r in outcome.results if r.unit.task.name == task.name]
+        examples = [r for r in outcome.results if r.row.task.name == task.name]
         parts.append(_examples(examples))
     if outcome.failures():
         parts += ["<h2>What was not possible</h2>", _list(outcome.failures())]
@@ -85,13 +85,13 @@ def _results(outcome: Outcome, headline: str, lines: Sequence[Line]) -> str:
 
 def _examples(results: Sequence[Result]) -> str:
     """What every contender wrote to the first prompts."""
-    keys = list(dict.fromkeys((r.unit.fold.name, r.unit.seed, r.item.key) for r in results))
+    keys = list(dict.fromkeys((r.row.fold.name, r.row.seed, r.row.item.key) for r in results))
     rows = []
     for key in keys[:_N_EXAMPLES]:
         mine = [
             r
             for r in results
-            if (r.unit.fold.name, r.unit.seed, r.item.key) == key and not r.sample
+            if (r.row.fold.name, r.row.seed, r.row.item.key) == key and not r.row.sample
         ]
         for i, result in enumerate(mine):
             scores = ", ".join(
@@ -99,7 +99,7 @@ def _examples(results: Sequence[Result]) -> str:
             )
             text = str(result.written.get("text", ""))
             rows.append(
-                [result.item.text if not i else "", result.unit.contender.name, text, scores]
+                [result.row.item.text if not i else "", result.row.contender.name, text, scores]
             )
     if not rows:
         return ""

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from odesteer.benchmarks.metrics import Cell, Estimate, PairedBootstrap, wins
-from odesteer.benchmarks.runner.contenders import NONE, ONE_STEP
-from odesteer.benchmarks.runner.run import Outcome, Result, per_item
+from odesteer.benchmarks.runner import Outcome, Result
+from odesteer.benchmarks.runner.contenders import DEFAULT, NONE, ONE_STEP, Contender
+from odesteer.benchmarks.runner.run import per_item
 from odesteer.benchmarks.task import Task
 
-REFERENCES = (NONE, ONE_STEP)
+REFERENCES = (NONE, ONE_STEP, DEFAULT)
 """What every row is compared with."""
 
 
@@ -55,9 +56,9 @@ def lower_is_better(outcome: Outcome, task: Task) -> set[str]:
 
 def _of_task(outcome: Outcome, task: Task, bootstrap: PairedBootstrap) -> list[Line]:
     scored: dict[str, list[tuple[Result, dict[str, float | None]]]] = {}
-    mine = [r for r in outcome.results if r.unit.task.name == task.name]
+    mine = [r for r in outcome.results if r.row.task.name == task.name]
     for first, scores in per_item(mine):
-        scored.setdefault(first.unit.contender.name, []).append((first, scores))
+        scored.setdefault(first.row.contender.name, []).append((first, scores))
     if task.wins:
         _add_wins(scored, task.wins)
     metrics = sorted({name for rows in scored.values() for _, scores in rows for name in scores})
@@ -67,7 +68,7 @@ def _of_task(outcome: Outcome, task: Task, bootstrap: PairedBootstrap) -> list[L
             task.name,
             contender.name,
             contender.title,
-            _settings(outcome, task, contender.name),
+            _settings(outcome, task, contender),
         )
         for contender in outcome.plan.contenders_of(task)
     }
@@ -100,7 +101,9 @@ def _of_task(outcome: Outcome, task: Task, bootstrap: PairedBootstrap) -> list[L
 def _cells(rows: list[tuple[Result, dict[str, float | None]]], metric: str) -> list[Cell]:
     # Two folds never test one group, and prompts of one group are not independent.
     return [
-        Cell(f"{r.unit.fold.name}/{r.item.group}", r.unit.seed, scores.get(metric), r.item.key)
+        Cell(
+            f"{r.row.fold.name}/{r.row.item.group}", r.row.seed, scores.get(metric), r.row.item.key
+        )
         for r, scores in rows
     ]
 
@@ -118,14 +121,14 @@ def _add_wins(scored: dict[str, list[tuple[Result, dict[str, float | None]]]], m
 
 
 def _at(result: Result) -> tuple[str, int, str]:
-    return result.unit.fold.name, result.unit.seed, result.item.key
+    return result.row.fold.name, result.row.seed, result.row.item.key
 
 
-def _settings(outcome: Outcome, task: Task, contender: str) -> dict[str, str]:
+def _settings(outcome: Outcome, task: Task, contender: Contender) -> dict[str, str]:
     return {
-        fold: str(setting)
-        for (name, fold, who), setting in sorted(outcome.choices.items(), key=lambda at: at[0])
-        if name == task.name and who == contender
+        fold: contender.said(cell)
+        for (name, fold, who), cell in sorted(outcome.choices.items(), key=lambda at: at[0])
+        if (name, who) == (task.name, contender.name)
     }
 
 

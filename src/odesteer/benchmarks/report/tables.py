@@ -8,7 +8,7 @@ from typing import Any
 
 from odesteer.benchmarks.metrics import Estimate
 from odesteer.benchmarks.report.summary import REFERENCES, Line, lower_is_better
-from odesteer.benchmarks.runner.run import Outcome
+from odesteer.benchmarks.runner import Outcome
 from odesteer.benchmarks.runner.selection import Point
 from odesteer.benchmarks.task import Task
 
@@ -26,7 +26,7 @@ def as_json(outcome: Outcome, lines: Sequence[Line], about: dict[str, Any]) -> s
             "headline": task.headline,
             "lower_is_better": sorted(lower_is_better(outcome, task)),
             "judges": outcome.bench.of(task),
-            "layers": list(outcome.plan.layers[task.name]),
+            "layers": list(outcome.plan.layers[task.name].first),
         }
         for task in outcome.plan.tasks
     ]
@@ -37,6 +37,7 @@ def as_json(outcome: Outcome, lines: Sequence[Line], about: dict[str, Any]) -> s
         "judges": outcome.bench.about(),
         "unavailable_judges": outcome.bench.unavailable,
         "left_out": outcome.plan.left_out,
+        "truncated": outcome.truncated(),
         "failures": outcome.failures(),
         "lines": [line.to_json() for line in lines],
         "curve": [point.to_json() for point in outcome.curve],
@@ -66,11 +67,12 @@ def curve_csv(curve: Sequence[Point]) -> str:
     metrics = sorted({name for point in curve for name in point.means})
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = ["task", "fold", "contender", "layer", "quantity", "value"]
-    writer.writerow([*names, "n", "missing", "chosen", "affordable", *metrics])
+    names = ["task", "fold", "contender", "variant", "layer", "quantity", "value", "n", "missing"]
+    names += ["state", "chosen"]
+    writer.writerow([*names, *metrics])
     for point in curve:
         row = point.to_json()
-        fixed = [row[name] for name in (*names, "n", "missing", "chosen", "affordable")]
+        fixed = [row.get(name) for name in names]
         values = [_digits(point.means.get(name)) for name in metrics]
         writer.writerow(["" if value is None else value for value in (*fixed, *values)])
     return out.getvalue()
@@ -89,6 +91,8 @@ def as_markdown(outcome: Outcome, lines: Sequence[Line], title: str) -> str:
         parts.append("")
     for name, n in outcome.plan.left_out.items():
         parts.append(f"{name}: {n} texts are longer than the model's context and left out.\n")
+    for name, n in outcome.truncated().items():
+        parts.append(f"{name}: {n} prompts lost their beginning to the model's context.\n")
     parts += [f"Not possible: {failure}\n" for failure in outcome.failures()]
     for name, reason in sorted(outcome.bench.unavailable.items()):
         parts.append(f"Not judged by {name}: {reason}\n")

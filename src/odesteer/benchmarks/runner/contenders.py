@@ -1,19 +1,19 @@
 """What a benchmark compares: methods, each with the settings it may choose from, and baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from odesteer.errors import InvalidInputError
-from odesteer.methods import CAA, Amount, HeadITI, Method, ODESteer, OneStep, registry
+from odesteer.methods import CAA, Method, ODESteer, OneStep, registry
 from odesteer.methods.composition import Sum
 from odesteer.methods.conditional import Conditional
 from odesteer.registry import Registry
-from odesteer.tuning.grid import AMOUNTS
+from odesteer.tuning import Candidate, Cell
 
 Kind = Literal["none", "prompt", "method"]
 
-NONE, PROMPT, ONE_STEP = "none", "prompt-only", "one-step"
+NONE, PROMPT, ONE_STEP, DEFAULT = "none", "prompt-only", "one-step", "odesteer-default"
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,37 @@ class Contender:
         name: of the row.
         title: what it is, a line.
         kind: no steering, prompt-only, or a method.
-        method: unfitted; None for the baselines.
-        amounts: settings to choose from; one alone needs no choice.
+        candidates: the method with the amounts to choose from, and its variants with other
+            parameters if there are any; empty for the baselines.
     """
 
     name: str
     title: str
     kind: Kind = "method"
-    method: Method | None = None
-    amounts: tuple[Amount, ...] = ()
-
-    @property
-    def part(self) -> str:
-        """The part of the decoder layer that it acts on."""
-        return "heads" if isinstance(self.method, HeadITI) else "residual"
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def is_tuned(self) -> bool:
         """Whether its setting is chosen on validation items."""
-        return len(self.amounts) > 1
+        return sum(len(candidate.values) for candidate in self.candidates) > 1
+
+    def method(self, cell: Cell) -> Method:
+        """The method of a setting, unfitted."""
+        return self.candidates[cell.candidate].method
+
+    def default(self, layer: int) -> Cell | None:
+        """The method as it comes, if its own default is among the amounts."""
+        first = self.candidates[0]
+        amount = first.method.default_amount
+        known = amount.quantity == first.quantity and float(amount.value) in first.values
+        return Cell(0, layer, amount) if known else None
+
+    def said(self, cell: Cell | None) -> str:
+        """A setting in words."""
+        if cell is None:
+            return "–"
+        label = self.candidates[cell.candidate].label if len(self.candidates) > 1 else ""
+        return f"{cell}, {label}" if label else str(cell)
 
 
 def baselines() -> tuple[Contender, ...]:
@@ -52,44 +64,49 @@ def baselines() -> tuple[Contender, ...]:
     )
 
 
-def _special(seed: int) -> tuple[Contender, ...]:
+def _special() -> tuple[Contender, ...]:
     """Rows that are no method of the registry with its own defaults."""
     default = ODESteer()
-    return (
-        Contender(
-            "odesteer-default",
-            f"ODESteer, untuned, at its default {default.default_amount}",
-            method=default,
-            amounts=(default.default_amount,),
+    amount = default.default_amount
+    rows: tuple[tuple[str, str, Method, str, Sequence[float] | None], ...] = (
+        (
+            DEFAULT,
+            f"ODESteer, untuned, at its default {amount}",
+            default,
+            amount.quantity,
+            (float(amount.value),),
         ),
-        Contender(
+        (
             "odesteer-paper",
             "ODESteer.paper(): the published barrier and a fixed T",
-            method=ODESteer.paper(seed=seed),
-            amounts=_grid("strength"),
+            ODESteer.paper(),
+            "strength",
+            None,
         ),
-        Contender(
+        (
             "one-step-level",
             "one step of ODESteer along its ray to a level",
-            method=OneStep(),
-            amounts=_grid("level"),
+            OneStep(),
+            "level",
+            None,
         ),
-        Contender(
+        (
             "caa-clamped",
             "mean difference, the projection clamped at a level",
-            method=CAA(),
-            amounts=_grid("level"),
+            CAA(),
+            "level",
+            None,
         ),
+    )
+    return tuple(
+        Contender(name, title, candidates=(Candidate.of(method, "", quantity, values),))
+        for name, title, method, quantity, values in rows
     )
 
 
-def _grid(quantity: str, values: Sequence[float] | None = None) -> tuple[Amount, ...]:
-    return tuple(Amount(quantity, value) for value in values or AMOUNTS[quantity])
-
-
-def names(seed: int = 0) -> tuple[str, ...]:
+def names() -> tuple[str, ...]:
     """All rows, the baselines first, ODESteer and its forms next."""
-    specials = [contender.name for contender in _special(seed)]
+    specials = [contender.name for contender in _special()]
     others = [
         name
         for name in registry
@@ -101,35 +118,37 @@ def names(seed: int = 0) -> tuple[str, ...]:
 def contenders(
     wanted: Sequence[str] | None = None,
     *,
-    seed: int = 0,
     amounts: Sequence[float] | None = None,
+    variants: Mapping[str, Mapping[str, Method]] | None = None,
 ) -> tuple[Contender, ...]:
     """The rows of a benchmark; no steering is always one of them.
 
-    ``wanted`` are their names, all of them by default; ``amounts`` replaces the grid of every
-    method, in its natural quantity. Raises `UnknownNameError` with near matches.
+    ``wanted`` are their names, all of them by default; ``amounts`` replaces the amounts of every
+    method, in its natural quantity; ``variants`` are forms of single methods to choose among, by
+    the name of the row and what each is called. Raises `UnknownNameError` with near matches.
     """
-    special = {contender.name: contender for contender in (*baselines(), *_special(seed))}
-    known = names(seed)
+    special = {contender.name: contender for contender in (*baselines(), *_special())}
+    known = names()
     table: Registry[Method] = Registry(
         "method of a benchmark", dict.fromkeys(known, "odesteer.methods:Method")
     )
     if wanted is not None and not wanted:
         raise InvalidInputError("no method was named; name one, or leave the choice out for all.")
     chosen = list(dict.fromkeys(known if wanted is None else wanted))
-    for name in chosen:
+    for name in (*chosen, *(variants or {})):
         table.get(name)
     chosen = [name for name in known if name in {NONE, *chosen}]
     rows = []
     for name in chosen:
         if name in special:
+            if name in (variants or {}):
+                raise InvalidInputError(f"the row {name!r} has no parameters to choose among.")
             rows.append(special[name])
             continue
-        method = registry.get(name)()
-        if "seed" in method.parameter_names():
-            method = method.with_params(seed=seed)
-        title = (type(method).__doc__ or name).partition("\n")[0].rstrip(".")
-        rows.append(
-            Contender(name, title, method=method, amounts=_grid(method.quantities[0], amounts))
+        forms = (variants or {}).get(name) or {"": registry.get(name)()}
+        title = (registry.get(name).__doc__ or name).partition("\n")[0].rstrip(".")
+        candidates = tuple(
+            Candidate.of(method, label, None, amounts) for label, method in forms.items()
         )
+        rows.append(Contender(name, title, candidates=candidates))
     return tuple(rows)

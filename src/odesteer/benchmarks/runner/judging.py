@@ -62,10 +62,23 @@ class Bench:
                 else:
                     raise InvalidInputError(f"the judge {name!r} cannot work here: {reason}")
             self._of[task.name] = [name for name in names if name in self._judges]
+            self._check_metrics(task)
         self._tags = {
             name: digest([name, given.get(name, {}), getattr(judge, "model", None)], 8)
             for name, judge in self._judges.items()
         }
+
+    def _check_metrics(self, task: Task) -> None:
+        """Raise `InvalidInputError` for two judges whose scores have one name."""
+        by: dict[str, str] = {}
+        for name in self._of[task.name]:
+            for metric in self._judges[name].metrics:
+                if metric in by:
+                    raise InvalidInputError(
+                        f"the judges {by[metric]!r} and {name!r} both score {metric!r}; choose one"
+                        " of them, and run the other in another output folder."
+                    )
+                by[metric] = name
 
     def of(self, task: Task) -> list[str]:
         """Names of the judges of a task that can work."""

@@ -25,7 +25,8 @@ class ResultStore:
         self._records: dict[str, dict[str, Any]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+b")
+            # Unbuffered: what a full disk refused must not be written later by closing the file.
+            self._file = path.open("a+b", buffering=0)
         except OSError as error:
             raise self._failure("open", error) from error
         try:
@@ -62,8 +63,9 @@ class ResultStore:
         end = os.fstat(self._file.fileno()).st_size
         data = b"".join(_line(record) for record in new.values())
         try:
-            self._file.write(data)
-            self._file.flush()
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             self._drop_from(end)
@@ -78,9 +80,8 @@ class ResultStore:
             return
 
     def _read(self) -> None:
-        self._file.seek(0)
         whole = 0
-        for line in self._file:
+        for line in self.path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break
             try:

@@ -8,7 +8,7 @@ from typing import Any
 from odesteer.artifact import Steerer
 from odesteer.benchmarks.item import Item
 from odesteer.benchmarks.prompting import asked
-from odesteer.benchmarks.runner.plan import Row, Unit
+from odesteer.benchmarks.runner.plan import Row
 from odesteer.benchmarks.runner.sampling import arguments, seed_of
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError
@@ -19,40 +19,50 @@ Written = dict[str, Any]
 
 
 def write(
-    lm: SteeredModel, unit: Unit, rows: Sequence[Row], steerer: Steerer | None
+    lm: SteeredModel, rows: Sequence[Row], steerers: Sequence[Steerer | None]
 ) -> list[Written]:
-    """One completion (or the likelihoods of one item's choices) for each row, in order."""
-    if unit.task.kind == "choice":
-        return _weigh(lm, rows, steerer)
-    task = unit.task
-    items = [row.item for row in rows]
-    if unit.contender.kind == "prompt":
-        fits = partial(_fits, lm, task.max_new_tokens)
-        items = [asked(task, unit.fold, item, unit.seed, fits) for item in items]
-    prompts = [item.prompt for item in items]
-    how_much: dict[str, Any] = {}
-    if steerer is not None:
-        amounts = [row.setting.amount for row in rows]
-        quantities = {amount.quantity for amount in amounts if amount is not None}
-        if len(quantities) != 1:
-            raise InvalidInputError(f"a batch steers by one quantity, not by {quantities}.")
-        values = [None if amount is None else float(amount.value) for amount in amounts]
-        how_much = {quantities.pop(): values}
-    seeds = [seed_of(task.name, row.item.key, unit.seed, row.sample) for row in rows]
+    """One completion (or the likelihoods of one item's choices) for each row, in order.
+
+    All rows are of one task, and steered by one quantity. This is the only place where a
+    benchmark has a model write.
+    """
+    task = rows[0].task
+    if task.kind == "choice":
+        return _weigh(lm, rows, steerers)
+    fits = partial(_fits, lm, task.max_new_tokens)
+    items = [
+        asked(task, row.fold, row.item, row.seed, fits)
+        if row.contender.kind == "prompt"
+        else row.item
+        for row in rows
+    ]
+    seeds = [seed_of(task.name, row.item.key, row.seed, row.sample) for row in rows]
     options = arguments(task.decoding, seeds, task.max_new_tokens)
     stops = _stop_tokens(lm, task.stop)
     if stops:
         options["eos_token_id"] = stops
+    steered = any(steerer is not None for steerer in steerers)
     texts = lm.generate(
-        prompts,
-        steerer,
+        [item.prompt for item in items],
+        list(steerers) if steered else None,
         max_new_tokens=task.max_new_tokens,
         seed=0,
         receipt=True,
-        **how_much,
+        batch_size=len(rows),
+        **_how_much(rows),
         **options,
     )
     return [_kept(task.cut(text.text), text) for text in texts]
+
+
+def _how_much(rows: Sequence[Row]) -> dict[str, Any]:
+    cells = [row.cell for row in rows]
+    quantities = {cell.amount.quantity for cell in cells if cell is not None}
+    if not quantities:
+        return {}
+    if len(quantities) > 1:
+        raise InvalidInputError(f"a batch steers by one quantity, not by {quantities}.")
+    return {quantities.pop(): [None if cell is None else cell.value for cell in cells]}
 
 
 def _fits(lm: SteeredModel, max_new_tokens: int, item: Item) -> bool:
@@ -101,39 +111,30 @@ def _stop_tokens(lm: SteeredModel, stops: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _weigh(lm: SteeredModel, rows: Sequence[Row], steerer: Steerer | None) -> list[Written]:
-    """Log-likelihoods of the choices of each row's item."""
+def _weigh(
+    lm: SteeredModel, rows: Sequence[Row], steerers: Sequence[Steerer | None]
+) -> list[Written]:
+    """Log-likelihoods of the choices of each row's item, and what its prompt lost for them."""
     from odesteer.benchmarks.metrics.likelihood import log_likelihoods
 
-    # One amount at a time is all that likelihoods take.
+    # One steerer and one amount at a time is all that likelihoods take.
+    groups: dict[tuple[int, Any], list[int]] = {}
+    for i, (row, steerer) in enumerate(zip(rows, steerers, strict=True)):
+        groups.setdefault((id(steerer), row.cell), []).append(i)
     found: dict[int, Written] = {}
-    for setting in dict.fromkeys(row.setting for row in rows):
-        mine = [i for i, row in enumerate(rows) if row.setting == setting]
-        texts = {i: _choices(rows[i]) for i in mine}
-        prompts = {i: _opening(lm, rows[i].item, texts[i]) for i in mine}
-        examples = [Example(prompts[i], text) for i in mine for text in texts[i]]
-        scored = iter(log_likelihoods(lm, examples, steerer, setting.amount))
+    for (_, cell), mine in groups.items():
+        choices = {i: _choices(rows[i]) for i in mine}
+        examples = [Example(rows[i].item.prompt, text) for i in mine for text in choices[i]]
+        amount = None if cell is None else cell.amount
+        scored = log_likelihoods(lm, examples, steerers[mine[0]], amount, truncate=True)
+        of_item = iter(scored)
         for i in mine:
-            totals = {text: _short(next(scored).total) for text in texts[i]}
-            found[i] = {"likelihoods": totals}
+            each = {text: next(of_item) for text in choices[i]}
+            found[i] = {"likelihoods": {text: _short(one.total) for text, one in each.items()}}
+            lost = max(one.n_lost for one in each.values())
+            if lost:
+                found[i]["truncated"] = lost
     return [found[i] for i in range(len(rows))]
-
-
-def _opening(lm: SteeredModel, item: Item, choices: Sequence[str]) -> Any:
-    """The prompt; without its first paragraphs where the model's context has no room for them."""
-    prompt = item.prompt
-    while isinstance(prompt, str) and lm.context is not None:
-        try:
-            for choice in choices:
-                lm.encode(Example(prompt, choice))
-        except InvalidInputError:
-            _, blank, rest = prompt.partition("\n\n")
-            if not blank:
-                break
-            prompt = rest
-        else:
-            break
-    return prompt
 
 
 def _choices(row: Row) -> list[str]:

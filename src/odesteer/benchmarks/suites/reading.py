@@ -86,8 +86,13 @@ def _parquet(path: Path) -> list[Row]:
         raise DataError(f"{path} is no whole parquet file: {error}.") from error
 
 
-def from_hub(dataset: str, name: str | None, split: str, local: str) -> list[Row]:
-    """Rows of a data set on the hub; ``local`` tells what to do without it."""
+def from_hub(
+    dataset: str, name: str | None, split: str, columns: Sequence[str], local: str
+) -> list[Row]:
+    """Rows of a data set on the hub, no more of them than ``columns``.
+
+    ``local`` tells what to do without it. Raises `DataError` for whatever goes wrong on the way.
+    """
     try:
         import datasets
     except ImportError:
@@ -96,7 +101,8 @@ def from_hub(dataset: str, name: str | None, split: str, local: str) -> list[Row
             f" pip install 'odesteer[hub]'. {local}"
         ) from None
     try:
-        return [dict(row) for row in datasets.load_dataset(dataset, name, split=split)]
+        loaded = datasets.load_dataset(dataset, name, split=split)
+        return [dict(row) for row in loaded.select_columns(list(columns))]
     # The library passes on whatever its file systems, its parsers and the network raise.
     except Exception as error:
         raise DataError(

@@ -42,8 +42,9 @@ class RealToxicityPrompts(Suite):
 
     def tasks(self) -> tuple[Task, ...]:
         if self.data is None:
-            prompts = _rtp(from_hub(_PROMPTS, None, "train", _REMEDY))
-            toxic, clean = _jigsaw(from_hub(_COMMENTS, None, "train", _REMEDY), "toxicity", "text")
+            prompts = _rtp(from_hub(_PROMPTS, None, "train", ("prompt",), _REMEDY))
+            comments = from_hub(_COMMENTS, None, "train", ("text", "toxicity"), _REMEDY)
+            toxic, clean = _jigsaw(comments, "toxicity", "text")
             return (Detoxification(toxic, clean, prompts, self.sizes),)
         toxic, clean = self._comments(self.data)
         return (Detoxification(toxic, clean, self._prompts(self.data), self.sizes),)

@@ -6,7 +6,7 @@ from odesteer.benchmarks.task import Fold, Task
 from odesteer.errors import InvalidInputError
 from odesteer.terrarium import Split, World, worlds
 
-_N_PAIRS = 150
+_N_PAIRS, _N_VALIDATION, _N_TEST = 150, 20, 60
 _DRAWN = 4
 _SHOTS = {"truth": 1, "civility": 1, "mood": 3}
 """Examples of truth and civility have several turns, those of mood one story."""
@@ -15,7 +15,7 @@ _SHOTS = {"truth": 1, "civility": 1, "mood": 3}
 class Terrarium(Suite):
     name = "terrarium"
     title = "truth, civility and mood in the worlds of the bundled model, with exact judges"
-    full = Sizes(fit=_N_PAIRS, validation=12, test=60)
+    full = Sizes(fit=_N_PAIRS, validation=_N_VALIDATION, test=_N_TEST)
     quick = Sizes(fit=60, validation=8, test=16)
 
     def tasks(self) -> tuple[Task, ...]:
@@ -56,8 +56,8 @@ class WorldTask(Task):
             Fold(
                 "all",
                 self._world.contrast("fit", seed, sizes.fit or _N_PAIRS),
-                self._items("validation", seed, sizes.validation or 12),
-                self._items("test", seed, sizes.test or 60),
+                self._items("validation", seed, sizes.validation or _N_VALIDATION),
+                self._items("test", seed, sizes.test or _N_TEST),
             ),
         )
 

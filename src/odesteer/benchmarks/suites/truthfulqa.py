@@ -79,8 +79,10 @@ class TruthfulQA(Suite):
 
     def _hub(self) -> list[Question]:
         name = "truthfulqa/truthful_qa"
-        rows = from_hub(name, "generation", "validation", _REMEDY)
-        choices = from_hub(name, "multiple_choice", "validation", _REMEDY)
+        answers = ("question", "best_answer", "correct_answers", "incorrect_answers")
+        rows = from_hub(name, "generation", "validation", answers, _REMEDY)
+        both = ("question", "mc1_targets", "mc2_targets")
+        choices = from_hub(name, "multiple_choice", "validation", both, _REMEDY)
         targets = {row["question"]: row for row in choices}
         found = []
         for row in rows:
@@ -200,7 +202,10 @@ class Choosing(_TwoFold):
     name = "truthfulqa-mc"
     title = "probability of the true choices"
     kind = "choice"
-    differences = ("choices are scored with the published six-shot prompt, as lm-eval does",)
+    differences = (
+        "choices are scored with the published six-shot prompt, and prompts that are too long for"
+        " the model's context lose their beginning, both as in lm-evaluation-harness",
+    )
     judges = ("multiple-choice",)
     headline = "mc2"
 

@@ -12,6 +12,7 @@ from odesteer.data import ContrastData, Example, Message
 from odesteer.errors import DataError
 
 _DATASET = "HuggingFaceH4/ultrafeedback_binarized"
+_COLUMNS = ("chosen", "rejected", "score_chosen", "score_rejected")
 _NAMES = ("train_prefs.parquet", "train_prefs.jsonl", "test.jsonl.gz", "dpo_en_demo.json")
 _FOLDERS = ("ultrafeedback_binarized", "preference-llamafactory", "hh-rlhf-harmless-test")
 _REMEDY = (
@@ -45,8 +46,10 @@ class UltraFeedback(Suite):
 
     def tasks(self) -> tuple[Task, ...]:
         if self.data is None:
-            train = _pairs(from_hub(_DATASET, None, "train_prefs", _REMEDY), _DATASET)
-            test = _pairs(from_hub(_DATASET, None, "test_prefs", _REMEDY), _DATASET)
+            train, test = (
+                _pairs(from_hub(_DATASET, None, split, _COLUMNS, _REMEDY), _DATASET)
+                for split in ("train_prefs", "test_prefs")
+            )
             return (Preference(train, test, self.sizes, chat=self.chat),)
         path = find(self.data, _FOLDERS, _NAMES, _REMEDY)
         pairs = _pairs(read_rows(path), str(path))
