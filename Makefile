@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BROWSER := $(VENV)/.browser
+RAY := $(VENV)/.ray
+VENV_VLLM ?= .venv-vllm
+BIN_VLLM := $(VENV_VLLM)/bin
+INSTALLED_VLLM := $(VENV_VLLM)/.installed
 
-.PHONY: demo bench test lint terrarium clean help
+.PHONY: demo bench test test-browser test-vllm test-ray lint terrarium clean help
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -13,6 +18,21 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'torch==2.13.0'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(BROWSER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+$(RAY): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	@touch $@
+
+$(INSTALLED_VLLM): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(BIN_VLLM)/python -m pip install --quiet --constraint constraints-vllm.txt 'torch==2.13.0'
+	$(BIN_VLLM)/python -m pip install --quiet --no-deps --requirement constraints-vllm.txt
+	$(BIN_VLLM)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 demo: $(INSTALLED)  ## Fit steerers on the bundled model and show what they do.
@@ -24,6 +44,16 @@ bench: $(INSTALLED)  ## Compare all methods on the bundled model, three seeds.
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest
 
+test-browser: $(BROWSER)  ## Use the playground in Chromium, which root installs if need be.
+	scripts/chromium.sh
+	$(BIN)/python -m pytest tests/browser
+
+test-vllm: $(INSTALLED_VLLM)  ## Steer vLLM, which gets an environment of its own (3.11 or newer).
+	NUMBA_CACHE_DIR=$(abspath $(VENV_VLLM))/numba $(BIN_VLLM)/python -m pytest tests/vllm
+
+test-ray: $(RAY)  ## Capture, fit, write and compare with two workers on Ray.
+	$(BIN)/python -m pytest tests/cluster
+
 lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,4 +63,4 @@ terrarium: $(INSTALLED)  ## Train the bundled model again, about 40 minutes on t
 	$(BIN)/python scripts/train_terrarium.py
 
 clean:  ## Remove the virtual environment and caches.
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,10 +24,13 @@ ROOMS = (
     "terrarium",
     "tuning",
     "benchmarks",
+    "cluster",
+    "vllm",
+    "serving",
     "cli",
 )
 # Rooms that stand beside the others rather than on them.
-NARROWER = {"data": (), "terrarium": ("data",)}
+NARROWER = {"data": (), "terrarium": ("data",), "vllm": ("methods", "artifact")}
 
 
 def _imports(path: Path) -> set[str]:

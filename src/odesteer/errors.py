@@ -39,3 +39,7 @@ class ModelError(OdesteerError, ValueError):
 
 class MissingDependencyError(OdesteerError, ImportError):
     """An optional package is needed and not installed."""
+
+
+class ClusterError(OdesteerError, RuntimeError):
+    """A cluster that cannot be reached, is too small, or loses its workers."""

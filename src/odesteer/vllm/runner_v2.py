@@ -1,0 +1,70 @@
+"""Model runner V2 (`vllm.v1.worker.gpu.model_runner`): the one on GPUs.
+
+It keeps no sampling parameters, so what each request wants is noted when it is added.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from odesteer.vllm.catalogue import Catalogue, Steering, wanted
+from odesteer.vllm.op import become, now, running
+from odesteer.vllm.requirements import require
+from odesteer.vllm.step import Planner, Segment
+
+
+def fits(runner: Any) -> bool:
+    return hasattr(runner, "prepare_inputs") and not hasattr(runner, "_prepare_inputs")
+
+
+def attach(runner: Any, catalogue: Catalogue, planner: Planner) -> None:
+    """Steer what the runner runs. Raises `ModelError` if it lacks what that needs.
+
+    The batch of a step is known in the middle of `execute_model`, which dummy runs go through
+    without preparing inputs.
+    """
+    require(runner, "add_requests", "prepare_inputs", "_remove_request", "execute_model")
+    require(runner, "req_states", "_dummy_run")
+    require(runner.req_states, "prompt_len")
+    require(runner.req_states.prompt_len, "np")
+    add, remove = runner.add_requests, runner._remove_request
+    prepare, execute = runner.prepare_inputs, runner.execute_model
+    steered: dict[str, Steering] = {}
+
+    def add_requests(scheduler_output: Any) -> Any:
+        result = add(scheduler_output)  # removes old requests of the same names
+        for request in scheduler_output.scheduled_new_reqs:
+            text = wanted(request.sampling_params)
+            if text is not None:
+                steered[request.req_id] = catalogue.steering(text)
+        return result
+
+    def remove_request(req_id: str) -> Any:
+        steered.pop(req_id, None)
+        return remove(req_id)
+
+    def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
+        batch = prepare(*args, **kwargs)
+        become(planner.step(_segments(runner, batch, steered)))
+        return batch
+
+    def execute_model(*args: Any, **kwargs: Any) -> Any:
+        with running(now()):
+            return execute(*args, **kwargs)
+
+    runner.add_requests, runner._remove_request = add_requests, remove_request
+    runner.prepare_inputs, runner.execute_model = prepare_inputs, execute_model
+
+
+def _segments(runner: Any, batch: Any, steered: dict[str, Steering]) -> Iterator[Segment]:
+    rows, lengths = batch.query_start_loc_np, runner.req_states.prompt_len.np
+    for index, request in enumerate(batch.req_ids):
+        if request in steered:
+            first, last = int(rows[index]), int(rows[index + 1])
+            start = int(batch.num_computed_tokens_np[index])
+            yield Segment(
+                steering=steered[request],
+                row=first,
+                start=start,
+                stop=start + last - first,
+                prompt_length=int(lengths[batch.idx_mapping_np[index]]),
+            )

@@ -1,0 +1,47 @@
+"""The test at start-up, on a runner of two layers."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from odesteer.errors import ModelError
+from odesteer.vllm import op
+from odesteer.vllm.self_test import check_steering
+from odesteer.vllm.step import Step
+
+
+class Runner:
+    """Two layers; each calls the operation, or does not, or calls it on a copy."""
+
+    max_num_tokens = 3
+
+    def __init__(self, *layers: str) -> None:
+        self.layers = layers
+
+    def _dummy_run(self, n_tokens: int, **kwargs: bool) -> tuple[Tensor, Tensor]:
+        assert kwargs == {"force_attention": True}
+        hidden = torch.arange(1.0, 2 * n_tokens + 1).view(n_tokens, 2)
+        step = op.now()
+        for number, kind in enumerate(self.layers):
+            for move in step.at(number) if step and kind != "silent" else ():
+                move.apply(hidden.clone() if kind == "copies" else hidden, None)
+            hidden = torch.relu(hidden) + 1
+        return hidden, hidden
+
+
+def test_a_model_that_is_steered_passes() -> None:
+    ready = Step({})
+    check_steering(Runner("steered", "steered"), [0, 1], ready)
+    assert ready.visited == {0, 1}
+    assert op.now() is None
+    check_steering(Runner("silent", "steered"), [1], Step({}))
+
+
+def test_a_layer_that_does_not_call_the_operation_is_named() -> None:
+    with pytest.raises(ModelError, match=r"layers \[1\] of the running model do not call"):
+        check_steering(Runner("steered", "silent"), [0, 1], Step({}))
+
+
+def test_an_operation_whose_effect_is_lost_is_noticed() -> None:
+    with pytest.raises(ModelError, match="the same whether activations are moved or not"):
+        check_steering(Runner("steered", "copies"), [1], Step({}))

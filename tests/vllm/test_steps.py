@@ -1,0 +1,127 @@
+"""Which rows move in a step: of any pieces of any requests, as if each ran alone."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odesteer.artifact import Site, Steerer
+from odesteer.methods import CAA, Amount, ODESteer
+from odesteer.vllm.catalogue import Applied, Steering
+from odesteer.vllm.positions import moved_tokens
+from odesteer.vllm.step import Planner, Segment
+
+D = 8
+POSITIONS = ("last", "generated", "prompt", "all")
+
+
+@given(
+    st.sampled_from(POSITIONS),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.integers(1, 40),
+)
+def test_pieces_move_what_the_whole_moves(
+    position: str, start: int, first: int, second: int, prompt_length: int
+) -> None:
+    middle, stop = start + first, start + first + second
+    pieces = [
+        *moved_tokens(position, start, middle, prompt_length),
+        *moved_tokens(position, middle, stop, prompt_length),
+    ]
+    assert pieces == list(moved_tokens(position, start, stop, prompt_length))
+
+
+def test_the_positions_by_name() -> None:
+    moved = {p: list(moved_tokens(p, 0, 5, prompt_length=3)) for p in POSITIONS}
+    assert moved == {
+        "last": [2, 3, 4],
+        "generated": [3, 4],
+        "prompt": [0, 1, 2],
+        "all": [0, 1, 2, 3, 4],
+    }
+
+
+def fitted() -> dict[str, Steerer]:
+    generator = torch.Generator().manual_seed(0)
+    clouds = [torch.randn(40, D, generator=generator) + shift for shift in (1.0, 0.0)]
+    methods = {"ode": ODESteer(), "caa": CAA()}
+    return {name: Steerer(m.fit(*clouds), Site(1)) for name, m in methods.items()}
+
+
+STEERERS = fitted()
+
+
+def steering(*wanted: tuple[str, str, float], layer: int = 1, position: str = "last") -> Steering:
+    return Steering(
+        tuple(
+            Applied(STEERERS[name], Site(layer, position), Amount(quantity, value), name)
+            for name, quantity, value in wanted
+        )
+    )
+
+
+def run(segments: list[Segment], hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+    step = Planner(torch.device("cpu")).step(segments)
+    assert step is not None
+    for move in step.at(1):
+        move.apply(hidden, residual)
+
+
+def test_a_mixed_batch_moves_each_row_as_if_alone() -> None:
+    """Rows: 0-3 a chunk with the prompt's end, 4 none, 5 and 6-7 generating, 8 two in turn."""
+    ode, other = steering(("ode", "level", 1.0)), steering(("ode", "level", 2.0))
+    two = steering(("ode", "T", 0.5), ("caa", "strength", 0.3))
+    segments = [
+        Segment(ode, row=0, start=6, stop=10, prompt_length=10),
+        Segment(other, row=5, start=12, stop=13, prompt_length=10),
+        Segment(ode, row=6, start=9, stop=11, prompt_length=10),
+        Segment(two, row=8, start=20, stop=21, prompt_length=10),
+    ]
+    generator = torch.Generator().manual_seed(1)
+    hidden, residual = torch.randn(2, 10, D, generator=generator)
+    stream = hidden + residual
+    expected = stream.clone()
+    for rows, name, amount in (
+        ([3, 6, 7], "ode", {"level": 1.0}),
+        ([5], "ode", {"level": 2.0}),
+        ([8], "ode", {"T": 0.5}),
+        ([8], "caa", {"strength": 0.3}),
+    ):
+        expected[rows] = STEERERS[name].steer(expected[rows], **amount)
+    before = hidden.clone()
+    run(segments, hidden, residual)
+    torch.testing.assert_close(hidden + residual, expected)
+    still = [0, 1, 2, 4, 9]
+    assert torch.equal(hidden[still], before[still])
+    alone = stream.clone()
+    run(segments, alone, None)
+    torch.testing.assert_close(alone, expected)
+
+
+def test_half_precision_is_moved_in_float32() -> None:
+    """The sum of two bfloat16 tensors is not one: only what is added is rounded."""
+    generator = torch.Generator().manual_seed(2)
+    hidden, residual = torch.randn(2, 4, D, generator=generator).bfloat16()
+    stream = hidden.float() + residual.float()
+    expected = STEERERS["ode"].steer(stream, T=1.0)
+    run([Segment(steering(("ode", "T", 1.0)), 0, 0, 4, 1)], hidden, residual)
+    torch.testing.assert_close(hidden.float() + residual.float(), expected, atol=0.02, rtol=0)
+
+
+def test_a_step_in_which_nothing_moves_is_none() -> None:
+    wanted = steering(("ode", "level", 1.0))
+    planner = Planner(torch.device("cpu"))
+    assert planner.step([]) is None
+    assert planner.step([Segment(wanted, row=0, start=0, stop=5, prompt_length=9)]) is None
+
+
+def test_equal_steps_are_made_once() -> None:
+    planner = Planner(torch.device("cpu"))
+    wanted = steering(("ode", "level", 1.0))
+    steps = [
+        planner.step([Segment(wanted, row=3, start=at, stop=at + 1, prompt_length=4)])
+        for at in (7, 8)
+    ]
+    assert steps[0] is not steps[1]
+    assert steps[0].moves is steps[1].moves
