@@ -6,18 +6,33 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from odesteer.cli.engine import Engine, EngineName, RayAddress, Workers, WorkerThreads
 from odesteer.cli.figures import in_nats, seconds
 from odesteer.cli.opening import ModelChoice
-from odesteer.cli.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.options import (
+    BatchSize,
+    CapturePosition,
+    Columns,
+    DataSplit,
+    Debug,
+    Device,
+    Dtype,
+    Duplicates,
+    Force,
+    Identical,
+    Json,
+    ModelArgument,
+    Params,
+    Revision,
+    SteeredTokens,
+    Subset,
+)
 from odesteer.cli.output import check_output
 from odesteer.cli.screen import Screen, checking_usage
 
 if TYPE_CHECKING:
     from odesteer.artifact import Steerer, SteererSet
 
-CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
-OnBadRow = Literal["error", "drop"]
-SteerPosition = Literal["last", "generated", "prompt", "all"]
 LayerPart = Literal["residual", "heads"]
 
 
@@ -42,45 +57,16 @@ def fit(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelArgument = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="Steering method, see: odesteer methods")
     ] = "odesteer",
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="A parameter of the method, as in level=2, solver=rk4 or barrier.C=10; repeat it"
-            " for several.",
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIELD=NAME",
-            help="What the data call a field, where they call it otherwise, as in text=statement.",
-        ),
-    ] = None,
-    duplicates: Annotated[
-        OnBadRow, typer.Option(help="What to do with rows that repeat an earlier one.")
-    ] = "error",
-    identical: Annotated[
-        OnBadRow, typer.Option(help="What to do with rows whose two sides are the same.")
-    ] = "error",
-    subset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Configuration of a data set on the hub.")
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Split of a data set on the hub.  [default: train]"),
-    ] = None,
+    param: Params = None,
+    column: Columns = None,
+    duplicates: Duplicates = "error",
+    identical: Identical = "error",
+    subset: Subset = None,
+    split: DataSplit = None,
     part: Annotated[
         LayerPart,
         typer.Option(help="The output of the layer, or the outputs of its attention heads."),
@@ -89,13 +75,17 @@ def fit(
         CapturePosition,
         typer.Option(help="Which tokens of each example to fit on."),
     ] = "last",
-    steer_position: Annotated[SteerPosition, typer.Option(help="Which tokens to steer.")] = "last",
+    steer_position: SteeredTokens = "last",
     revision: Revision = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of whatever is random in the fit.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Examples in one pass.")] = 16,
+    batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_threads: WorkerThreads = None,
+    ray_address: RayAddress = None,
+    force: Force = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -110,6 +100,7 @@ def fit(
     with Screen(json=json, debug=debug) as screen:
         check_output(output, force=force)
         choice = ModelChoice(model, revision, device, dtype)
+        where = Engine(engine, workers, worker_threads, ray_address)
 
         from odesteer.cli.parameters import build_method, pairs_of
         from odesteer.data import load_contrast
@@ -127,8 +118,9 @@ def fit(
         )
         choice.check_layers(layer, screen)
         started = seconds()
-        with choice.opened(screen) as lm:
-            screen.note(f"loaded {lm.model_id} in {seconds() - started:.1f} s; fitting …")
+        with where.started() as cluster, choice.opened(screen, cluster) as lm:
+            ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"
+            screen.note(f"{ready} in {seconds() - started:.1f} s; fitting …")
             started = seconds()
             steerer = lm.fit(
                 unfitted,

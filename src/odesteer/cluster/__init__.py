@@ -1,0 +1,7 @@
+"""Capturing activations and generating texts over many workers, with Ray Data."""
+
+from odesteer.cluster.cluster import Cluster
+from odesteer.cluster.model import ClusterModel
+from odesteer.cluster.source import ModelSource
+
+__all__ = ["Cluster", "ClusterModel", "ModelSource"]
