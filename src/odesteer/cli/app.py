@@ -21,6 +21,7 @@ from odesteer.cli.inspect import inspect
 from odesteer.cli.methods import methods
 from odesteer.cli.push import push
 from odesteer.cli.screen import FAILURE, INTERRUPTED, SUCCESS, failure, report, write_json
+from odesteer.cli.serve import serve
 from odesteer.cli.tune import tune
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: odesteer demo",
 )
-for _command in (bench, demo, fit, generate, tune, inspect, push, methods):
+for _command in (bench, demo, fit, generate, serve, tune, inspect, push, methods):
     app.command()(_command)
 
 

@@ -1,0 +1,216 @@
+"""Answering requests for texts, whole or as they are written."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from odesteer.serving.answers import opening, receipt, usage
+from odesteer.serving.engine import Engine
+from odesteer.serving.errors import Answer, Refused, refusal
+from odesteer.serving.metrics import Metrics
+from odesteer.serving.progress import Account, Piece, Token
+from odesteer.serving.request import Asked
+from odesteer.serving.stream import Stream
+
+T = TypeVar("T")
+
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@dataclass
+class Written:
+    """One text so far."""
+
+    tokens: tuple[Token, ...] = ()
+    finish: str | None = None
+    accounts: tuple[Account, ...] = ()
+    n_generated: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Add a piece."""
+        self.tokens += piece.tokens
+        if piece.finish is not None:
+            self.finish, self.accounts = piece.finish, piece.accounts
+            self.n_generated = piece.n_generated
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What answers of one kind look like.
+
+    Attributes:
+        kind, chunk: their ``object``, whole and in pieces.
+        choice: a whole choice, from its number and text.
+        change: a choice in a chunk, from its number, the text before, and what came.
+        first: a choice in the chunk that comes before any text; None for no such chunk.
+    """
+
+    kind: str
+    chunk: str
+    choice: Callable[[int, Written], dict[str, Any]]
+    change: Callable[[int, Written, Piece], dict[str, Any] | None]
+    first: Callable[[int], dict[str, Any]] | None = None
+
+
+async def answer(
+    request: Request,
+    asked: Asked,
+    form: Form,
+    *,
+    model: str,
+    engine: Engine,
+    metrics: Metrics,
+    stream: bool,
+    with_usage: bool,
+) -> Response:
+    """Write the texts; who goes away before the end stops them."""
+    streams = engine.submit(asked.jobs, at_end=not stream)
+    metrics.prompt_tokens.inc(asked.n_prompt)
+    head = opening(form.chunk if stream else form.kind, model)
+    pieces = _checked(_together(streams), metrics)
+    try:
+        if not stream:
+            texts = await _unless_gone(request, _all(pieces, len(streams)))
+            return Answer(_whole(head, asked, form, texts))
+        # Errors before the first token can still be told by the status of the answer.
+        first = await _unless_gone(request, anext(pieces))
+    except BaseException:
+        _cancel(streams)
+        raise
+    return _EventStream(_events(head, asked, form, first, pieces, with_usage), streams)
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events; whoever stops listening stops the texts."""
+
+    def __init__(self, events: AsyncIterator[bytes], streams: Sequence[Stream]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _cancel(self._streams)
+
+
+def _whole(
+    head: dict[str, Any], asked: Asked, form: Form, texts: Sequence[Written]
+) -> dict[str, Any]:
+    return {
+        **head,
+        "choices": [form.choice(i, text) for i, text in enumerate(texts)],
+        "usage": usage(asked.n_prompt, sum(text.n_generated for text in texts)),
+        "steering_receipt": receipt([text.accounts for text in texts]),
+    }
+
+
+async def _events(
+    head: dict[str, Any],
+    asked: Asked,
+    form: Form,
+    first: tuple[int, Piece],
+    pieces: AsyncIterator[tuple[int, Piece]],
+    with_usage: bool,
+) -> AsyncIterator[bytes]:
+    texts = [Written() for _ in asked.jobs]
+    try:
+        if form.first is not None:
+            for i in range(len(texts)):
+                yield _event({**head, "choices": [form.first(i)]})
+        i, piece = first
+        left = len(texts)
+        while True:
+            change = form.change(i, texts[i], piece)
+            texts[i].add(piece)
+            left -= piece.finish is not None
+            chunk: dict[str, Any] = {**head, "choices": [change]}
+            if not left:
+                chunk["steering_receipt"] = receipt([text.accounts for text in texts])
+            if change is not None:
+                yield _event(chunk)
+            if not left:
+                break
+            i, piece = await anext(pieces)
+        if with_usage:
+            told = usage(asked.n_prompt, sum(text.n_generated for text in texts))
+            yield _event({**chunk, "choices": [], "usage": told})
+        yield b"data: [DONE]\n\n"
+    except Exception as error:
+        yield _event(refusal(error).body)
+
+
+def _event(content: Any) -> bytes:
+    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
+
+
+async def _together(streams: Sequence[Stream]) -> AsyncIterator[tuple[int, Piece]]:
+    """The pieces of several texts, each with the number of its text, as they come."""
+    if len(streams) == 1:
+        async for piece in streams[0]:
+            yield 0, piece
+        return
+    waiting = {asyncio.ensure_future(anext(stream)): i for i, stream in enumerate(streams)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                i, piece = waiting.pop(task), task.result()
+                if piece.finish is None:
+                    waiting[asyncio.ensure_future(anext(streams[i]))] = i
+                yield i, piece
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def _checked(
+    pieces: AsyncIterator[tuple[int, Piece]], metrics: Metrics
+) -> AsyncIterator[tuple[int, Piece]]:
+    """Count them, and raise `Refused` where one tells of an error."""
+    async for i, piece in pieces:
+        metrics.count(piece)
+        if piece.error is not None:
+            raise Refused(400 if piece.blames_request else 500, piece.error)
+        yield i, piece
+
+
+async def _all(pieces: AsyncIterator[tuple[int, Piece]], n: int) -> list[Written]:
+    texts = [Written() for _ in range(n)]
+    async for i, piece in pieces:
+        texts[i].add(piece)
+    return texts
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What ``work`` gives; it is cancelled if the client goes away meanwhile."""
+    working = asyncio.ensure_future(work)
+    listening = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Refused(499, "the client has gone.")
+    finally:
+        for task in (working, listening):
+            task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _cancel(streams: Sequence[Stream]) -> None:
+    for stream in streams:
+        stream.cancel()

@@ -1,0 +1,35 @@
+"""The routes of the playground."""
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from odesteer.serving.engine import Engine
+from odesteer.serving.playground.assets import PAGE, assets
+from odesteer.serving.playground.drawing import drawn
+from odesteer.serving.playground.request import TrajectoryRequest
+
+
+def router(engine: Engine) -> APIRouter:
+    """``GET /`` (the page), ``GET /playground/…`` (its files), ``POST /playground/trajectory``."""
+    routes = APIRouter(tags=["playground"])
+    files = assets()
+
+    @routes.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return files[PAGE].response(request)
+
+    @routes.api_route("/playground/{name}", methods=["GET", "HEAD"], include_in_schema=False)
+    async def asset(request: Request, name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, f"the playground has no file {name!r:.80}.")
+        return files[name].response(request)
+
+    @routes.post("/playground/trajectory")
+    async def trajectory(asked: TrajectoryRequest) -> dict[str, Any]:
+        """The path of one activation of a text over the level sets of a barrier."""
+        return await engine.call(lambda lm: drawn(lm, engine.steerers, asked))
+
+    return routes

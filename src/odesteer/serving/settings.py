@@ -1,0 +1,58 @@
+"""What a server is started with, and what it refuses."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from odesteer.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a server listens, who may use it, and how much one request may ask for.
+
+    Attributes:
+        host, port: where it listens.
+        token: what requests must bring along as a bearer token; None asks for none.
+        allow_upload: whether steerers may be uploaded.
+        max_tokens: the most tokens that one text may have.
+        max_prompt: the most tokens that a prompt may have.
+        max_body: the most bytes of a request.
+        max_upload: the most bytes of an uploaded steerer.
+        max_steerers: the most steerers to keep.
+        grace: seconds in which a shutdown lets running requests finish.
+
+    Raises `InvalidInputError` for a public address without a token, and for limits below 1.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    allow_upload: bool = False
+    max_tokens: int = 4096
+    max_prompt: int = 32768
+    max_body: int = 2**20
+    max_upload: int = 2**26
+    max_steerers: int = 64
+    grace: int = 60
+
+    def __post_init__(self) -> None:
+        if self.token is not None and (not self.token.isascii() or len(self.token.split()) != 1):
+            raise InvalidInputError("the token must be ASCII characters without spaces.")
+        if not self.is_local and self.token is None:
+            raise InvalidInputError(
+                f"{self.host} can be reached by others; set a token that requests must bring along,"
+                " or listen on 127.0.0.1."
+            )
+        for name in ("max_tokens", "max_prompt", "max_body", "max_upload", "max_steerers", "grace"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} must be positive, not {getattr(self, name)}.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

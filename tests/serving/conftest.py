@@ -1,0 +1,45 @@
+"""The bundled model, steerers for its worlds, and a server that has them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import WORLDS, Server, serving, steer_words
+
+import odesteer
+from odesteer import SteeredModel, Steerer
+from odesteer.terrarium import model_path, world
+
+N_PAIRS = 40
+
+
+@pytest.fixture(scope="session")
+def bundled() -> SteeredModel:
+    return SteeredModel.from_pretrained(str(model_path()))
+
+
+@pytest.fixture(scope="session")
+def steerer_files(
+    bundled: SteeredModel, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A steerer of each world in a file."""
+    folder = tmp_path_factory.mktemp("steerers")
+    files = {}
+    for name in WORLDS:
+        its = world(name)
+        pairs = its.contrast("fit", 0, N_PAIRS)
+        files[name] = folder / f"{name}.safetensors"
+        bundled.fit(odesteer.ODESteer(), pairs, its.layer, position=its.position).save(files[name])
+    return files
+
+
+@pytest.fixture(scope="session")
+def steerers(steerer_files: dict[str, Path]) -> dict[str, Steerer]:
+    return {name: Steerer.load(file) for name, file in steerer_files.items()}
+
+
+@pytest.fixture(scope="session")
+def server(steerer_files: dict[str, Path]) -> Iterator[Server]:
+    """One that all tests of this room may ask, and none may end."""
+    with serving(*steer_words(steerer_files)) as started:
+        yield started
