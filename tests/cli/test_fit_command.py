@@ -10,7 +10,7 @@ from command import Run
 from odesteer import Steerer, load, load_contrast
 from odesteer.artifact import PARTS, POSITIONS
 from odesteer.cli import fit as fit_module
-from odesteer.cli import generate as generate_module
+from odesteer.cli import options
 from odesteer.models import CAPTURE_POSITIONS
 
 
@@ -87,9 +87,8 @@ def test_repeated_rows_are_refused_unless_dropped(run: Run, model: str, pairs: s
 
 
 def test_the_choices_in_the_help_are_those_of_the_library() -> None:
-    for module in (fit_module, generate_module):
-        assert typing.get_args(module.SteerPosition) == POSITIONS
-    assert typing.get_args(fit_module.CapturePosition) == CAPTURE_POSITIONS
+    assert typing.get_args(options.SteerPosition) == POSITIONS
+    assert typing.get_args(options.CapturePosition) == CAPTURE_POSITIONS
     assert typing.get_args(fit_module.LayerPart) == PARTS
 
 

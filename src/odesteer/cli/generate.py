@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -20,6 +20,7 @@ from odesteer.cli.options import (
     Json,
     Level,
     Revision,
+    SteerPosition,
     Strength,
 )
 from odesteer.cli.prompts import model_and_prompts, read_prompts
@@ -28,8 +29,6 @@ from odesteer.cli.screen import Screen, UsageError
 if TYPE_CHECKING:
     from odesteer.cli.applied import Applied
     from odesteer.cli.writing import Account, Written
-
-SteerPosition = Literal["last", "generated", "prompt", "all"]
 
 
 def generate(

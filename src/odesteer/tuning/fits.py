@@ -32,13 +32,17 @@ class Fits:
     _activations: dict[str, Activations] = field(default_factory=dict)
     _fitted: dict[tuple[Hashable, int], Steerer] = field(default_factory=dict)
 
+    def missing(self, layers: Sequence[int], part: str = "residual") -> list[int]:
+        """Those of the layers whose activations have not been captured."""
+        known = self._activations[part].states if part in self._activations else {}
+        return [layer for layer in dict.fromkeys(layers) if layer not in known]
+
     def capture(self, layers: Sequence[int], part: str = "residual") -> None:
         """Capture whatever is missing of these layers, in one pass over the data."""
-        old = self._activations.get(part)
-        known = {} if old is None else dict(old.states)
-        missing = [layer for layer in dict.fromkeys(layers) if layer not in known]
+        missing = self.missing(layers, part)
         if not missing:
             return
+        known = self._activations[part].states if part in self._activations else {}
         captured = self.lm.capture(
             (*self.data.positive, *self.data.negative),
             missing,

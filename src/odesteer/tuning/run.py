@@ -153,13 +153,14 @@ class _Measuring:
     def of(self, ask: Ask) -> tuple[Cell, ...]:
         """The settings that are asked for, all their layers captured in one pass."""
         self.total = self.done + ask.left
-        self._tell("capturing activations")
         layers: dict[str, list[int]] = {}
         for cell in ask.cells:
             part = part_of(self.candidates[cell.candidate].method)
             layers.setdefault(part, []).append(cell.layer)
         for part, numbers in layers.items():
-            self.fits.capture(numbers, part)
+            if self.fits.missing(numbers, part):
+                self._tell("capturing activations")
+                self.fits.capture(numbers, part)
         return ask.cells
 
     def measured(self, cell: Cell, ask: Ask) -> Sequence[Measurement] | OdesteerError:

@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[Resize]:
 
     yield resize
     if mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("pages", [1, 6, 15])
