@@ -14,7 +14,7 @@ from odesteer.cli.app import app
 from odesteer.cli.screen import Screen
 from odesteer.errors import DataError
 
-COMMANDS = ("bench", "demo", "fit", "generate", "tune", "inspect", "push", "methods")
+COMMANDS = ("bench", "demo", "fit", "generate", "serve", "tune", "inspect", "push", "methods")
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -179,6 +179,10 @@ def test_sets_and_positions_steer_as_in_generate(
     check(bundled, jobs, texts, made)
     (account, other) = texts[0].last.accounts
     assert (account.layer, account.position, other.layer) == (4, "all", 5)
+    for job, text in zip(jobs, texts, strict=True):
+        n = text.last.n_generated
+        expected_tokens = {"set": n, "prompt": 1, "generated": n - 1}[job.steering[0].name]
+        assert {account.tokens for account in text.last.accounts} == {expected_tokens}
 
 
 def test_a_gate_is_decided_once_by_the_prompt(

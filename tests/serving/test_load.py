@@ -29,7 +29,7 @@ FULL = os.environ.get("ODESTEER_LOAD") == "full"
 N_CLIENTS = 64
 N_REQUESTS = 1000 if FULL else 160
 N_GONE = 200 if FULL else 40
-N_PROMPTS = 4
+N_PROMPTS = 4 if FULL else 2
 MEGABYTE = 2**20
 
 
@@ -189,15 +189,17 @@ def test_clients_that_go_away_leave_nothing(
                 thread.join()
         wait_until(lambda: engine.n_running == engine.n_waiting == 0)
 
+    stops, engine._stops = engine._stops, frozenset()  # texts would go on for 400 tokens
     go_all(16)
     wait_until(lambda: server.n_tasks() <= 4)
     tasks, memory = server.n_tasks(), process.memory_info().rss
     go_all(N_GONE)
     wait_until(lambda: server.n_tasks() <= tasks)
+    engine._stops = stops
     grown = process.memory_info().rss - memory
     print(f"{N_GONE} clients went away; {n_put} tokens; memory {grown / MEGABYTE:+.1f} MiB")
     assert n_hooks(bundled) == hooks == 0
-    assert n_put < 40 * (16 + N_GONE)  # of 800 tokens that each asked for
+    assert n_put < 100 * (16 + N_GONE)  # of 800 tokens that each asked for
     assert grown < 64 * MEGABYTE
     with httpx.Client(base_url=f"http://localhost:{server.port}", timeout=30) as client:
         body = completion("bundled+truth@1.5", "Q: Who makes honey?\nA:")

@@ -194,6 +194,21 @@ def test_a_port_that_is_taken_is_said(server: Server, steerer_files: dict[str, P
     assert "Traceback" not in ended.stderr
 
 
+def test_the_address_is_told_to_machines(steerer_files: dict[str, Path]) -> None:
+    words = ["serve", "--json", "--port", "0", *steer_words({"truth": steerer_files["truth"]})]
+    with subprocess.Popen(
+        [sys.executable, "-m", "odesteer", *words], stdout=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        lines = iter(started.stdout.readline, "}\n")
+        told = json.loads("".join([*lines, "}"]))
+        health = httpx.get(f"{told['url']}/health").json()
+        started.terminate()
+        assert started.stdout.read() == ""
+    assert (health["model"], told["model"], told["steerers"]) == ("bundled", "bundled", ["truth"])
+    assert started.returncode == 0
+
+
 def test_vllm_gets_the_same_words(
     monkeypatch: pytest.MonkeyPatch, steerer_files: dict[str, Path]
 ) -> None:

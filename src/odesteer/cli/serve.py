@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from odesteer.cli.opening import ModelChoice
-from odesteer.cli.options import Debug, Device, Dtype, Revision
+from odesteer.cli.options import Debug, Device, Dtype, Json, Revision
 from odesteer.cli.screen import Screen, UsageError, checking_usage
 from odesteer.errors import MissingDependencyError
 
@@ -91,27 +91,30 @@ def serve(
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
+    json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Serve a steered model over OpenAI's API, with a page to play with at /.
+    """Serve a steered model over OpenAI's API.
 
-    Requests choose the steering: with a model name such as bundled+truth@1.5, or with the field
-    steering. Examples:
+    At / is a page to play with. Requests choose the steering: with a model name such as
+    bundled+truth@1.5, or with the field steering. Examples:
 
     odesteer serve
 
     odesteer serve Qwen/Qwen2.5-0.5B-Instruct --steer truthful=truthful.safetensors
     """
-    with Screen(debug=debug) as screen:
+    with Screen(json=json, debug=debug) as screen:
         files = _named_files(steer or [])
         choice = ModelChoice(model, revision, device, dtype)
         if engine == "vllm":
+            if json:
+                raise UsageError("--json is not for --engine vllm; leave it out.")
             _serve_vllm(choice, files, host, port, token, vllm_arg or [])
             return
         if vllm_arg:
             raise UsageError("--vllm-arg is for --engine vllm; leave it out.")
         try:
-            from odesteer.serving import BUNDLED, Engine, Settings, fitted_worlds, run
+            from odesteer.serving import BUNDLED, Engine, Settings, bound, fitted_worlds, run
         except ImportError as error:
             raise MissingDependencyError(
                 f"serving needs {error.name}; pip install 'odesteer[serve]'."
@@ -133,7 +136,7 @@ def serve(
             )
         steerers = {called: load(file) for called, file in files.items()}
         screen.note(f"loading {model or 'the bundled model'} …")
-        with choice.opened(screen) as lm:
+        with bound(settings) as listener, choice.opened(screen) as lm:
             called = name or (BUNDLED if model is None else lm.model_id) or "model"
             served = Engine(lm, called, max_batch=max_batch, max_queue=max_queue)
             for each, steerer in steerers.items():
@@ -142,7 +145,7 @@ def serve(
                 for each, fitted in fitted_worlds(lm):
                     served.steerers.add(each, fitted)
                     screen.note(f"fitted {each}")
-            run(served, settings, lambda address: _begun(screen, address, served))
+            run(served, settings, listener, lambda address: _begun(screen, address, served))
         screen.note("ended.")
 
 
@@ -159,6 +162,7 @@ def _begun(screen: Screen, address: str, engine: "Engine") -> None:
     first = next(iter(engine.steerers), None)
     if first is not None:
         screen.write(f"\nSteer with a model name such as {engine.model_id}+{first}@1.5")
+    screen.document({"url": address, "model": engine.model_id, "steerers": list(engine.steerers)})
     screen.note("Ctrl-C ends it and finishes what runs.")
 
 

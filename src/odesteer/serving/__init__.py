@@ -4,7 +4,7 @@ from odesteer.serving.app import create_app
 from odesteer.serving.bundled import BUNDLED, fitted_worlds
 from odesteer.serving.engine import BusyError, Engine
 from odesteer.serving.job import Applied, Job, Sampling
-from odesteer.serving.server import run
+from odesteer.serving.server import bound, run
 from odesteer.serving.settings import Settings
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Job",
     "Sampling",
     "Settings",
+    "bound",
     "create_app",
     "fitted_worlds",
     "run",

@@ -20,6 +20,19 @@ from odesteer.serving.stream import Stream
 
 T = TypeVar("T")
 
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "description": "JSON, or [DONE]."}},
+    "required": ["data"],
+}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The whole answer or, with stream, a chunk in each event.",
+        "content": {"text/event-stream": {"schema": _EVENT}},
+    }
+}
+"""What the OpenAPI document says of answers that may be streamed."""
+
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 

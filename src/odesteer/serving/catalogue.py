@@ -1,6 +1,7 @@
 """What there is: ``/v1/models`` and ``/v1/steerers``."""
 
 import asyncio
+import math
 import tempfile
 import time
 from dataclasses import asdict
@@ -153,7 +154,7 @@ def described(entry: Entry) -> SteererAnswer:
     amount = first.method.default_amount
     barrier = getattr(first.method, "barrier", None) if len(sites) == 1 else None
     levels: Levels | None = None
-    if barrier is not None:
+    if barrier is not None and math.isfinite(barrier.upper_ + barrier.lower_):
         levels = {"upper": barrier.upper_, "lower": barrier.lower_}
     provenance = asdict(first.provenance)
     return {

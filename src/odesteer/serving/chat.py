@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from odesteer.serving.answering import Form, Written, answer
+from odesteer.serving.answering import EVENTS, Form, Written, answer
 from odesteer.serving.answers import ChatAnswer, chat_logprobs, details
 from odesteer.serving.engine import Engine
 from odesteer.serving.metrics import Metrics
@@ -19,7 +19,9 @@ def router(engine: Engine, settings: Settings, metrics: Metrics) -> APIRouter:
     """The route."""
     routes = APIRouter()
 
-    @routes.post("/v1/chat/completions", response_model=ChatAnswer, tags=["texts"])
+    @routes.post(
+        "/v1/chat/completions", response_model=ChatAnswer, responses=EVENTS, tags=["texts"]
+    )
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
         """Answer a chat."""
         work = await asked(

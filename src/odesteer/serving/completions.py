@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from odesteer.serving.answering import Form, Written, answer
+from odesteer.serving.answering import EVENTS, Form, Written, answer
 from odesteer.serving.answers import TextAnswer, details, text_logprobs
 from odesteer.serving.engine import Engine
 from odesteer.serving.metrics import Metrics
@@ -22,7 +22,7 @@ def router(engine: Engine, settings: Settings, metrics: Metrics) -> APIRouter:
     """The route."""
     routes = APIRouter()
 
-    @routes.post("/v1/completions", response_model=TextAnswer, tags=["texts"])
+    @routes.post("/v1/completions", response_model=TextAnswer, responses=EVENTS, tags=["texts"])
     async def completions(request: Request, body: CompletionRequest) -> Response:
         """Continue texts."""
         work = await asked(
