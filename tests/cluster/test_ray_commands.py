@@ -27,22 +27,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def odesteer(*words: object, folder: Path) -> "subprocess.CompletedProcess[str]":
+MARK = "ODESTEER_TEST_RUN"
+"""Inherited by all processes that a command starts."""
+
+
+def odesteer(*words: object, folder: Path, mark: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "odesteer", *map(str, words)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", MARK: mark}
     env.pop("RAY_ADDRESS", None)
     return subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=900
     )
 
 
-def of_ray() -> set[int]:
-    """Processes of any Ray that this user runs."""
-    found = set()
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or ())
-        if "raylet" in words or "gcs_server" in words or words.startswith("ray::"):
-            found.add(process.pid)
+def started_by(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:  # it has just ended, or is somebody else's
+            continue
     return found
 
 
@@ -51,12 +56,13 @@ def test_fitting_writes_the_same_file_and_leaves_nothing_running(
 ) -> None:
     words = ["fit", folder, "--data", data, "--layer", 1, "--layer", 2]
     assert main([*map(str, words), "-o", str(tmp_path / "one")]) == 0
-    before = of_ray()
-    done = odesteer(*words, "-o", "two", "--engine", "ray", "--json", folder=tmp_path)
+    mark = str(tmp_path)
+    done = odesteer(*words, "-o", "two", "--engine", "ray", "--json", folder=tmp_path, mark=mark)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["warnings"] == []
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert of_ray() <= before
+    _, alive = psutil.wait_procs(started_by(mark), timeout=60)
+    assert not alive
 
 
 def test_a_running_cluster_is_joined_and_left_running(cluster: Cluster, tmp_path: Path) -> None:
