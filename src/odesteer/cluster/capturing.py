@@ -11,8 +11,8 @@ from odesteer.cluster.source import ModelSource
 from odesteer.cluster.worker import Shared
 from odesteer.data import Example
 from odesteer.models import Activations, Encoded, SteeredModel
-from odesteer.models.batches import Side
-from odesteer.models.capture import CapturePosition, _batches, _progress
+from odesteer.models.batches import Side, by_length
+from odesteer.models.capture import CapturePosition, progress_bar
 from odesteer.models.shards import Shards
 
 
@@ -45,7 +45,7 @@ class Capturing:
         batches = [
             # The same examples side by side, in the same order, as in a single process.
             sorted(batch)
-            for batch in _batches([len(example) for example in encoded], batch_size)
+            for batch in by_length([len(example) for example in encoded], batch_size)
             if not done.issuperset(batch)
         ]
         batches.reverse()  # the longest first: if memory runs out, it does so at once
@@ -61,7 +61,7 @@ class Capturing:
             jobs.append(Batch(what, [examples[i] for i in batch], kept))
         rows: list[tuple[int, int]] = []
         parts: list[Mapping[int, Tensor]] = []
-        with _progress(len(examples), progress) as advance:
+        with progress_bar(len(examples), progress) as advance:
             advance(len(examples) - sum(map(len, batches)))
             for batch, states in zip(batches, cluster.map(capture, jobs, source), strict=True):
                 own = [(i, token) for i in batch for token in tokens[i]]

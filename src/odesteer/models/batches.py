@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from odesteer.errors import InvalidInputError
 from odesteer.models.layers import text_config
 
 Side = Literal["left", "right"]
@@ -30,6 +31,19 @@ def padded(
     positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     return {name: tensor.to(device) for name, tensor in inputs.items()}
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of similar length, the longest last: it is taken first, so that memory
+    runs out at once or not at all.
+
+    Raises `InvalidInputError` for a batch size that is no positive integer.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    starts = range(len(order) % batch_size - batch_size, len(order), batch_size)
+    return [batch for start in starts if (batch := order[max(start, 0) : start + batch_size])]
 
 
 def found_batch_size(longest: int, model: nn.Module, device: torch.device) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.models.batches import Side, found_batch_size, padded
+from odesteer.models.batches import Side, by_length, found_batch_size, padded
 from odesteer.models.encoding import Encoded
 from odesteer.models.hooks import Placed
 from odesteer.models.layers import accepts, argument_names
@@ -126,8 +126,8 @@ class Capturer:
         kept: Shards | _Kept = _Kept() if store is None else store
         done = set[int]() if store is None else store.done()
         # The same batches as ever, but for those that are there: so are the numbers.
-        queue = [batch for batch in _batches(lengths, batch_size) if not done.issuperset(batch)]
-        with _progress(len(examples), progress) as advance:
+        queue = [batch for batch in by_length(lengths, batch_size) if not done.issuperset(batch)]
+        with progress_bar(len(examples), progress) as advance:
             advance(len(examples) - sum(map(len, queue)))
             while queue:
                 batch = queue.pop()
@@ -260,16 +260,6 @@ class _Tap:
             raise _Enough
 
 
-def _batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches of similar length, the longest last: it is taken first, so that memory
-    runs out at once or not at all."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    starts = range(len(order) % batch_size - batch_size, len(order), batch_size)
-    return [batch for start in starts if (batch := order[max(start, 0) : start + batch_size])]
-
-
 def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
     return (
@@ -280,7 +270,8 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr where it is to be ``shown``; what advances it by a number of examples."""
     if not shown:
         yield lambda n: None
         return
