@@ -101,7 +101,7 @@ def in_another_process(
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 

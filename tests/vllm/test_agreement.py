@@ -105,6 +105,6 @@ def test_a_graph_compiled_without_the_plugin_is_not_used(
 
     graphs = list(Path(environment["VLLM_CACHE_ROOT"]).glob("torch_compile_cache/*/*/*/model"))
     assert graphs
-    has_op = [b"odesteer" in graph.read_bytes() for graph in graphs]
+    has_op = [b"odesteer_vllm" in graph.read_bytes() for graph in graphs]
     assert False in has_op
     assert True in has_op
