@@ -60,7 +60,7 @@ def make_model(folder: Path, layers: int, width: int, dtype: str) -> None:
         clouds.append(states.hidden_states[layers // 2][:, -1])
     steerer = Steerer(ODESteer().fit(*clouds), Site(layers // 2 - 1))
     steerer.save(folder / "truth.safetensors")
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    model.to(getattr(torch, dtype)).save_pretrained(folder / "model")
 
 
 def asked(run: str) -> list[str | None]:
@@ -77,7 +77,7 @@ def answer(folder: Path, dtype: str, eager: bool) -> None:
     from vllm import LLM, SamplingParams
 
     llm = LLM(
-        str(folder),
+        str(folder / "model"),
         dtype=dtype,
         max_model_len=256,
         max_num_seqs=REQUESTS,

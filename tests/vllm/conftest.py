@@ -2,33 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from engines import ENVIRONMENT
 from equivalent_models import fit_for_cpu
-from references import Reference, fit_steerers
+from references import Case, Reference, fit_steerers
 
 from odesteer.models import SteeredModel
 from odesteer.terrarium import model_path
-
-
-@dataclass(frozen=True)
-class Case:
-    """One model.
-
-    Attributes:
-        name: prefix of the names of its steerers.
-        path: where vLLM finds it.
-        reference: what it says on Hugging Face.
-        vocabulary: number of its tokens that prompts are made of.
-    """
-
-    name: str
-    path: Path
-    reference: Reference
-    vocabulary: int = 500
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -108,3 +108,20 @@ class Reference:
         tokens = out.sequences[0, len(request.prompt) :].tolist()
         rows = (logits[0].double().log_softmax(-1) for logits in out.logits)
         return Answer(tuple(tokens), tuple(float(r[t]) for r, t in zip(rows, tokens, strict=True)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model.
+
+    Attributes:
+        name: prefix of the names of its steerers.
+        path: where vLLM finds it.
+        reference: what it says on Hugging Face.
+        vocabulary: number of its tokens that prompts are made of.
+    """
+
+    name: str
+    path: Path
+    reference: Reference
+    vocabulary: int = 500

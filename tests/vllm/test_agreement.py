@@ -4,9 +4,7 @@ from itertools import cycle, islice
 
 import pytest
 from engines import engine, in_another_process, needs_vllm, read_answers
-from references import Answer, Request, prompts
-
-from conftest import Case
+from references import Answer, Case, Request, prompts
 
 pytestmark = needs_vllm
 

@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 from engines import ARGUMENTS, needs_vllm
-from references import LENGTH, Request
-
-from conftest import Case
+from references import LENGTH, Case, Request
 
 pytestmark = needs_vllm
 

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 from engines import Engine, engine, needs_vllm
-from references import Request, prompts
-
-from conftest import Case
+from references import Case, Request, prompts
 
 pytestmark = needs_vllm
 

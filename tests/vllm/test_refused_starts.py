@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 from engines import Engine, engine, in_another_process, needs_vllm
-from references import Request
-
-from conftest import Case
+from references import Case, Request
 
 pytestmark = needs_vllm
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from odesteer.vllm.step import Step
 
-NAME = "odesteer::steer"
+NAME = "odesteer_vllm::steer"
 
 # What a graph calls can be given tensors and numbers only, so the step waits here. It belongs to
 # the thread (the context) that runs the model.
@@ -44,7 +44,7 @@ def become(step: Step | None) -> None:
 
 def steer(hidden: Tensor, residual: Tensor | None, layer: int) -> None:
     """Apply what the running step moves at a layer to ``hidden``, `[n, d]`, in place."""
-    torch.ops.odesteer.steer(hidden, residual, layer)
+    torch.ops.odesteer_vllm.steer(hidden, residual, layer)
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +52,7 @@ def register() -> torch.library.Library:
     """Make the operation known to torch, once a process; it lives as long as the library."""
     from vllm.utils.torch_utils import direct_register_custom_op
 
-    library = torch.library.Library("odesteer", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("odesteer_vllm", "FRAGMENT")  # type: ignore[no-untyped-call]
     direct_register_custom_op(
         "steer", _steer, mutates_args=["hidden"], fake_impl=_fake, target_lib=library
     )
