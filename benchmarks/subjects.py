@@ -61,6 +61,7 @@ def large_llama(*, compiled: bool) -> Subject:
     if compiled:
         # Graphs have to see the plain hooks come and go; ours make themselves seen.
         torch._dynamo.config.skip_nnmodule_hook_guards = False
+        torch._dynamo.config.recompile_limit = 64  # a graph for each form and cache
     name = "Llama-3.1-8B shape, bfloat16" + (", compiled" if compiled else "")
     return Subject(name, model, 13, (1, 16, 64), compiled)
 
