@@ -30,7 +30,7 @@ def push(
     """Share a steerer on the Hugging Face hub.
 
     A card that tells its origin goes with it. Log in with `hf auth login` or set HF_TOKEN. A NAME
-    that is a path (./shared, /tmp/shared) is a folder of the same shape.
+    that is a path (./shared, ~/shared) is a folder of the same shape.
     """
     with Screen(json=json, debug=debug) as screen:
         from odesteer.artifact import load
