@@ -1,5 +1,6 @@
 """Which rows move in a step: of any pieces of any requests, as if each ran alone."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from odesteer.artifact import Site, Steerer
 from odesteer.methods import CAA, Amount, ODESteer
 from odesteer.vllm.catalogue import Applied, Steering
 from odesteer.vllm.positions import moved_tokens
-from odesteer.vllm.step import Planner, Segment
+from odesteer.vllm.step import Batch, Planner
 
 D = 8
 POSITIONS = ("last", "generated", "prompt", "all")
@@ -61,8 +62,15 @@ def steering(*wanted: tuple[str, str, float], layer: int = 1, position: str = "l
     )
 
 
-def run(segments: list[Segment], hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
-    step = Planner(torch.device("cpu")).step(segments)
+def batch(*requests: tuple[Steering | None, int, int, int]) -> Batch:
+    """Of requests with their first token, the one behind the last, and the prompt's length."""
+    steerings, starts, stops, prompts = zip(*requests, strict=True)
+    counts = np.array(stops) - starts
+    return Batch(steerings, np.cumsum([0, *counts]), np.array(starts), np.array(prompts))
+
+
+def run(given: Batch, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+    step = Planner(torch.device("cpu")).step(given)
     assert step is not None
     for move in step.at(1):
         move.apply(hidden, residual)
@@ -72,12 +80,14 @@ def test_a_mixed_batch_moves_each_row_as_if_alone() -> None:
     """Rows: 0-3 a chunk with the prompt's end, 4 none, 5 and 6-7 generating, 8 two in turn."""
     ode, other = steering(("ode", "level", 1.0)), steering(("ode", "level", 2.0))
     two = steering(("ode", "T", 0.5), ("caa", "strength", 0.3))
-    segments = [
-        Segment(ode, row=0, start=6, stop=10, prompt_length=10),
-        Segment(other, row=5, start=12, stop=13, prompt_length=10),
-        Segment(ode, row=6, start=9, stop=11, prompt_length=10),
-        Segment(two, row=8, start=20, stop=21, prompt_length=10),
-    ]
+    mixed = batch(
+        (ode, 6, 10, 10),
+        (None, 3, 4, 2),
+        (other, 12, 13, 10),
+        (ode, 9, 11, 10),
+        (two, 20, 21, 10),
+        (None, 0, 1, 1),
+    )
     generator = torch.Generator().manual_seed(1)
     hidden, residual = torch.randn(2, 10, D, generator=generator)
     stream = hidden + residual
@@ -90,12 +100,12 @@ def test_a_mixed_batch_moves_each_row_as_if_alone() -> None:
     ):
         expected[rows] = STEERERS[name].steer(expected[rows], **amount)
     before = hidden.clone()
-    run(segments, hidden, residual)
+    run(mixed, hidden, residual)
     torch.testing.assert_close(hidden + residual, expected)
     still = [0, 1, 2, 4, 9]
     assert torch.equal(hidden[still], before[still])
     alone = stream.clone()
-    run(segments, alone, None)
+    run(mixed, alone, None)
     torch.testing.assert_close(alone, expected)
 
 
@@ -105,23 +115,56 @@ def test_half_precision_is_moved_in_float32() -> None:
     hidden, residual = torch.randn(2, 4, D, generator=generator).bfloat16()
     stream = hidden.float() + residual.float()
     expected = STEERERS["ode"].steer(stream, T=1.0)
-    run([Segment(steering(("ode", "T", 1.0)), 0, 0, 4, 1)], hidden, residual)
+    run(batch((steering(("ode", "T", 1.0)), 0, 4, 1)), hidden, residual)
     torch.testing.assert_close(hidden.float() + residual.float(), expected, atol=0.02, rtol=0)
 
 
 def test_a_step_in_which_nothing_moves_is_none() -> None:
     wanted = steering(("ode", "level", 1.0))
     planner = Planner(torch.device("cpu"))
-    assert planner.step([]) is None
-    assert planner.step([Segment(wanted, row=0, start=0, stop=5, prompt_length=9)]) is None
+    assert planner.step(batch((None, 0, 5, 4))) is None
+    assert planner.step(batch((wanted, 0, 5, 9))) is None
 
 
-def test_equal_steps_are_made_once() -> None:
+def test_generating_goes_on_with_the_same_moves() -> None:
     planner = Planner(torch.device("cpu"))
     wanted = steering(("ode", "level", 1.0))
-    steps = [
-        planner.step([Segment(wanted, row=3, start=at, stop=at + 1, prompt_length=4)])
-        for at in (7, 8)
-    ]
+    steps = [planner.step(batch((None, at, at + 1, 2), (wanted, at, at + 1, 4))) for at in (7, 8)]
+    assert steps[0] is not None
+    assert steps[1] is not None
     assert steps[0] is not steps[1]
     assert steps[0].moves is steps[1].moves
+
+
+TEXTS = {
+    None: None,
+    "ode": steering(("ode", "level", 1.0)),
+    "other": steering(("ode", "level", 0.5), position="generated"),
+    "prompt": steering(("caa", "strength", 0.5), position="prompt"),
+}
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from(list(TEXTS)), st.integers(0, 6), st.integers(1, 3), st.integers(1, 6)
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.lists(REQUESTS, min_size=1, max_size=6))
+def test_what_came_before_changes_no_step(
+    given_steps: list[list[tuple[str | None, int, int, int]]],
+) -> None:
+    planner = Planner(torch.device("cpu"))
+    for requests in given_steps:
+        now = batch(*((TEXTS[text], at, at + n, prompt) for text, at, n, prompt in requests))
+        again, fresh = planner.step(now), Planner(torch.device("cpu")).step(now)
+        assert (again is None) == (fresh is None)
+        if again is not None and fresh is not None:
+            states = torch.randn(int(now.rows[-1]), D, generator=torch.Generator().manual_seed(5))
+            found, expected = states.clone(), states.clone()
+            for move in again.at(1):
+                move.apply(found, None)
+            for move in fresh.at(1):
+                move.apply(expected, None)
+            assert torch.equal(found, expected)

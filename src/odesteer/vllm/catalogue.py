@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from odesteer.artifact import (
@@ -43,7 +43,7 @@ class Applied:
     digest: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Steering:
     """All that one request wants, in the order in which it is applied.
 
@@ -51,6 +51,12 @@ class Steering:
     """
 
     applied: tuple[Applied, ...]
+
+    @cached_property
+    def turns(self) -> tuple[tuple[int, Applied], ...]:
+        """Each, with how many come before it at its layer."""
+        layers = [each.site.layer for each in self.applied]
+        return tuple((layers[:i].count(layers[i]), each) for i, each in enumerate(self.applied))
 
     def block_key(self, start: int, stop: int, prompt_length: int) -> str | None:
         """What tells the keys and values of tokens ``start`` to ``stop`` from unsteered ones.

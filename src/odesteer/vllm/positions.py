@@ -7,10 +7,7 @@ def moved_tokens(position: str, start: int, stop: int, prompt_length: int) -> ra
     Tokens are counted from the first of the prompt, so that it does not matter in which pieces
     they are computed, or how often: `last` are the last of the prompt and all generated ones.
     """
-    first, last = {
-        "all": (0, stop),
-        "prompt": (0, prompt_length),
-        "last": (prompt_length - 1, stop),
-        "generated": (prompt_length, stop),
-    }[position]
-    return range(max(first, start), max(min(last, stop), max(first, start)))
+    first = {"last": prompt_length - 1, "generated": prompt_length}.get(position, 0)
+    last = min(prompt_length, stop) if position == "prompt" else stop
+    first = max(first, start)
+    return range(first, max(last, first))

@@ -1,12 +1,11 @@
 """Model runner V1 (`vllm.v1.worker.gpu_model_runner`): the one on CPUs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from odesteer.vllm.catalogue import Catalogue, wanted
 from odesteer.vllm.op import running
 from odesteer.vllm.requirements import require
-from odesteer.vllm.step import Planner, Segment
+from odesteer.vllm.step import Batch, Planner
 
 
 def fits(runner: Any) -> bool:
@@ -24,23 +23,19 @@ def attach(runner: Any, catalogue: Catalogue, planner: Planner) -> None:
     forward = runner._model_forward
 
     def model_forward(*args: Any, **kwargs: Any) -> Any:
-        with running(planner.step(_segments(runner, catalogue))):
+        with running(planner.step(_batch(runner, catalogue))):
             return forward(*args, **kwargs)
 
     runner._model_forward = model_forward
 
 
-def _segments(runner: Any, catalogue: Catalogue) -> Iterator[Segment]:
-    batch, rows = runner.input_batch, runner.query_start_loc.np
-    for index, request in enumerate(batch.req_ids):
-        text = wanted(runner.requests[request].sampling_params)
-        if text is not None:
-            first, last = int(rows[index]), int(rows[index + 1])
-            start = int(batch.num_computed_tokens_cpu[index])
-            yield Segment(
-                steering=catalogue.steering(text),
-                row=first,
-                start=start,
-                stop=start + last - first,
-                prompt_length=int(batch.num_prompt_tokens[index]),
-            )
+def _batch(runner: Any, catalogue: Catalogue) -> Batch:
+    batch, requests = runner.input_batch, runner.requests
+    texts = [wanted(requests[request].sampling_params) for request in batch.req_ids]
+    n = len(texts)
+    return Batch(
+        steerings=[None if text is None else catalogue.steering(text) for text in texts],
+        rows=runner.query_start_loc.np[: n + 1].copy(),
+        starts=batch.num_computed_tokens_cpu[:n].copy(),
+        prompts=batch.num_prompt_tokens[:n].copy(),
+    )

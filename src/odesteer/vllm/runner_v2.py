@@ -3,13 +3,12 @@
 It keeps no sampling parameters, so what each request wants is noted when it is added.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from odesteer.vllm.catalogue import Catalogue, Steering, wanted
 from odesteer.vllm.op import become, now, running
 from odesteer.vllm.requirements import require
-from odesteer.vllm.step import Planner, Segment
+from odesteer.vllm.step import Batch, Planner
 
 
 def fits(runner: Any) -> bool:
@@ -44,7 +43,7 @@ def attach(runner: Any, catalogue: Catalogue, planner: Planner) -> None:
 
     def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
         batch = prepare(*args, **kwargs)
-        become(planner.step(_segments(runner, batch, steered)))
+        become(planner.step(_batch(runner, batch, steered)))
         return batch
 
     def execute_model(*args: Any, **kwargs: Any) -> Any:
@@ -55,16 +54,11 @@ def attach(runner: Any, catalogue: Catalogue, planner: Planner) -> None:
     runner.prepare_inputs, runner.execute_model = prepare_inputs, execute_model
 
 
-def _segments(runner: Any, batch: Any, steered: dict[str, Steering]) -> Iterator[Segment]:
-    rows, lengths = batch.query_start_loc_np, runner.req_states.prompt_len.np
-    for index, request in enumerate(batch.req_ids):
-        if request in steered:
-            first, last = int(rows[index]), int(rows[index + 1])
-            start = int(batch.num_computed_tokens_np[index])
-            yield Segment(
-                steering=steered[request],
-                row=first,
-                start=start,
-                stop=start + last - first,
-                prompt_length=int(lengths[batch.idx_mapping_np[index]]),
-            )
+def _batch(runner: Any, batch: Any, steered: dict[str, Steering]) -> Batch:
+    n, prompts = len(batch.req_ids), runner.req_states.prompt_len.np
+    return Batch(
+        steerings=[steered.get(request) for request in batch.req_ids],
+        rows=batch.query_start_loc_np[: n + 1].copy(),
+        starts=batch.num_computed_tokens_np[:n].copy(),
+        prompts=prompts[batch.idx_mapping_np[:n]],
+    )

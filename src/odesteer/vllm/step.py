@@ -1,11 +1,11 @@
 """One step of an engine: which rows of its batch are moved, by whom and how far."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,22 +14,30 @@ from odesteer.vllm.catalogue import Steering
 from odesteer.vllm.positions import moved_tokens
 
 
-@dataclass(frozen=True)
-class Segment:
-    """The rows of one steered request in a batch.
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The requests of a step, in the order of their rows.
 
     Attributes:
-        steering: what the request wants.
-        row: the first of its rows.
-        start, stop: which of its tokens they are, counted from the first of its prompt.
-        prompt_length: how many of its tokens are the prompt.
+        steerings: what each of the n requests wants; None for nothing.
+        rows: `[n + 1]`, the first row of each, and the end.
+        starts: `[n]`, which token its first row is, counted from the first of its prompt.
+        prompts: `[n]`, how many of its tokens are the prompt.
     """
 
-    steering: Steering
-    row: int
-    start: int
-    stop: int
-    prompt_length: int
+    steerings: Sequence[Steering | None]
+    rows: Any
+    starts: Any
+    prompts: Any
+
+    def goes_on(self, before: "Batch") -> bool:
+        """Whether the same requests generate, in the same rows as in the step before."""
+        return (
+            self.steerings == before.steerings
+            and np.array_equal(self.rows, before.rows)
+            and bool((self.starts >= self.prompts).all())
+            and bool((before.starts >= before.prompts).all())
+        )
 
 
 class Movement(Protocol):
@@ -47,11 +55,13 @@ class Move:
     rows: slice | Tensor
 
     def apply(self, hidden: Tensor, residual: Tensor | None) -> None:
-        """As `Movement.apply`, in float32."""
+        """As `Movement.apply`, in float32: what is added to ``hidden`` is rounded to its type."""
         part = hidden[self.rows].float()
         stream = part if residual is None else part + residual[self.rows].float()
-        moved = self.prepared.solve(stream[:, None]).state[:, 0]
-        hidden[self.rows] = (part + (moved - stream)).to(hidden.dtype)
+        moved = stream[:, None].clone()
+        if self.prepared.in_place is None or not self.prepared.in_place.move(moved):
+            moved = self.prepared.solve(moved).state
+        hidden[self.rows] = (part + (moved[:, 0] - stream)).to(hidden.dtype)
 
 
 Moves = Mapping[int, Sequence[Movement]]
@@ -90,19 +100,18 @@ class Planner:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._methods: dict[int, Method] = {}
-        self._last: tuple[dict[_Key, _Share], Moves] = ({}, {})
+        self._last: tuple[Batch, Moves] | None = None
 
-    def step(self, segments: Iterable[Segment]) -> Step | None:
-        """The step in which these rows run; None if none of them is moved."""
-        shares = _shares(segments)
-        if not shares:
+    def step(self, batch: Batch) -> Step | None:
+        """The step in which this batch runs; None if none of its rows is moved."""
+        if not any(steering is not None for steering in batch.steerings):
             return None
-        if shares != self._last[0]:  # while tokens are generated, steps are mostly alike
+        if self._last is None or not batch.goes_on(self._last[0]):
             moves: dict[int, list[Move]] = {}
-            for (_, layer, *_), share in shares.items():
+            for (_, layer, *_), share in _shares(batch).items():
                 moves.setdefault(layer, []).append(self._move(share))
-            self._last = (shares, moves)
-        return Step(self._last[1])
+            self._last = (batch, moves)
+        return Step(self._last[1]) if self._last[1] else None
 
     def whole(self, steering: Steering, n_rows: int) -> Step:
         """A step in which every one of ``n_rows`` rows is moved."""
@@ -133,21 +142,22 @@ class Planner:
         return self._methods[id(method)]
 
 
-def _shares(segments: Iterable[Segment]) -> dict[_Key, _Share]:
+def _shares(batch: Batch) -> dict[_Key, _Share]:
     """Who moves which rows, by layer and turn: rows with one method at one turn move together."""
     shares: dict[_Key, _Share] = {}
-    for segment in segments:
-        turns: Counter[int] = Counter()
-        for each in segment.steering.applied:
-            layer, method, amount = each.site.layer, each.steerer.method, each.amount
-            turns[layer] += 1
-            tokens = moved_tokens(
-                each.site.position, segment.start, segment.stop, segment.prompt_length
-            )
+    rows, starts, prompts = batch.rows.tolist(), batch.starts.tolist(), batch.prompts.tolist()
+    for i, steering in enumerate(batch.steerings):
+        if steering is None:
+            continue
+        start, shift = starts[i], rows[i] - starts[i]
+        for turn, each in steering.turns:
+            tokens = moved_tokens(each.site.position, start, rows[i + 1] - shift, prompts[i])
             if tokens:
-                shift = segment.row - segment.start
-                key = (turns[layer], layer, id(method), amount.quantity)
-                share = shares.setdefault(key, _Share(method, amount.quantity))
+                method, amount = each.steerer.method, each.amount
+                key = (turn, each.site.layer, id(method), amount.quantity)
+                share = shares.get(key)
+                if share is None:
+                    share = shares[key] = _Share(method, amount.quantity)
                 share.rows.append(range(tokens.start + shift, tokens.stop + shift))
                 share.values.append(float(amount.value))
     return dict(sorted(shares.items()))

@@ -16,9 +16,11 @@ from odesteer.flows.metrics import Euclidean
 from odesteer.flows.solution import Solution
 from odesteer.flows.solvers import Euler, Solver
 
-# For more activations, products of matrices are the faster way; for more steps, sums are.
-MOST_ROWS = 16
+# For more steps, sums are the faster way.
 _MOST_STEPS = 63
+# Numbers multiplied in a product with the basis, above which a library's product is faster than
+# the compiled loop.
+LARGE = 1_000_000
 
 
 class FlowInPlace(ABC):
@@ -71,7 +73,7 @@ def flow_in_place(
         or solver.n_steps > _MOST_STEPS
     ):
         return None
-    restriction = barrier.restrict(torch.ones(1, barrier.width_, device=device))
+    restriction = barrier.restrict(torch.empty(0, barrier.width_, device=device))
     basis = getattr(barrier.function_, "basis_", None)
     if restriction is None or basis is None or basis.dtype != torch.float32:
         return None
@@ -81,7 +83,7 @@ def flow_in_place(
     value = None if until is None else _per_row(until.value, n)
     prepared = basis, flow, solver.n_steps, _per_row(duration, n), value
     if device.type == "cpu":
-        return _OnHost(*prepared) if fused._has_numba() and n <= MOST_ROWS else None
+        return _OnHost(*prepared) if fused._has_numba() else None
     if device.type == "cuda":
         return _on_device(*prepared) if fused.has_triton() else None
     return None
@@ -108,10 +110,12 @@ class _OnHost(FlowInPlace):
         from odesteer.flows.fused.tokens import TokenFlow
 
         self._parts = basis, flow, n_steps, duration, value
+        self._basis = basis.detach()
         self._width = basis.shape[0]
+        self._rows = rows
         numbers = torch.arange(len(duration)) if rows is None else rows
         self._flow = TokenFlow(
-            basis.detach().numpy(),
+            self._basis.numpy(),
             as_float64(flow.curvature).numpy(),
             as_float64(flow.slope).numpy(),
             flow.offset,
@@ -122,6 +126,9 @@ class _OnHost(FlowInPlace):
             numbers.numpy(),
         )
         self._move = self._flow.move
+        self._coordinates = torch.from_numpy(self._flow.coordinates)
+        self._lifted = torch.from_numpy(self._flow.lifted)
+        self._is_large = self._coordinates.numel() * self._width > LARGE
 
     def over(self, rows: Tensor | None) -> "FlowInPlace":
         return _OnHost(*self._parts, rows)
@@ -134,8 +141,19 @@ class _OnHost(FlowInPlace):
             or not states.is_contiguous()
         ):
             return False
-        self._move(states.data_ptr(), self._width)
+        if self._is_large:
+            self._move_by_products(states)
+        else:
+            self._move(states.data_ptr(), self._width)
         return True
+
+    def _move_by_products(self, states: Tensor) -> None:
+        address, rows = states.data_ptr(), self._rows
+        flat = states.view(-1, self._width)
+        torch.mm(flat if rows is None else flat[rows], self._basis, out=self._coordinates)
+        self._flow.step(address, self._width)
+        torch.mm(self._coordinates, self._basis.T, out=self._lifted)
+        self._flow.land(address, self._width)
 
     def account(self) -> tuple[Tensor, Tensor | None, Tensor]:
         flow, stops = self._flow, self._parts[-1] is not None

@@ -44,7 +44,12 @@ class TokenFlow:
     activations, int64. Activations that are zero, not finite, moved for no time or to what is not
     finite stay as they are, to the bit.
 
+    `move` does all in one call. The products with Q, where somebody else is to take them, go
+    before and after `step`, and `land` ends the move.
+
     Attributes:
+        coordinates: `[n, r]` float32, given to `step` as Qᵀa, and left by it as what to lift.
+        lifted: `[n, d]` float32, given to `land` as Q times those.
         time, reached, usable: of the last call, each `[n]`, as in `Solution`.
     """
 
@@ -64,12 +69,26 @@ class TokenFlow:
         self._tables = [np.ascontiguousarray(table) for table in tables]
         self._offset = np.array([offset])
         d, r = basis.shape
-        n = len(rows)
+        n, k = len(rows), len(curvature)
+        self.coordinates = np.zeros((n, r), np.float32)
+        self.lifted = np.zeros((n, d), np.float32)
+        self._scale = np.zeros(n, np.float32)
+        self._states = np.zeros((n, k))
         self.time = np.zeros(n)
         self.reached = np.zeros(n, np.bool_)
         self.usable = np.zeros(n, np.bool_)
-        numbers = [n, d, r, len(curvature), int(radial), n_steps, int(tau is not None)]
-        arrays = (*self._tables, self._offset, self.time, self.reached, self.usable)
+        numbers = [n, d, r, k, int(radial), n_steps, int(tau is not None)]
+        arrays = (
+            *self._tables,
+            self._offset,
+            self.coordinates,
+            self.lifted,
+            self._scale,
+            self._states,
+            self.time,
+            self.reached,
+            self.usable,
+        )
         addresses = [array.ctypes.data for array in arrays]
         # All that a call needs behind one address: passing arguments costs more than a step.
         self._plan = np.array([*numbers, *addresses], np.int64)
@@ -77,33 +96,22 @@ class TokenFlow:
 
     def move(self, address: int, stride: int) -> None:
         """Move activations that begin at ``address`` and lie ``stride`` numbers apart."""
-        _call(address, stride, self._address)
+        _call_move(address, stride, self._address)
+
+    def step(self, address: int, stride: int) -> None:
+        """All steps, from and to ``coordinates``."""
+        _call_step(address, stride, self._address)
+
+    def land(self, address: int, stride: int) -> None:
+        """Write where the activations have come to, from ``lifted``."""
+        _call_land(address, stride, self._address)
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _move(
-    address: int,
-    stride: int,
-    rows: Any,
-    basis: Any,
-    curvature: Any,
-    slope: Any,
-    offset: float,
-    radial: bool,
-    duration: Any,
-    n_steps: int,
-    stops: bool,
-    tau: Any,
-    time: Any,
-    reached: Any,
-    usable: Any,
-) -> None:
+def _project(memory: Any, stride: int, rows: Any, basis: Any, z: Any) -> None:
+    """z = Qᵀa. Four activations at a time share what is read of the basis."""
     n, (d, r) = len(rows), basis.shape
-    k = len(curvature)
-    memory = numba.carray(_pointer(address), ((rows[n - 1] * stride + d),), np.float32)
-    z = np.zeros((n, r), np.float32)
-    squared = np.zeros(n)
-    # Four activations at a time share what is read of the basis.
+    z[:] = np.float32(0.0)
     for i in range(0, n - n % 4, 4):
         at0, at1, at2, at3 = (
             rows[i] * stride,
@@ -128,37 +136,12 @@ def _move(
             line = basis[j]
             for m in range(r):
                 own[m] += x * line[m]
-    for i in range(n):
-        first = rows[i] * stride
-        total = np.float32(0.0)
-        for j in range(d):
-            total += memory[first + j] * memory[first + j]
-        squared[i] = total
-    y = np.ones((n, k))
-    taken = np.zeros(n, np.int64)
-    for i in range(n):
-        time[i], reached[i] = 0.0, False
-        usable[i] = _LEAST < squared[i] <= _MOST
-        if not usable[i]:
-            taken[i] = n_steps
-            continue
-        inside = 0.0
-        for m in range(r):
-            y[i, m] = z[i, m]
-            inside += y[i, m] * y[i, m]
-        if radial:
-            y[i, r] = math.sqrt(max(squared[i] - inside, squared[i] * _EPS))
-    start = y[:, k - 1].copy()
-    euler_rows(
-        y, curvature, slope, offset, radial, duration, n_steps, taken, stops, tau, time, reached
-    )
-    scale = np.ones(n, np.float32)
-    for i in range(n):
-        if radial:
-            scale[i] = y[i, r] / start[i]
-        for m in range(r):
-            z[i, m] = y[i, m] - scale[i] * z[i, m]
-    moved = np.empty((n, d), np.float32)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _lift(basis: Any, z: Any, lifted: Any) -> None:
+    """Q z, four at a time too."""
+    n, (d, r) = len(z), basis.shape
     for i in range(0, n - n % 4, 4):
         z0, z1, z2, z3 = z[i], z[i + 1], z[i + 2], z[i + 3]
         for j in range(d):
@@ -169,7 +152,7 @@ def _move(
                 t1 += z1[m] * line[m]
                 t2 += z2[m] * line[m]
                 t3 += z3[m] * line[m]
-            moved[i, j], moved[i + 1, j], moved[i + 2, j], moved[i + 3, j] = t0, t1, t2, t3
+            lifted[i, j], lifted[i + 1, j], lifted[i + 2, j], lifted[i + 3, j] = t0, t1, t2, t3
     for i in range(n - n % 4, n):
         own = z[i]
         for j in range(d):
@@ -177,42 +160,150 @@ def _move(
             total = np.float32(0.0)
             for m in range(r):
                 total += own[m] * line[m]
-            moved[i, j] = total
+            lifted[i, j] = total
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _flow(
+    memory: Any,
+    stride: int,
+    rows: Any,
+    width: int,
+    curvature: Any,
+    slope: Any,
+    offset: float,
+    radial: bool,
+    duration: Any,
+    n_steps: int,
+    stops: bool,
+    tau: Any,
+    z: Any,
+    scale: Any,
+    y: Any,
+    time: Any,
+    reached: Any,
+    usable: Any,
+) -> None:
+    """Steps from z = Qᵀa, which becomes what times Q is added to ``scale`` times a."""
+    n, r = z.shape
+    taken = np.zeros(n, np.int64)
+    start = np.ones(n)
+    for i in range(n):
+        first = rows[i] * stride
+        squared = np.float32(0.0)
+        for j in range(width):
+            squared += memory[first + j] * memory[first + j]
+        time[i], reached[i], scale[i] = 0.0, False, 1.0
+        usable[i] = _LEAST < squared <= _MOST
+        if not usable[i]:
+            taken[i] = n_steps
+            y[i] = 1.0
+            continue
+        inside = 0.0
+        for m in range(r):
+            y[i, m] = z[i, m]
+            inside += y[i, m] * y[i, m]
+        if radial:
+            y[i, r] = math.sqrt(max(squared - inside, squared * _EPS))
+            start[i] = y[i, r]
+    euler_rows(
+        y, curvature, slope, offset, radial, duration, n_steps, taken, stops, tau, time, reached
+    )
+    for i in range(n):
+        if not time[i] > 0.0:
+            z[i] = np.float32(0.0)
+            continue
+        if radial:
+            scale[i] = y[i, r] / start[i]
+        for m in range(r):
+            z[i, m] = y[i, m] - scale[i] * z[i, m]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _land(
+    memory: Any,
+    stride: int,
+    rows: Any,
+    lifted: Any,
+    scale: Any,
+    time: Any,
+    reached: Any,
+    usable: Any,
+) -> None:
+    """a = ``scale`` times a + ``lifted``, where that is finite."""
+    n, d = lifted.shape
     for i in range(n):
         if not time[i] > 0.0:
             continue
         first = rows[i] * stride
         most = np.float32(0.0)
         for j in range(d):
-            moved[i, j] += scale[i] * memory[first + j]
-            most += moved[i, j] * np.float32(0.0)
+            lifted[i, j] += scale[i] * memory[first + j]
+            most += lifted[i, j] * np.float32(0.0)
         if most == 0.0:  # NaN where one of them is not finite
-            memory[first : first + d] = moved[i]
+            memory[first : first + d] = lifted[i]
         else:
             time[i], reached[i], usable[i] = 0.0, False, False
 
 
-@numba.cfunc("void(int64, int64, int64)", cache=True)  # type: ignore[untyped-decorator]
-def _entry(address: int, stride: int, plan: int) -> None:
-    at = numba.carray(_pointer(plan), (17,), np.int64)
+@_compiled  # type: ignore[untyped-decorator]
+def _run(address: int, stride: int, plan: int, products: bool, steps: bool, lands: bool) -> None:
+    at = numba.carray(_pointer(plan), (21,), np.int64)
     n, d, r, k = at[0], at[1], at[2], at[3]
-    _move(
-        address,
-        stride,
-        numba.carray(_pointer(at[12]), (n,), np.int64),
-        numba.carray(_pointer(at[7]), (d, r), np.float32),
-        numba.carray(_pointer(at[8]), (k,), np.float64),
-        numba.carray(_pointer(at[9]), (k,), np.float64),
-        numba.carray(_pointer(at[13]), (1,), np.float64)[0],
-        at[4] == 1,
-        numba.carray(_pointer(at[10]), (n,), np.float64),
-        at[5],
-        at[6] == 1,
-        numba.carray(_pointer(at[11]), (n,), np.float64),
-        numba.carray(_pointer(at[14]), (n,), np.float64),
-        numba.carray(_pointer(at[15]), (n,), np.bool_),
-        numba.carray(_pointer(at[16]), (n,), np.bool_),
-    )
+    rows = numba.carray(_pointer(at[12]), (n,), np.int64)
+    basis = numba.carray(_pointer(at[7]), (d, r), np.float32)
+    z = numba.carray(_pointer(at[14]), (n, r), np.float32)
+    lifted = numba.carray(_pointer(at[15]), (n, d), np.float32)
+    scale = numba.carray(_pointer(at[16]), (n,), np.float32)
+    time = numba.carray(_pointer(at[18]), (n,), np.float64)
+    reached = numba.carray(_pointer(at[19]), (n,), np.bool_)
+    usable = numba.carray(_pointer(at[20]), (n,), np.bool_)
+    memory = numba.carray(_pointer(address), (rows[n - 1] * stride + d,), np.float32)
+    if products:
+        _project(memory, stride, rows, basis, z)
+    if steps:
+        _flow(
+            memory,
+            stride,
+            rows,
+            d,
+            numba.carray(_pointer(at[8]), (k,), np.float64),
+            numba.carray(_pointer(at[9]), (k,), np.float64),
+            numba.carray(_pointer(at[13]), (1,), np.float64)[0],
+            at[4] == 1,
+            numba.carray(_pointer(at[10]), (n,), np.float64),
+            at[5],
+            at[6] == 1,
+            numba.carray(_pointer(at[11]), (n,), np.float64),
+            z,
+            scale,
+            numba.carray(_pointer(at[17]), (n, k), np.float64),
+            time,
+            reached,
+            usable,
+        )
+    if products:
+        _lift(basis, z, lifted)
+    if lands:
+        _land(memory, stride, rows, lifted, scale, time, reached, usable)
 
 
-_call = _entry.ctypes
+_SIGNATURE = "void(int64, int64, int64)"
+
+
+@numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
+def _move(address: int, stride: int, plan: int) -> None:
+    _run(address, stride, plan, True, True, True)
+
+
+@numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
+def _step(address: int, stride: int, plan: int) -> None:
+    _run(address, stride, plan, False, True, False)
+
+
+@numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
+def _end(address: int, stride: int, plan: int) -> None:
+    _run(address, stride, plan, False, False, True)
+
+
+_call_move, _call_step, _call_land = _move.ctypes, _step.ctypes, _end.ctypes
