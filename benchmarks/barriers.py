@@ -30,7 +30,7 @@ from odesteer import CAA, Amount, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import Centred, LinearBarrier, NeuralBarrier, PolynomialBarrier
 from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
-from odesteer.models.capture import CapturePosition
+from odesteer.models.captured_tokens import CapturePosition
 from odesteer.terrarium import model_path, worlds
 
 POSITIONS: tuple[CapturePosition, ...] = ("random_answer", "last")

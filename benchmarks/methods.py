@@ -47,7 +47,7 @@ from odesteer import ContrastData, Method, SteeredModel, load_contrast
 from odesteer.barriers import Barrier, LinearBarrier
 from odesteer.errors import ConvergenceError
 from odesteer.methods import HeadITI, registry
-from odesteer.models.capture import CapturePosition
+from odesteer.models.captured_tokens import CapturePosition
 from odesteer.models.fitting import prepared
 from odesteer.terrarium import model_path, worlds
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from odesteer import ContrastData, Example, ODESteer, SteeredModel, Steerer
-from odesteer.cluster import ClusterModel, ModelSource
-from odesteer.errors import InvalidInputError
+from odesteer.cluster import Cluster, ClusterModel, ModelSource
+from odesteer.errors import InvalidInputError, ModelError
 
 PROMPTS = [" ".join(["the cat sat", "on a mat"][: 1 + i % 2] * (1 + i % 3)) for i in range(10)]
 
@@ -49,6 +49,29 @@ def test_tokens_drawn_from_the_heads_of_several_layers(
     assert torch.equal(again.states[3], two.states[3])
 
 
+def test_several_positions_in_one_pass(
+    alone: SteeredModel, together: ClusterModel, pairs: ContrastData, tmp_path: Path
+) -> None:
+    runs: list[int] = []
+    inside = Cluster.map
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cluster, "map", lambda *args: runs.append(len(args[2])) or inside(*args))
+        found = together.capture(
+            pairs.positive, [1, 3], ("random_answer", "last", "prompt"), batch_size=3, k=2, seed=3
+        )
+        given = {"batch_size": 3, "folder": tmp_path}
+        stored = together.capture(pairs.positive, [1, 3], ("prompt", "answer"), **given)
+    assert runs == [4, 4]  # batches of ten examples, whatever the positions
+    assert list(found) == ["random_answer", "last", "prompt"]
+    assert list(stored) == ["prompt", "answer"]
+    for captured in (found, stored):
+        for position, own in captured.items():
+            drawn = {"k": 2, "seed": 3} if position == "random_answer" else {}
+            wanted = alone.capture(pairs.positive, [1, 3], position, batch_size=3, **drawn)
+            assert torch.equal(own.example, wanted.example)
+            assert all(torch.equal(own.states[layer], wanted.states[layer]) for layer in (1, 3))
+
+
 def test_greedy_texts_and_receipts_of_rows_steered_differently(
     alone: SteeredModel, together: ClusterModel, steerer: Steerer
 ) -> None:
@@ -81,3 +104,14 @@ def test_what_cannot_be_done_is_refused_before_workers_start(
         together.capture([], 1)
     with pytest.raises(InvalidInputError, match=r"prompt 9 .* context"):
         together.generate([*PROMPTS[:9], "the cat sat " * 1000])
+
+
+def test_workers_do_not_know_of_contexts(
+    alone: SteeredModel, together: ClusterModel, steerer: Steerer, pairs: ContrastData
+) -> None:
+    held = ClusterModel(alone.model, alone.tokenizer, together.cluster, together.source)
+    with held.steering(steerer), held.steering(steerer):
+        for use in (lambda: held.generate("the cat"), lambda: held.capture(pairs.positive, 1)):
+            with pytest.raises(ModelError, match="leave it, and give steerers to generate"):
+                use()
+    assert len(held.generate("the cat", max_new_tokens=2)) == 1

@@ -10,8 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from odesteer.benchmarks.suites import terrarium
 from odesteer.cli import main
 from odesteer.cluster import Cluster
+from odesteer.terrarium import worlds
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+RESULTS = ("generations.jsonl", "scores.jsonl")
 MARK = "ODESTEER_TEST_RUN"
 """Inherited by all processes that a command starts."""
 
@@ -49,6 +52,28 @@ def started_by(mark: str) -> list[psutil.Process]:
         except psutil.Error:  # it has just ended, or is somebody else's
             continue
     return found
+
+
+def assert_same_lines(words: list[object], folder: Path, least: int) -> list[str]:
+    """A benchmark has the same results with both engines, and so many of them.
+
+    Returns what the workers did, a word for each time that they were started.
+    """
+    done: list[str] = []
+    inside = Cluster.map
+    assert main([*map(str, words), "-o", str(folder / "one")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cluster, "map", lambda *a: done.append(a[1].__name__) or inside(*a))
+        assert main([*map(str, words), "-o", str(folder / "two"), "--engine", "ray"]) == 0
+    for name in RESULTS:
+        one, two = (sorted(lines(folder / run / name)) for run in ("one", "two"))
+        assert one == two
+        assert len(one) >= least
+    return done
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
 
 
 def test_fitting_writes_the_same_file_and_leaves_nothing_running(
@@ -84,14 +109,28 @@ def test_benchmarking_writes_the_same_lines(
 ) -> None:
     words = ["bench", "contrast", "--model", folder, "--data", data, "--layers", 1]
     words += ["--methods", "none,odesteer-default", "--seeds", 1, "--limit", 4, "--batch-size", 3]
-    assert main([*map(str, words), "-o", str(tmp_path / "one")]) == 0
-    assert main([*map(str, words), "-o", str(tmp_path / "two"), "--engine", "ray"]) == 0
-    for name in ("generations.jsonl", "scores.jsonl"):
-        one, two = (
-            sorted((tmp_path / run / name).read_bytes().splitlines()) for run in ("one", "two")
-        )
-        assert one == two
-        assert len(one) >= 8
+    assert assert_same_lines(words, tmp_path, least=8) == ["capture", "complete"]
+
+
+def test_writing_texts_at_settings_chosen_on_workers(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terrarium, "worlds", lambda: worlds()[:1])
+    words = ["bench", "terrarium", "--quick", "--methods", "none,caa", "--layers", "3,4"]
+    words += ["--amounts", "0.2,0.4", "--refinements", "0", "--limit", "4", "--batch-size", "3"]
+    # Of both 4 to report on, of CAA 4 to choose by at each of four settings.
+    done = assert_same_lines(words, tmp_path, least=24)
+    # Unsteered, at the settings to choose among, to report on.
+    assert done == ["complete", "capture", "complete", "complete"]
+    # What workers have begun is finished here.
+    wanted = {name: lines(tmp_path / "two" / name) for name in RESULTS}
+    for name, own in wanted.items():
+        (tmp_path / "two" / name).write_bytes(b"".join(own[: len(own) // 2]))
+    assert main([*map(str, words), "-o", str(tmp_path / "two")]) == 0
+    for name, own in wanted.items():
+        found = lines(tmp_path / "two" / name)
+        assert found[: len(own) // 2] == own[: len(own) // 2]
+        assert sorted(found) == sorted(own)
 
 
 def test_options_of_ray_want_ray(

@@ -12,7 +12,7 @@ import tiny_models
 from odesteer.data import Example, Message
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models import CAPTURE_POSITIONS, SteeredModel
-from odesteer.models.capture import captured_tokens
+from odesteer.models.captured_tokens import captured_tokens
 
 EXAMPLES = [
     Example("who is there?", " it is the dog and the cat"),
@@ -59,9 +59,12 @@ def test_prompt_is_the_last_token_before_the_response(lm: SteeredModel) -> None:
 
 def test_random_answer_takes_k_of_the_response_by_seed(lm: SteeredModel) -> None:
     encoded = [lm.encode(example) for example in EXAMPLES]
-    tokens = captured_tokens(encoded, "random_answer", k=3, seed=7)
-    assert tokens == captured_tokens(encoded, "random_answer", k=3, seed=7)
-    assert tokens != captured_tokens(encoded, "random_answer", k=3, seed=8)
+    tokens, again, others = (
+        captured_tokens(encoded, "random_answer", k=3, seed=seed)["random_answer"]
+        for seed in (7, 7, 8)
+    )
+    assert tokens == again
+    assert tokens != others
     for example, chosen in zip(encoded, tokens, strict=True):
         assert len(set(chosen)) == len(chosen) == min(3, len(example.response))
         assert set(chosen) <= set(example.response)

@@ -23,6 +23,7 @@ from odesteer.models.batches import found_batch_size
 WORDS = ["the", "dog", "and", "cat", "who", "a kind word", "bitter", "lovely"]
 EXAMPLES = [Example(f"{WORDS[i % 8]}?" * (i % 3), f" {WORDS[i % 5]} {i}") for i in range(24)]
 LAYERS = [0, 3]
+POSITIONS: Any = ("prompt", "answer")
 
 
 def files(folder: Path) -> list[str]:
@@ -116,14 +117,14 @@ sys.path.insert(0, sys.argv[2])
 import torch
 from steerers import tiny_models
 from odesteer.models import SteeredModel, shards
-from test_capturing_to_disk import EXAMPLES, LAYERS
+from test_capturing_to_disk import EXAMPLES, LAYERS, POSITIONS
 
 torch.set_num_threads(1)
 shards.Shards.__init__.__defaults__ = (1,)
 lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
 lm.layers.at(0).register_forward_hook(lambda *a: time.sleep(0.05))
 print("begun", flush=True)
-lm.capture(EXAMPLES, LAYERS, "answer", batch_size=2, folder=sys.argv[1])
+lm.capture(EXAMPLES, LAYERS, POSITIONS, batch_size=2, folder=sys.argv[1])
 print("done", flush=True)
 """
 
@@ -157,11 +158,14 @@ def test_a_capture_that_is_killed_goes_on(lm: SteeredModel, tmp_path: Path) -> N
         run.stdout.close()
         counts.append(len(list(folder.glob("shard-*.safetensors"))))
     assert 2 <= counts[0] < counts[1] < counts[2] < counts[3] == 12
-    wanted = lm.capture(EXAMPLES, LAYERS, "answer", batch_size=2)
-    stored = lm.capture(EXAMPLES, LAYERS, "answer", batch_size=2, folder=folder)
-    for layer in LAYERS:
-        assert torch.equal(stored.states[layer], wanted.states[layer])
-    assert torch.equal(stored.example, wanted.example)
+    with Watch(lm.layers.at(0)) as ran:
+        found = lm.capture(EXAMPLES, LAYERS, POSITIONS, batch_size=2, folder=folder)
+    assert not ran.states
+    for position, stored in found.items():
+        wanted = lm.capture(EXAMPLES, LAYERS, position, batch_size=2)  # type: ignore[call-overload]
+        for layer in LAYERS:
+            assert torch.equal(stored.states[layer], wanted.states[layer])
+        assert torch.equal(stored.example, wanted.example)
 
 
 def test_fitting_from_disk_is_fitting_from_memory(

@@ -1,7 +1,7 @@
 """Activations, a batch of examples a job."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from torch import Tensor
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.source import ModelSource
 from odesteer.cluster.worker import Shared
-from odesteer.data import Example
 from odesteer.models import Activations, Encoded, SteeredModel
 from odesteer.models.batches import Side, by_length
-from odesteer.models.capture import CapturePosition, progress_bar
+from odesteer.models.capture import progress_bar
+from odesteer.models.captured_tokens import Tokens
 from odesteer.models.shards import Shards
 
 
@@ -22,16 +22,14 @@ class Capturing:
 
     layers: Sequence[int]
     part: str
-    position: CapturePosition
     side: Side
 
     def run(
         self,
         cluster: Cluster,
         source: ModelSource,
-        examples: Sequence[Example],
-        encoded: Sequence[Encoded],
-        tokens: Sequence[Sequence[int]],
+        examples: Sequence[Encoded],
+        tokens: Tokens,
         batch_size: int,
         *,
         store: Shards | None,
@@ -45,20 +43,14 @@ class Capturing:
         batches = [
             # The same examples side by side, in the same order, as in a single process.
             sorted(batch)
-            for batch in by_length([len(example) for example in encoded], batch_size)
+            for batch in by_length([len(example) for example in examples], batch_size)
             if not done.issuperset(batch)
         ]
         batches.reverse()  # the longest first: if memory runs out, it does so at once
-        # Tokens drawn at random depend on all examples; a worker sees only its own.
-        drawn = self.position == "random_answer"
-        what = replace(self, position="answer") if drawn else self
-        jobs = []
-        for batch in batches:
-            kept = [
-                [token - encoded[i].n_prompt for token in tokens[i]] if drawn else None
-                for i in batch
-            ]
-            jobs.append(Batch(what, [examples[i] for i in batch], kept))
+        jobs = [
+            Batch(self, [examples[i] for i in batch], [tokens[i] for i in batch])
+            for batch in batches
+        ]
         rows: list[tuple[int, int]] = []
         parts: list[Mapping[int, Tensor]] = []
         with progress_bar(len(examples), progress) as advance:
@@ -86,29 +78,18 @@ class Batch:
     Attributes:
         what: is captured.
         examples: them.
-        kept: for each of them which of its tokens are kept of what is captured; None for all.
+        tokens: for each of them at which of its tokens.
     """
 
     what: Capturing
-    examples: Sequence[Example]
-    kept: Sequence[Sequence[int] | None]
+    examples: Sequence[Encoded]
+    tokens: Tokens
 
 
 def capture(lm: SteeredModel, batch: Batch, shared: Shared) -> Mapping[int, Tensor]:
     """For each layer the activations of a batch, `[n, d]`."""
     what = batch.what
-    found = lm.capture(
-        batch.examples,
-        what.layers,
-        what.position,
-        part=what.part,
-        batch_size=len(batch.examples),
-        side=what.side,
+    found = lm.capturer(what.side).capture(
+        batch.examples, batch.tokens, what.layers, what.part, batch_size=len(batch.examples)
     )
-    rows = [
-        int(row)
-        for i, kept in enumerate(batch.kept)
-        for own in [(found.example == i).nonzero().flatten()]
-        for row in (own if kept is None else own[list(kept)])
-    ]
-    return {layer: found.states[layer][rows] for layer in what.layers}
+    return found.states

@@ -1,5 +1,6 @@
 """A model that many workers hold: they look at its activations and write its texts."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,15 @@ from odesteer.cluster.capturing import Capturing
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.source import ModelSource
 from odesteer.cluster.writing import Batch, write
-from odesteer.data import Example
-from odesteer.errors import InvalidInputError
-from odesteer.models import Activations, Generation, SteeredModel
+from odesteer.errors import InvalidInputError, ModelError
+from odesteer.models import Activations, Encoded, Generation, SteeredModel
 from odesteer.models.batches import Side
-from odesteer.models.capture import CapturePosition, captured_tokens
+from odesteer.models.captured_tokens import Tokens
 from odesteer.models.encoding import Prompt, is_one_prompt
 from odesteer.models.rows import Amounts, Quantity, Steerers, check_rows
 from odesteer.models.seeding import batch_seed
 from odesteer.models.shards import Shards
+from odesteer.models.steering import Steering
 
 _BATCH_SIZE = 16
 
@@ -29,7 +30,9 @@ class ClusterModel(SteeredModel):
     """A `SteeredModel` whose `capture`, `fit` and `generate` are carried out by workers.
 
     Batches are those of a single process, and each is computed as a whole by one worker, so that
-    results are equal to the byte where the machines and their numbers of threads are.
+    results are equal to the byte where the machines and their numbers of threads are. Without a
+    ``batch_size`` it is 16. Workers do not know of a context `steering` here, so inside one both
+    raise `ModelError`; `generate` takes steerers.
 
     Parameters:
         model, tokenizer: as of `SteeredModel`; the model may be an outline on torch's meta device.
@@ -41,6 +44,7 @@ class ClusterModel(SteeredModel):
         super().__init__(model, tokenizer)
         self.cluster = cluster
         self.source = source
+        self._contexts = weakref.WeakSet[Steering]()
 
     @classmethod
     def open(
@@ -60,43 +64,39 @@ class ClusterModel(SteeredModel):
         source = ModelSource.of(id_or_folder, revision=revision, device=device, dtype=dtype)
         return cls(*source.outline(), cluster, source)
 
-    def capture(
+    def steering(self, *steerers: Any, **options: Any) -> Steering:
+        """As `SteeredModel.steering`, for the model that this process holds, if it holds one."""
+        context = super().steering(*steerers, **options)
+        self._contexts.add(context)
+        return context
+
+    def _check_unsteered(self) -> None:
+        if any(context.is_enabled for context in self._contexts):
+            raise ModelError(
+                "workers do not know of the context `steering` that is open here; leave it, and"
+                " give steerers to generate."
+            )
+
+    def _captured(
         self,
-        examples: Sequence[Example],
-        layer: int | Sequence[int],
-        position: CapturePosition = "last",
-        *,
-        part: str = "residual",
-        k: int | None = None,
-        seed: int = 0,
-        batch_size: int | None = None,
-        side: Side = "right",
-        folder: str | Path | None = None,
-        progress: bool = False,
+        examples: Sequence[Encoded],
+        tokens: Tokens,
+        layers: Sequence[int],
+        part: str,
+        side: Side,
+        batch_size: int | None,
+        folder: str | Path | None,
+        progress: bool,
     ) -> Activations:
-        """As `SteeredModel.capture`, over the workers; without a ``batch_size`` it is 16."""
-        layers = self._numbers(layer)
-        if not layers or not examples:
-            raise InvalidInputError("give at least one layer and one example to capture.")
-        encoded = [
-            self._encoder.example(example, f"example {i}") for i, example in enumerate(examples)
-        ]
-        tokens = captured_tokens(encoded, position, k=k, seed=seed)
+        self._check_unsteered()
         size = _BATCH_SIZE if batch_size is None else batch_size
         store = None
         if folder is not None:
             plan = {"layers": layers, "part": part, "side": side, "batch_size": size}
-            content = self._content(encoded, tokens)
+            content = self._content(examples, tokens)
             store = Shards(folder, {**plan, "model": asdict(self.source), "content": content})
-        return Capturing(layers, part, position, side).run(
-            self.cluster,
-            self.source,
-            examples,
-            encoded,
-            tokens,
-            size,
-            store=store,
-            progress=progress,
+        return Capturing(layers, part, side).run(
+            self.cluster, self.source, examples, tokens, size, store=store, progress=progress
         )
 
     def generate(  # type: ignore[override]
@@ -120,6 +120,7 @@ class ClusterModel(SteeredModel):
         A batch is written by one worker. There is no ``stream``, and without a ``seed`` no two
         runs would be alike on workers: both raise `InvalidInputError`.
         """
+        self._check_unsteered()
         if stream is not None:
             raise InvalidInputError("workers do not stream; leave out stream.")
         if seed is None:

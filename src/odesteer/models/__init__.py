@@ -1,6 +1,7 @@
 """Steering a Hugging Face model: its layers, its activations, its generation."""
 
-from odesteer.models.capture import CAPTURE_POSITIONS, Activations
+from odesteer.models.capture import Activations
+from odesteer.models.captured_tokens import CAPTURE_POSITIONS
 from odesteer.models.encoding import Encoded
 from odesteer.models.generation import Generation
 from odesteer.models.layers import DecoderLayers, find_decoder_layers

@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from odesteer.errors import InvalidInputError, ModelError
+from odesteer.errors import ModelError
 from odesteer.models.batches import Side, by_length, found_batch_size, padded
 from odesteer.models.encoding import Encoded
 from odesteer.models.hooks import Placed
@@ -19,11 +19,6 @@ from odesteer.models.places import Place, Places
 from odesteer.models.shards import Shards
 from odesteer.models.states import given_states, hidden_states
 
-CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
-CAPTURE_POSITIONS: tuple[CapturePosition, ...] = ("last", "answer", "prompt", "random_answer")
-
-DEFAULT_K = 4
-
 
 @dataclass(frozen=True)
 class Activations:
@@ -31,56 +26,32 @@ class Activations:
 
     Attributes:
         states: for each layer `[n, d]`, on the CPU, in at least float32. From a folder they are
-            read whenever a layer is asked for.
+            read, and of one among several positions picked out, whenever a layer is asked for.
         example: `[n]`, the example that each row came from, increasing.
     """
 
     states: Mapping[int, Tensor]
     example: Tensor
 
+    def rows(self, chosen: Tensor) -> "Activations":
+        """Those in the ``chosen`` rows `[m]`."""
+        return Activations(_Rows(self.states, chosen), self.example[chosen])
 
-def captured_tokens(
-    examples: Sequence[Encoded],
-    position: CapturePosition = "last",
-    *,
-    k: int | None = None,
-    seed: int = 0,
-) -> list[list[int]]:
-    """For each example the indices of the tokens to capture, increasing.
 
-    ``position`` is `last` (the last token), `answer` (all tokens of the response), `prompt` (the
-    last token of the prompt) or `random_answer` (``k`` tokens of the response, 4 by default, or
-    all of a shorter one). The random ones depend on the seed and the order of the examples only.
-    Raises `InvalidInputError` for other names, and for a ``k`` that has no use.
-    """
-    if position not in CAPTURE_POSITIONS:
-        raise InvalidInputError(
-            f"position must be one of {', '.join(CAPTURE_POSITIONS)}, not {position!r}."
-        )
-    if k is not None and position != "random_answer":
-        raise InvalidInputError(f"k={k} has no use with position={position!r}; leave it out.")
-    k = DEFAULT_K if k is None else k
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidInputError(f"k must be a positive integer, not {k!r}.")
-    if position == "last":
-        return [[len(example) - 1] for example in examples]
-    if position == "answer":
-        return [list(example.response) for example in examples]
-    if position == "prompt":
-        for i, example in enumerate(examples):
-            if not example.n_prompt:
-                raise InvalidInputError(
-                    f"example {i} has no prompt token to capture at; use position='last'."
-                )
-        return [[example.n_prompt - 1] for example in examples]
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        sorted(
-            example.n_prompt + int(i)
-            for i in torch.randperm(len(example.response), generator=generator)[:k]
-        )
-        for example in examples
-    ]
+class _Rows(Mapping[int, Tensor]):
+    """Some rows of each layer; nothing is kept, since activations may be on disk."""
+
+    def __init__(self, states: Mapping[int, Tensor], chosen: Tensor) -> None:
+        self._states, self._chosen = states, chosen
+
+    def __getitem__(self, layer: int) -> Tensor:
+        return self._states[layer][self._chosen]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._states)
+
+    def __len__(self) -> int:
+        return len(self._states)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -12,12 +12,16 @@ from typing_extensions import Self
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.batches import Side
-from odesteer.models.capture import (
+from odesteer.models.capture import Activations, Capturer
+from odesteer.models.captured_tokens import (
     DEFAULT_K,
-    Activations,
     CapturePosition,
-    Capturer,
+    CapturePositions,
+    Tokens,
+    all_tokens,
     captured_tokens,
+    check_position,
+    rows_among,
 )
 from odesteer.models.encoding import Encoded, Encoder, Prompt
 from odesteer.models.layers import execution_device, find_decoder_layers, text_config
@@ -106,6 +110,7 @@ class ObservedModel:
             return self._encoder.example(example)
         return self._encoder.prompt(example)
 
+    @overload
     def capture(
         self,
         examples: Sequence[Example],
@@ -119,15 +124,48 @@ class ObservedModel:
         side: Side = "right",
         folder: str | Path | None = None,
         progress: bool = False,
-    ) -> Activations:
-        """Activations of ``examples`` at one or several layers, in one pass up to the highest.
+    ) -> Activations: ...
+
+    @overload
+    def capture(
+        self,
+        examples: Sequence[Example],
+        layer: int | Sequence[int],
+        position: CapturePositions,
+        *,
+        part: str = "residual",
+        k: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        side: Side = "right",
+        folder: str | Path | None = None,
+        progress: bool = False,
+    ) -> dict[str, Activations]: ...
+
+    def capture(
+        self,
+        examples: Sequence[Example],
+        layer: int | Sequence[int],
+        position: CapturePosition | CapturePositions = "last",
+        *,
+        part: str = "residual",
+        k: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        side: Side = "right",
+        folder: str | Path | None = None,
+        progress: bool = False,
+    ) -> Activations | dict[str, Activations]:
+        """Activations of ``examples`` at one or several layers and positions, in one pass up to
+        the highest layer.
 
         ``position`` is `last` (last token of each example), `answer` (all tokens of the
         response), `prompt` (last token of the prompt) or `random_answer` (``k`` tokens of the
-        response, 4 by default, chosen by ``seed``). ``part`` is `residual`, the output of the
-        layers, or `heads`, the outputs of their attention heads side by side. ``side`` is where
-        batches are padded, ``batch_size`` how many examples they hold; it is found without one.
-        Inside `steering` the activations are those of the steered model.
+        response, 4 by default, chosen by ``seed``); of several each has its own activations, by
+        its name. ``part`` is `residual`, the output of the layers, or `heads`, the outputs of
+        their attention heads side by side. ``side`` is where batches are padded, ``batch_size``
+        how many examples they hold; it is found without one. Inside `steering` the activations
+        are those of the steered model.
 
         With a ``folder`` activations go there in shards instead of into memory, and are read back
         a layer at a time. A capture that was interrupted, or killed, goes on with what is missing
@@ -141,14 +179,35 @@ class ObservedModel:
             self._encoder.example(example, f"example {i}") for i, example in enumerate(examples)
         ]
         tokens = captured_tokens(encoded, position, k=k, seed=seed)
-        capturer = Capturer(self.model, self._places, self.device, self._pad(), side)
+        every = all_tokens(tokens)
+        found = self._captured(encoded, every, layers, part, side, batch_size, folder, progress)
+        if isinstance(position, str):
+            return found
+        return {name: found.rows(rows_among(own, every)) for name, own in tokens.items()}
+
+    def _captured(
+        self,
+        examples: Sequence[Encoded],
+        tokens: Tokens,
+        layers: Sequence[int],
+        part: str,
+        side: Side,
+        batch_size: int | None,
+        folder: str | Path | None,
+        progress: bool,
+    ) -> Activations:
+        """What `capture` finds at the ``tokens`` of each example."""
         store = None
         if folder is not None:
             settings = {"layers": layers, "part": part, "side": side, "batch_size": batch_size}
-            store = Shards(folder, {**settings, "content": self._content(encoded, tokens)})
-        return capturer.capture(
-            encoded, tokens, layers, part, batch_size=batch_size, store=store, progress=progress
+            store = Shards(folder, {**settings, "content": self._content(examples, tokens)})
+        return self.capturer(side).capture(
+            examples, tokens, layers, part, batch_size=batch_size, store=store, progress=progress
         )
+
+    def capturer(self, side: Side = "right") -> Capturer:
+        """What captures the activations of encoded examples at any of their tokens."""
+        return Capturer(self.model, self._places, self.device, self._pad(), side)
 
     def _content(self, examples: Sequence[Encoded], tokens: Sequence[Sequence[int]]) -> str:
         """sha256 of what is captured from what: tokens, and some of each weight."""
@@ -163,7 +222,11 @@ class ObservedModel:
         return digest.hexdigest()
 
     def _n_rows(self, examples: Sequence[Example], position: CapturePosition, k: int | None) -> int:
-        """About how many activations of a layer `capture` returns."""
+        """About how many activations of a layer `capture` returns.
+
+        Raises `InvalidInputError` unless there is one position.
+        """
+        check_position(position)
         if position == "answer":
             return sum(len(self._encoder.example(example).response) for example in examples)
         return len(examples) * ((k or DEFAULT_K) if position == "random_answer" else 1)

@@ -86,7 +86,9 @@ class Shards:
         }
         self._parts = []
         named = {"example": where[:, 0].contiguous(), "token": where[:, 1].contiguous(), **tensors}
-        file = self.folder / f"shard-{len(self._files):05}.safetensors"
+        # Behind the last: one in between may have been removed.
+        number = int(self._files[-1].stem.removeprefix("shard-")) + 1 if self._files else 0
+        file = self.folder / f"shard-{number:05}.safetensors"
         write_whole(file, save(named))
         self._files.append(file)
         self._rows, self._size = [], 0

@@ -8,7 +8,7 @@ from odesteer.artifact import Site, Steerer, SteererSet
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Method
-from odesteer.models.capture import CapturePosition
+from odesteer.models.captured_tokens import CapturePosition
 from odesteer.models.detokenizing import Stream
 from odesteer.models.encoding import Prompt, is_one_prompt
 from odesteer.models.fitting import fitted, prepared

@@ -110,9 +110,13 @@ class Steering:
             movers.append(Mover(self._run, place, moves, self._ledger))
         return movers
 
+    @property
+    def is_enabled(self) -> bool:
+        return self._placed.is_placed
+
     def enable(self) -> Self:
         """Begin to steer the calls of this thread."""
-        if self._placed.is_placed:
+        if self.is_enabled:
             raise ModelError("this steering is enabled already; remove it first.")
         self._run.thread = threading.get_ident()
         self._run.here.active = True

@@ -7,7 +7,7 @@ from odesteer.artifact import Site, Steerer
 from odesteer.data import ContrastData
 from odesteer.methods import HeadITI, Method
 from odesteer.models import Activations, SteeredModel
-from odesteer.models.capture import CapturePosition
+from odesteer.models.captured_tokens import CapturePosition, check_position
 from odesteer.models.fitting import fitted, prepared
 
 
@@ -31,6 +31,9 @@ class Fits:
     batch_size: int = 16
     _activations: dict[str, Activations] = field(default_factory=dict)
     _fitted: dict[tuple[Hashable, int], Steerer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_position(self.position)
 
     def missing(self, layers: Sequence[int], part: str = "residual") -> list[int]:
         """Those of the layers whose activations have not been captured."""

@@ -8,7 +8,7 @@ from odesteer.artifact import Steerer
 from odesteer.data import ContrastData
 from odesteer.errors import OdesteerError
 from odesteer.models import SteeredModel
-from odesteer.models.capture import CapturePosition
+from odesteer.models.captured_tokens import CapturePosition
 from odesteer.tuning.fits import Fits, part_of
 from odesteer.tuning.grid import Candidate, Cell, coarse_layers
 from odesteer.tuning.halving import Halving

@@ -11,7 +11,7 @@ from odesteer.data import Example, Message
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.models.capture import CapturePosition
+from odesteer.models.captured_tokens import CapturePosition
 from odesteer.serving.playground.picture import picture
 from odesteer.serving.playground.request import TrajectoryRequest
 from odesteer.serving.shelf import Shelf
@@ -102,11 +102,8 @@ def _activations(
         for member, amount in earlier:
             quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
             acting.enter_context(lm.steering(member, prompt_width=encoded.n_prompt, **quantity))
-        states = [
-            lm.capture([example], layer, position, part=part).states[layer]
-            for position in positions
-        ]
-    return torch.cat(states)
+        found = lm.capture([example], layer, positions, part=part)
+    return torch.cat([found[position].states[layer] for position in positions])
 
 
 def _rounded(tensor: Tensor) -> Any:

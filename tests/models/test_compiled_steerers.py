@@ -1,0 +1,71 @@
+"""Steerers whose flow is compiled, on models that are compiled and models that are not."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from steerers import logits, ode
+
+import tiny_models
+from odesteer.artifact import Steerer
+from odesteer.barriers import NeuralBarrier
+from odesteer.flows import Midpoint
+from odesteer.models import SteeredModel
+
+
+@pytest.fixture(autouse=True)
+def _no_graphs_of_others() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def plain() -> Steerer:
+    barrier = NeuralBarrier(hidden=(16,), max_epochs=30, folds=0)
+    return ode(position="all", barrier=barrier, solver=Midpoint(4))
+
+
+def compiled(steerer: Steerer) -> Steerer:
+    """Without the wait for a C++ compiler."""
+    made = steerer.compiled()
+    made.method._flow.backend = "eager"  # type: ignore[attr-defined]
+    return made
+
+
+def test_rows_receipts_and_gates(lm: SteeredModel, plain: Steerer) -> None:
+    levels = [0.5, None, 2.0]
+    condition = ode()
+    for options in ({"level": levels}, {"T": 1.0}):
+        found = []
+        for steerer in (plain, compiled(plain)):
+            gated = steerer.when(condition, above=-50.0)
+            with lm.steering(steerer, **options):
+                by_rows = logits(lm)
+            with lm.steering(gated, **options, receipt=True) as handle:
+                by_gate = logits(lm)
+            receipt = handle.receipt()
+            found.append((by_rows, by_gate, receipt.after, receipt.distance))
+        for expected, other in zip(*found, strict=True):
+            torch.testing.assert_close(other, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_generating(lm: SteeredModel, plain: Steerer) -> None:
+    prompts = ["the dog", "who is it?"]
+    expected = lm.generate(prompts, plain, level=1.0, max_new_tokens=4)
+    steerer = compiled(plain)
+    assert lm.generate(prompts, steerer, level=1.0, max_new_tokens=4) == expected
+    graphs = steerer.method._flow._graphs  # type: ignore[attr-defined]
+    (made,) = graphs.values()
+    lm.generate(prompts, steerer, level=0.5, max_new_tokens=4)
+    assert list(graphs.values()) == [made]
+
+
+def test_inside_a_compiled_model(plain: Steerer) -> None:
+    lm = SteeredModel(tiny_models.llama(num_hidden_layers=3), tiny_models.tokenizer())
+    with lm.steering(plain, level=1.0):
+        expected = logits(lm)
+    model = torch.compile(tiny_models.llama(num_hidden_layers=3), backend="eager", fullgraph=True)
+    lm = SteeredModel(model, tiny_models.tokenizer())
+    with lm.steering(compiled(plain), level=1.0, compiled=True):
+        torch.testing.assert_close(logits(lm), expected, rtol=1e-4, atol=1e-4)
