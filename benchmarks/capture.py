@@ -48,11 +48,13 @@ class Words:
         return {"input_ids": [int(word) if word.isdigit() else 1 for word in text.split()]}
 
 
-def random_examples(n: int, vocabulary: int, shortest: int = 8, longest: int = 64) -> list[Example]:
+def random_examples(
+    n: int, vocabulary: int, shortest: int = 8, longest: int = 64, *, first: int = 3
+) -> list[Example]:
     """Random words, of random lengths."""
     rng = random.Random(0)
     return [
-        Example("", " ".join(str(rng.randrange(3, vocabulary)) for _ in range(length)))
+        Example("", " ".join(str(rng.randrange(first, vocabulary)) for _ in range(length)))
         for length in (rng.randint(shortest, longest) for _ in range(n))
     ]
 

@@ -44,7 +44,6 @@ from odesteer.models.states import hidden_states
 
 PROMPT = 16  # tokens
 N_EXAMPLES = 200  # of each class
-N_TOKENS = 4  # in a round, after one that is not timed
 
 
 class Hooked:
@@ -175,7 +174,8 @@ def compared(subject: Subject, batch: int, rounds: int) -> Iterator[tuple[str, l
     seconds: dict[str, list[float]] = {name: [] for name in contexts}
     shuffler = random.Random(0)
     with torch.inference_mode():
-        runs = {name: Decoding(subject, batch, (rounds + 2) * (N_TOKENS + 1)) for name in contexts}
+        length = (rounds + 2) * (subject.tokens + 1)
+        runs = {name: Decoding(subject, batch, length) for name in contexts}
         for i in range(rounds + 2):  # two to warm up
             # In another order each round: who follows whom matters to caches.
             for name in shuffler.sample(list(contexts), len(contexts)):
@@ -183,11 +183,11 @@ def compared(subject: Subject, batch: int, rounds: int) -> Iterator[tuple[str, l
                     if i == 0:
                         runs[name].begin()
                     runs[name].run(1)
-                    taken = runs[name].run(N_TOKENS)
+                    taken = runs[name].run(subject.tokens)
                 if i > 1:
                     seconds[name].append(taken)
     for name, times in seconds.items():
-        yield name, [batch * N_TOKENS / taken for taken in times]
+        yield name, [batch * subject.tokens / taken for taken in times]
 
 
 def measured(subject: Subject, batch: int, rounds: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ class Subject:
         batches: sizes of batches.
         compiled: whether the forward pass is compiled, with a static cache.
         rounds: how often each form generates some tokens.
+        tokens: how many in a round, after one that is not timed.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Subject:
     batches: tuple[int, ...]
     compiled: bool = False
     rounds: int = 12
+    tokens: int = 4
 
     @property
     def vocabulary(self) -> int:
@@ -44,9 +46,8 @@ def bundled() -> Subject:
     """The model that ships with the package."""
     from odesteer.terrarium import model_path
 
-    return Subject(
-        "bundled", SteeredModel.from_pretrained(str(model_path())).model, 4, (1, 16), rounds=60
-    )
+    model = SteeredModel.from_pretrained(str(model_path())).model
+    return Subject("bundled", model, 4, (1, 16), rounds=26, tokens=16)  # its context is short
 
 
 def large_llama(*, compiled: bool) -> Subject:

@@ -176,22 +176,34 @@ def main(
                 took = seconds(engines[kind], asked(run))
                 if number:  # the first round warms up
                     times[run].append(took)
-    figures = {run: REQUESTS * TOKENS / statistics.median(took) for run, took in times.items()}
+    figures = {run: compared(took, times["no plugin"]) for run, took in times.items()}
     machine = describe_machine()
     show(figures, f"{layers} x {width}, {dtype}, {'eager' if eager else 'compiled'}", machine)
     if json_file is not None:
-        found: dict[str, Any] = {"machine": machine, "tokens a second": figures, "seconds": times}
+        found: dict[str, Any] = {"machine": machine, "figures": figures, "seconds": times}
         json_file.write_text(json.dumps(found, indent=1))
     return None
 
 
-def show(figures: dict[str, float], title: str, machine: dict[str, str]) -> None:
+def compared(took: list[float], plain: list[float]) -> dict[str, float]:
+    """Tokens a second, and the share of those without the plugin in the same round."""
+    low, middle, high = statistics.quantiles([a / b for a, b in zip(plain, took, strict=True)], n=4)
+    rate = REQUESTS * TOKENS / statistics.median(took)
+    return {"tokens a second": rate, "share": middle, "low": low, "high": high}
+
+
+def show(figures: dict[str, dict[str, float]], title: str, machine: dict[str, str]) -> None:
     table = Table(title=f"{title}: {REQUESTS} requests of {TOKENS} tokens")
-    for column in ("", "tokens a second", "of no plugin"):
+    for column in ("", "tokens a second", "of no plugin", "quartiles"):
         table.add_column(column, justify="left" if not column else "right")
-    for run, rate in figures.items():
-        table.add_row(run, f"{rate:.1f}", f"{rate / figures['no plugin']:.3f}")
-    console = Console()
+    for run, found in figures.items():
+        table.add_row(
+            run,
+            f"{found['tokens a second']:.1f}",
+            f"{found['share']:.3f}",
+            f"{found['low']:.2f} to {found['high']:.2f}",
+        )
+    console = Console(width=100)
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
