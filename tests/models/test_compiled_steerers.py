@@ -1,6 +1,7 @@
 """Steerers whose flow is compiled, on models that are compiled and models that are not."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,12 @@ def compiled(steerer: Steerer) -> Steerer:
     return made
 
 
+def graphs_of(steerer: Steerer) -> list[object]:
+    found = list(steerer.method._flow._graphs.values())  # type: ignore[attr-defined]
+    assert None not in found
+    return found
+
+
 def test_rows_receipts_and_gates(lm: SteeredModel, plain: Steerer) -> None:
     levels = [0.5, None, 2.0]
     condition = ode()
@@ -55,17 +62,31 @@ def test_generating(lm: SteeredModel, plain: Steerer) -> None:
     expected = lm.generate(prompts, plain, level=1.0, max_new_tokens=4)
     steerer = compiled(plain)
     assert lm.generate(prompts, steerer, level=1.0, max_new_tokens=4) == expected
-    graphs = steerer.method._flow._graphs  # type: ignore[attr-defined]
-    (made,) = graphs.values()
+    (made,) = graphs_of(steerer)
     lm.generate(prompts, steerer, level=0.5, max_new_tokens=4)
-    assert list(graphs.values()) == [made]
+    assert graphs_of(steerer) == [made]
 
 
-def test_inside_a_compiled_model(plain: Steerer) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["compiled model", "plain model"])
+def test_graphs_are_used_where_compiled_code_may_run(whole: bool, plain: Steerer) -> None:
     lm = SteeredModel(tiny_models.llama(num_hidden_layers=3), tiny_models.tokenizer())
     with lm.steering(plain, level=1.0):
         expected = logits(lm)
-    model = torch.compile(tiny_models.llama(num_hidden_layers=3), backend="eager", fullgraph=True)
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    steerer = compiled(plain)
+    steerer.method._flow.backend = backend  # type: ignore[attr-defined]
+    model = tiny_models.llama(num_hidden_layers=3)
+    if whole:
+        model = torch.compile(model, backend="eager", fullgraph=True)
     lm = SteeredModel(model, tiny_models.tokenizer())
-    with lm.steering(compiled(plain), level=1.0, compiled=True):
+    with lm.steering(steerer, level=1.0):
         torch.testing.assert_close(logits(lm), expected, rtol=1e-4, atol=1e-4)
+    assert not graphs
+    with lm.steering(steerer, level=1.0, compiled=True):
+        torch.testing.assert_close(logits(lm), expected, rtol=1e-4, atol=1e-4)
+    assert graphs

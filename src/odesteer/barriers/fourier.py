@@ -104,10 +104,14 @@ class RandomFourierFunction(Function):
         return self.features(x) @ self.coefficients_.to(x) + self.offset_
 
     def gradient(self, x: Tensor) -> Tensor:
-        weights = self.weights_.to(x)
+        return self.value_and_gradient(x)[1]
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights, coefficients = self.weights_.to(x), self.coefficients_.to(x)
         scale = math.sqrt(2 / len(self.phases_))
-        sine = torch.sin(x @ weights.T + self.phases_.to(x))
-        return -scale * (sine * self.coefficients_.to(x)) @ weights
+        angles = x @ weights.T + self.phases_.to(x)
+        value = (scale * torch.cos(angles)) @ coefficients + self.offset_
+        return value, -scale * (torch.sin(angles) * coefficients) @ weights
 
 
 def _median_distance(x: Tensor, generator: torch.Generator, most: int = 1000) -> float:

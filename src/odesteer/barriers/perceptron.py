@@ -60,16 +60,25 @@ class Perceptron(Function):
         return self.value_and_gradient(x)[1]
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """By automatic differentiation, whatever the caller's gradient mode.
+        """By the chain rule written out: half the time of automatic differentiation.
 
         Where the caller records gradients of ``x``, so are those of the result.
         """
-        twice = torch.is_grad_enabled() and x.requires_grad
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = x if twice else x.detach().clone().requires_grad_()
-            value = self._plain().value(leaf)
-            (gradient,) = torch.autograd.grad(value.sum(), leaf, create_graph=twice)
-        return (value, gradient) if twice else (value.detach(), gradient)
+        recorded = torch.is_grad_enabled() and x.requires_grad
+        network = self._plain() if recorded else self
+        root = math.sqrt(x.shape[-1])
+        weights = [weight.to(x) for weight in network.weights_]
+        z, slopes = root * x, []
+        for i, (weight, bias) in enumerate(zip(weights, network.biases_, strict=True)):
+            if i > 0:
+                share = torch.sigmoid(z)
+                slopes.append(share * (1 + z * (1 - share)))  # the derivative of SiLU
+                z = _silu(z)
+            z = torch.nn.functional.linear(z, weight, bias.to(x))
+        gradient = weights[-1][0]
+        for weight, slope in zip(reversed(weights[:-1]), reversed(slopes), strict=True):
+            gradient = (gradient * slope) @ weight
+        return z[..., 0] + self.offset_, (root * gradient).expand_as(x)
 
     def _plain(self) -> "Perceptron":
         """Itself, or a copy if its tensors were made in inference mode (loaded or moved there)."""

@@ -148,19 +148,22 @@ class TensorSketch(Function):
         """φ(x): `[..., d] -> [..., n_components]`."""
         if x.numel() == 0:  # which the transforms refuse
             return x.new_zeros(*x.shape[:-1], self.n_components)
-        first, *others = self._spectra(x)
-        features: Tensor = torch.fft.irfft(math.prod(others, start=first), n=self.n_components)
-        return features
+        return self._convolved(self._spectra(x))
 
     def value(self, x: Tensor) -> Tensor:
         return self.features(x) @ self.coefficients_.to(x) + self.offset_
 
     def gradient(self, x: Tensor) -> Tensor:
-        """The vector-Jacobian product of the convolution: correlations with the other sketches."""
+        return self.value_and_gradient(x)[1]
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient is the vector-Jacobian product of the convolution: correlations with the
+        other sketches."""
         if x.numel() == 0:
-            return torch.zeros_like(x)
+            return self.value(x), torch.zeros_like(x)
         spectra = self._spectra(x)
-        weights = torch.fft.rfft(self.coefficients_.to(x))
+        coefficients = self.coefficients_.to(x)
+        weights = torch.fft.rfft(coefficients)
         total = torch.zeros_like(x)
         for j in range(self.degree):
             others: Sequence[Tensor] = spectra[:j] + spectra[j + 1 :]
@@ -168,7 +171,14 @@ class TensorSketch(Function):
             cells = torch.fft.irfft(product * weights, n=self.n_components)
             cells = cells.expand(*x.shape[:-1], self.n_components)
             total = total + self.signs_[j, :-1].to(x) * cells[..., self.hashes_[j, :-1]]
-        return math.sqrt(self.gamma) * total
+        value = self._convolved(spectra) @ coefficients + self.offset_
+        return value, math.sqrt(self.gamma) * total
+
+    def _convolved(self, spectra: list[Tensor]) -> Tensor:
+        """φ(x) from the transforms of its sketches."""
+        first, *others = spectra
+        features: Tensor = torch.fft.irfft(math.prod(others, start=first), n=self.n_components)
+        return features
 
     def linear_in_features(
         self, coefficients: Tensor, offset: float

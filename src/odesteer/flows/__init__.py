@@ -1,5 +1,6 @@
 """Flows: vector fields, the solvers that follow them, and where they stop."""
 
+from odesteer.flows.compiled import CompiledFlow, CompilerWarning
 from odesteer.flows.event import ReachValue
 from odesteer.flows.field import (
     AffineField,
@@ -56,6 +57,8 @@ __all__ = [
     "AffineField",
     "BogackiShampine",
     "Certified",
+    "CompiledFlow",
+    "CompilerWarning",
     "ConstantField",
     "Covariance",
     "EmbeddedPair",

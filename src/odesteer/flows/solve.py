@@ -1,21 +1,26 @@
 """Solving da/dt = v(a) for a batch of activations."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from odesteer.errors import ConvergenceError, InvalidInputError
+from odesteer.flows.equal_steps import Record, solve_fixed
 from odesteer.flows.event import ReachValue
 from odesteer.flows.field import GradientField, VectorField
-from odesteer.flows.fused import diagonal_flow, fused_euler
+from odesteer.flows.fused import DiagonalFlow, diagonal_flow, fused_euler
+from odesteer.flows.locating import locate
 from odesteer.flows.metrics import Euclidean
+from odesteer.flows.problem import Problem
 from odesteer.flows.solution import Solution
 from odesteer.flows.solvers import Certified, EmbeddedPair, Euler, FixedStep, Solver
 
-# Ten give full accuracy in steps of up to about ‖a‖, the rest in steps of many times that.
-_LOCATE_ITERATIONS = 20
 _SMALLEST_STEP = 2.0**-20
+
+
+Lift = Callable[[Tensor], Tensor]
 
 
 def solve(
@@ -47,8 +52,39 @@ def _solve(
     T: float | Tensor,
     solver: Solver,
     until: ReachValue | None,
-    record: "list[tuple[Tensor, Tensor]] | None",
+    record: Record | None,
 ) -> Solution:
+    start, duration, until = flat(field, a, T, solver, until)
+    shape = a.shape[:-1]
+    whole = field
+    field, state, lift = restricted(field, solver, start)
+    flow = diagonal(field, solver) if record is None else None
+    solution = None
+    if flow is not None:
+        solution = fused_euler(flow, state, duration, solver.n_steps, until)  # type: ignore[attr-defined]
+    if solution is None:
+        run = solve_fixed if isinstance(solver, FixedStep) else _controlled
+        problem = Problem(field, state, duration, until, start.norm(dim=-1))
+        solution = run(problem, solver, record)  # type: ignore[arg-type]
+    if lift is not None:
+        solution = replace(solution, state=lift(solution.state))
+        if record is not None:
+            record[:] = [(time, lift(state)) for time, state in record]
+        if isinstance(solver, Certified) and isinstance(whole, GradientField):
+            solution = _certify(whole, start, duration, solution)
+    solution = replace(solution, state=moved(start, solution.state, solution.time))
+    if record is not None:
+        record[:] = [
+            (time.reshape(shape), moved(start, state, time).reshape(a.shape))
+            for time, state in record
+        ]
+    return solution.reshape(shape)
+
+
+def flat(
+    field: VectorField, a: Tensor, T: float | Tensor, solver: Solver, until: ReachValue | None
+) -> tuple[Tensor, Tensor, ReachValue | None]:
+    """The activations `[n, d]`, and for each its T `[n]` and the value to stop at; all checked."""
     solver.check()
     if (until is not None or isinstance(solver, Certified)) and not isinstance(
         field, GradientField
@@ -64,39 +100,32 @@ def _solve(
         )
     shape = a.shape[:-1]
     duration = _per_row("T", torch.as_tensor(T, dtype=a.dtype, device=a.device), shape)
-    state = start = a.reshape(-1, a.shape[-1])
     if until is not None:
         value = torch.as_tensor(until.value, dtype=a.dtype, device=a.device)
         until = ReachValue(_per_row("the value to reach", value, shape))
-    whole = field
-    lift = None
+    return a.reshape(-1, a.shape[-1]), duration, until
+
+
+def restricted(
+    field: VectorField, solver: Solver, state: Tensor
+) -> tuple[VectorField, Tensor, Lift | None]:
+    """The flow through ``state`` `[n, d]` in an invariant subspace `[n, k]`, and the way back.
+
+    Without a subspace the same, and None.
+    """
     if isinstance(field, GradientField) and isinstance(field.metric, Euclidean):
         restriction = field.barrier.restrict(state, radial=solver.spherical)
         if restriction is not None:
-            field = GradientField(restriction.barrier)
-            state, lift = restriction.state, restriction.lift
-    solution = None
-    if record is None and isinstance(solver, Euler) and isinstance(field, GradientField):
-        flow = diagonal_flow(field.barrier)
-        if flow is not None:
-            solution = fused_euler(flow, state, duration, solver.n_steps, until)
-    if solution is None:
-        run = _fixed if isinstance(solver, FixedStep) else _controlled
-        problem = _Problem(field, state, duration, until, start.norm(dim=-1))
-        solution = run(problem, solver, record)  # type: ignore[arg-type]
-    if lift is not None:
-        solution = replace(solution, state=lift(solution.state))
-        if record is not None:
-            record[:] = [(time, lift(state)) for time, state in record]
-        if isinstance(solver, Certified) and isinstance(whole, GradientField):
-            solution = _certify(whole, start, duration, solution)
-    solution = replace(solution, state=_moved(start, solution.state, solution.time))
-    if record is not None:
-        record[:] = [
-            (time.reshape(shape), _moved(start, state, time).reshape(a.shape))
-            for time, state in record
-        ]
-    return solution.reshape(shape)
+            within = GradientField(restriction.barrier, field.metric)
+            return within, restriction.state, restriction.lift
+    return field, state, None
+
+
+def diagonal(field: VectorField, solver: Solver) -> DiagonalFlow | None:
+    """The flow whose steps can be taken in one call; None where there is no such form."""
+    if torch.compiler.is_compiling() or not isinstance(solver, Euler):
+        return None
+    return diagonal_flow(field.barrier) if isinstance(field, GradientField) else None
 
 
 def _per_row(name: str, value: Tensor, shape: torch.Size) -> Tensor:
@@ -110,7 +139,7 @@ def _per_row(name: str, value: Tensor, shape: torch.Size) -> Tensor:
         ) from None
 
 
-def _moved(start: Tensor, state: Tensor, time: Tensor) -> Tensor:
+def moved(start: Tensor, state: Tensor, time: Tensor) -> Tensor:
     """``state`` `[n, d]`, but ``start`` to the bit where no time has passed."""
     return torch.where((time > 0)[:, None], state, start)
 
@@ -130,132 +159,8 @@ def _certify(field: GradientField, start: Tensor, duration: Tensor, solution: So
     )
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """A flow of a flat batch `[n, k]`; ``duration`` `[n]`, signed, and ``norm`` ‖a‖ `[n]`."""
-
-    field: VectorField
-    state: Tensor
-    duration: Tensor
-    until: ReachValue | None
-    norm: Tensor
-
-    @property
-    def sign(self) -> Tensor:
-        return torch.where(self.duration < 0, -1.0, 1.0).to(self.duration)
-
-    def evaluate(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """h(a) `[n]`, where it is needed, and v(a) `[n, k]`."""
-        if isinstance(self.field, GradientField):
-            return self.field.with_value(a)
-        return a.new_zeros(len(a)), self.field(a)
-
-
-def _fixed(
-    problem: _Problem, solver: FixedStep, record: list[tuple[Tensor, Tensor]] | None
-) -> Solution:
-    """Equal steps for all activations, without a data-dependent branch."""
-    a, until, sign = problem.state, problem.until, problem.sign
-    dt = (problem.duration / solver.n_steps)[:, None]
-    h, slope = problem.evaluate(a)
-    taken = torch.zeros_like(problem.duration)
-    if until is None:
-        for k in range(solver.n_steps):
-            if record is not None:
-                record.append((taken, a))
-            a = _step(problem, solver, a, dt, slope)
-            taken = taken + dt[:, 0].abs()
-            if k + 1 < solver.n_steps:
-                slope = problem.evaluate(a)[1]
-        if record is not None:
-            record.append((taken, a))
-        return Solution(a, taken)
-    # ``a``, ``slope`` and ``h`` stay at the start of the step in which the value is reached.
-    moving = ~until.holds(h, sign)
-    at_start = ~moving
-    bracket = torch.zeros_like(moving)
-    passed = []
-    for _ in range(solver.n_steps):
-        if record is not None:
-            record.append((taken, a))
-        trial = _step(problem, solver, a, dt, slope)
-        trial_h, trial_slope = problem.evaluate(trial)
-        crossed = moving & until.holds(trial_h, sign)
-        bracket = bracket | crossed
-        moving = moving & ~crossed
-        passed.append(bracket)
-        a = torch.where(moving[:, None], trial, a)
-        h = torch.where(moving, trial_h, h)
-        slope = torch.where(moving[:, None], trial_slope, slope)
-        taken = torch.where(moving, taken + dt[:, 0].abs(), taken)
-    located, share = _locate(problem, solver, a, dt, slope, h)
-    a = torch.where(bracket[:, None], located, a)
-    taken = torch.where(bracket, taken + share * dt[:, 0].abs(), taken)
-    if record is not None:
-        # From its crossing on, an activation rests where it was located.
-        record[1:] = [
-            (torch.where(there, taken, time), torch.where(there[:, None], a, state))
-            for there, (time, state) in zip(passed, record[1:], strict=False)
-        ]
-        record.append((taken, a))
-    return Solution(a, taken, reached=bracket | at_start)
-
-
-def _locate(
-    problem: _Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor, h: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The state where the value is reached within one step from ``a``, and the share of the step.
-
-    Regula falsi with the Illinois modification (Dowell and Jarratt, BIT 1971) on the size of the
-    step; the result is the end of the bracket at which the value is reached.
-    """
-    until = problem.until
-    assert until is not None
-    sign = problem.sign
-
-    def excess(share: Tensor) -> tuple[Tensor, Tensor]:
-        state = _step(problem, solver, a, share[:, None] * dt, slope)
-        return state, until.excess(problem.evaluate(state)[0], sign)
-
-    low, high = torch.zeros_like(h), torch.ones_like(h)
-    at_low = until.excess(h, sign)
-    best, at_high = excess(high)
-    weight_low, weight_high = at_low, at_high
-    was_past = torch.zeros_like(h)  # 1 and -1 for the end that moved last, 0 for none
-    for _ in range(_LOCATE_ITERATIONS):
-        gap = weight_high - weight_low
-        share = torch.where(
-            gap > 0, (low * weight_high - high * weight_low) / gap, (low + high) / 2
-        )
-        share = torch.minimum(torch.maximum(share, low), high)
-        state, value = excess(share)
-        past = value >= 0
-        best = torch.where(past[:, None], state, best)
-        # The end that stays a second time counts half, so that it moves soon.
-        kept_low = torch.where(was_past > 0, weight_low / 2, weight_low)
-        kept_high = torch.where(was_past < 0, weight_high / 2, weight_high)
-        weight_low = torch.where(past, kept_low, value)
-        weight_high = torch.where(past, value, kept_high)
-        was_past = torch.where(past, 1.0, -1.0)
-        low, high = torch.where(past, low, share), torch.where(past, share, high)
-    return best, high
-
-
-def _step(problem: _Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
-    if isinstance(solver, Certified):
-        solver = solver.solver
-    if isinstance(solver, EmbeddedPair):
-        return solver.step_with_error(problem.field, a, dt, slope)[0]
-    assert isinstance(solver, FixedStep)
-    state = solver.step(problem.field, a, dt, slope)
-    if solver.spherical:
-        # To the norm at the start, so that rounding does not add up over many steps.
-        state = state * (problem.norm / state.norm(dim=-1))[:, None]
-    return state
-
-
 def _controlled(
-    problem: _Problem, solver: EmbeddedPair | Certified, record: list[tuple[Tensor, Tensor]] | None
+    problem: Problem, solver: EmbeddedPair | Certified, record: Record | None
 ) -> Solution:
     """Steps whose size each activation chooses for itself."""
     a, until, sign = problem.state, problem.until, problem.sign
@@ -289,7 +194,7 @@ def _controlled(
             # tolerance it is there when a step turns the field round and wins nothing.
             stuck = good & ((slope * trial_slope).sum(1) < 0) & (sign * (trial_h - h) < 0)
         else:
-            trial = _step(problem, solver, a, dt, slope)
+            trial = problem.stepped(solver, a, dt, slope)
             trial_h, trial_slope = problem.evaluate(trial)
             good = sign * (trial_h - h) >= 0
             next_size = torch.where(good, torch.minimum(2 * size, nominal), size / 2)
@@ -301,7 +206,7 @@ def _controlled(
         if until is not None:
             crossed = accepted & until.holds(trial_h, sign)
             if bool(crossed.any()):
-                located, share = _locate(problem, solver, a, dt, slope, h)
+                located, share = locate(problem, solver, a, dt, slope, h)
                 a = torch.where(crossed[:, None], located, a)
                 taken = torch.where(crossed, taken + share * size, taken)
                 reached = reached | crossed
