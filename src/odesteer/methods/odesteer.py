@@ -138,7 +138,7 @@ class ODESteer(Method):
         return trajectory(self.field, a, duration, self.solver, until=until)
 
     def _fit(self, contrast: Contrast) -> None:
-        self._flow = None
+        vars(self).pop("_flow", None)  # graphs of what was fitted before
         self.default_amount  # noqa: B018  (raises for two or none)
         check_max_strength(self.max_strength)
         self.solver.check()
