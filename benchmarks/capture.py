@@ -14,7 +14,6 @@ disk: how large they are, how long it takes, and the most memory that the proces
 
 import json
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, peak_memory
 from benchmarks.subjects import Subject, bundled, large_llama, random_llama, small_llama
 from odesteer import SteeredModel
 from odesteer.data import Example
@@ -117,7 +116,7 @@ def to_disk(n: int, folder: str | None) -> dict[str, Any]:
     lm = SteeredModel(model, Words())
     examples = random_examples(n, 1000, 2, 4)
     lm.capture(examples[:16], range(lm.n_layers))  # warms up
-    before, start = _peak(), time.perf_counter()
+    before, start = peak_memory(), time.perf_counter()
     lm.capture(examples, range(lm.n_layers), folder=folder)
     return {
         "examples": n,
@@ -126,13 +125,8 @@ def to_disk(n: int, folder: str | None) -> dict[str, Any]:
         "where": "memory" if folder is None else "disk",
         "seconds": time.perf_counter() - start,
         "float32_mib": 4 * n * lm.n_layers * lm.width / 2**20,
-        "more_mib": _peak() - before,
+        "more_mib": 2**10 * (peak_memory() - before),
     }
-
-
-def _peak() -> float:
-    """The most memory that this process had, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _in_a_process(n: int, *, on_disk: bool) -> dict[str, Any]:

@@ -29,14 +29,13 @@ from odesteer.flows import Euler, FlowInPlace, GradientField, ReachValue, flow_i
 
 SHAPES = ((1024, 135), (4096, 135), (8192, 135), (4096, 1024))
 ROWS = (1, 16, 64)
-FLUSHED = 2**28  # bytes that a large cache does not hold beside anything else
-
+MANY = 2**26  # numbers, which no cache holds beside anything else
 
 Call = Callable[[], object]
 
 
 def seconds(call: Call, device: torch.device, before: Call) -> float:
-    """Median of one call, ``before`` which something is done that does not count."""
+    """Median of one call; what is done ``before`` each does not count."""
     times = []
     for _ in range(30):
         before()
@@ -57,7 +56,7 @@ def seconds(call: Call, device: torch.device, before: Call) -> float:
 
 def machine_speed(device: torch.device) -> tuple[float, float]:
     """Bytes a second that are read, and float32 operations a second of a product."""
-    many = torch.ones(FLUSHED, device=device)
+    many = torch.ones(4 * MANY, device=device)
     bandwidth = 4 * many.numel() / seconds(many.sum, device, lambda: None)
     a = torch.randn(1024, 4096, device=device)
     taken = seconds(lambda: a @ a.T, device, lambda: None)
@@ -100,7 +99,7 @@ def measured(
     flow = prepared(d, r, rows, device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     start = torch.randn(rows, 1, d, generator=torch.Generator().manual_seed(1)).to(device, dtype)
-    states, junk = start.clone(), torch.zeros(FLUSHED // 4, device=device)
+    states, junk = start.clone(), torch.zeros(MANY, device=device)
 
     def before() -> None:
         states.copy_(start)

@@ -1,6 +1,7 @@
 """What a measurement was made on."""
 
 import platform
+import resource
 from pathlib import Path
 
 import torch
@@ -17,6 +18,11 @@ def describe_machine() -> dict[str, str]:
         "torch": torch.__version__,
         "odesteer": odesteer.__version__,
     }
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _processor() -> str:

@@ -8,7 +8,6 @@ fitted to by itself, with ODESteer's defaults.
 """
 
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -20,16 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.capture import Words, random_examples
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, peak_memory
 from benchmarks.subjects import random_llama
 from odesteer import ODESteer, SteeredModel
 
 VOCABULARY = 1000
-
-
-def peak() -> float:
-    """The most memory that this process has had, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def swept(n: int, folder: Path) -> dict[str, Any]:
@@ -43,12 +37,12 @@ def swept(n: int, folder: Path) -> dict[str, Any]:
     ]
     lm.capture(examples[:16], range(lm.n_layers))  # warms up
     found: dict[str, Any] = {"examples": n, "layers": lm.n_layers, "width": lm.width}
-    found["gib_before"] = peak()
+    found["gib_before"] = peak_memory()
     start = time.perf_counter()
     captured = lm.capture(examples, range(lm.n_layers), folder=folder)
     found["capture_seconds"] = time.perf_counter() - start
     found["gib_on_disk"] = sum(file.stat().st_size for file in folder.iterdir()) / 2**30
-    found["gib_after_capture"] = peak()
+    found["gib_after_capture"] = peak_memory()
     reading, fitting = [], []
     for layer in range(lm.n_layers):
         start = time.perf_counter()
@@ -57,7 +51,7 @@ def swept(n: int, folder: Path) -> dict[str, Any]:
         ODESteer().fit(states[: n // 2], states[n // 2 :])
         reading.append(read - start)
         fitting.append(time.perf_counter() - read)
-    found |= {"read_seconds": reading, "fit_seconds": fitting, "gib_after_fits": peak()}
+    found |= {"read_seconds": reading, "fit_seconds": fitting, "gib_after_fits": peak_memory()}
     return found
 
 

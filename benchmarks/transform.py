@@ -16,7 +16,6 @@ addition   a + v, the cost of activation addition
 
 import json
 import math
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +29,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.compiled import compiled_rows
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, peak_memory
 from benchmarks.timing import interleaved
 from odesteer.barriers import Barrier, PolynomialBarrier, TensorSketchBarrier
 from odesteer.barriers.logistic import fit_features
@@ -210,20 +209,15 @@ def compiled(widths: tuple[int, ...], batches: tuple[int, ...]) -> list[dict[str
 def large() -> dict[str, Any]:
     """The exact kernel on 20,000 activations of width 4096."""
     positive, negative = activations(10_000, 4096, seed=2)
-    before = _peak()
+    before = peak_memory()
     row: dict[str, Any] = {"d": 4096, "examples": 20_000, "GiB of examples and torch": before}
     for name, barrier in {
         "exact kernel": PolynomialBarrier(folds=0),
         "with 5 folds": PolynomialBarrier(),
     }.items():
         row[name] = _seconds(partial(barrier.fit, positive, negative))
-        row[f"{name}, more GiB"] = _peak() - before
+        row[f"{name}, more GiB"] = peak_memory() - before
     return row
-
-
-def _peak() -> float:
-    """The most memory that this process had, GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main(
@@ -258,7 +252,7 @@ def main(
         else fitting(1024, (600, 1200, 5000, 20000), 5000) + fitting(4096, (600, 1200, 20000), 1200)
     )
     console.print(_table("fitting: seconds, and the published form over ours", fits))
-    peak = _peak()
+    peak = peak_memory()
     console.print(f"peak memory of this process: {peak:.1f} GiB")
     if output is not None:
         document = {"machine": machine, "steering": rows, "fitting": fits, "peak_gib": peak}

@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,11 @@ def shared() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_graphs_of_others() -> Iterator[None]:
+    """`torch.compile` begins with none, and leaves none."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

@@ -5,7 +5,6 @@ import pickle
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +31,8 @@ from odesteer.flows import (
     solve,
 )
 
+pytestmark = pytest.mark.usefixtures("no_graphs_of_others")
+
 BARRIERS = (
     "polynomial-2",
     "polynomial-2-centred",
@@ -57,16 +58,9 @@ class Backend:
         return graph.forward
 
 
-@pytest.fixture(autouse=True)
-def _no_graphs_of_others() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_has_numba", lambda: False)
+    monkeypatch.setattr(fused, "has_numba", lambda: False)
 
 
 def same(solution: Solution, expected: Solution, atol: float = 2e-5) -> None:
@@ -141,6 +135,15 @@ def test_three_graphs_of_a_piece_whatever_the_batch() -> None:
     assert solution.time.shape == (2, 3)
 
 
+def test_a_solver_that_changes_gets_graphs_of_its_own() -> None:
+    field, a, flow = GradientField(fitted("neural")), queries(), CompiledFlow(Backend())
+    solver = Midpoint(10)
+    same(flow.solve(field, a, 2.0, solver), solve(field, a, 2.0, solver))
+    solver.n_steps = 12
+    same(flow.solve(field, a, 2.0, solver), solve(field, a, 2.0, solver), atol=1e-9)
+    same(flow.solve(field, a, 2.0, RK4(3)), solve(field, a, 2.0, RK4(3)), atol=1e-9)
+
+
 def test_flows_do_not_share_graphs() -> None:
     first, second = Backend(), Backend()
     a = queries()
@@ -159,7 +162,7 @@ def test_many_flows_at_once() -> None:
 
 
 def test_what_numba_does_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_has_numba", lambda: True)
+    monkeypatch.setattr(fused, "has_numba", lambda: True)
     monkeypatch.setattr(sys.modules["odesteer.flows.solve"], "fused_euler", lambda *rest: None)
     field, a, backend = GradientField(fitted("polynomial-2")), queries(), Backend()
     CompiledFlow(backend).solve(field, a, 1.0, Euler(10))

@@ -38,7 +38,7 @@ def _fitted(barrier: Barrier) -> tuple[Barrier, Tensor]:
 
 def _stepwise(monkeypatch: pytest.MonkeyPatch, *args: object, **kwargs: object) -> Solution:
     with monkeypatch.context() as patch:
-        patch.setattr(fused, "_has_numba", lambda: False)
+        patch.setattr(fused, "has_numba", lambda: False)
         return solve(*args, **kwargs)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,6 @@
 """Methods whose flow `torch.compile` compiles steer as they do without."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +15,7 @@ from odesteer.errors import InvalidInputError, NotFittedError
 from odesteer.flows import RK4, BogackiShampine, Certified, Midpoint
 from odesteer.methods import CAA, Amount, Conditional, Method, NormPreserving, ODESteer
 
-
-@pytest.fixture(autouse=True)
-def _no_graphs_of_others() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("no_graphs_of_others")
 
 
 def neural() -> ODESteer:

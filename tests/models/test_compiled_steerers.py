@@ -1,6 +1,5 @@
 """Steerers whose flow is compiled, on models that are compiled and models that are not."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,12 +12,7 @@ from odesteer.barriers import NeuralBarrier
 from odesteer.flows import Midpoint
 from odesteer.models import SteeredModel
 
-
-@pytest.fixture(autouse=True)
-def _no_graphs_of_others() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("no_graphs_of_others")
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class CompilerWarning(UserWarning):
 
 
 class CompiledFlow:
-    """`solve` for one field and a solver of equal steps, with graphs of `torch.compile`.
+    """`solve` for one field and solvers of equal steps, with graphs of `torch.compile`.
 
     Graphs are made when they are needed first and kept here: for one activation, for the number
     that comes next, and, from the third number on, for any; whatever T and the values to reach
@@ -64,7 +64,7 @@ class CompiledFlow:
 
     def __init__(self, backend: Backend = "inductor") -> None:
         self.backend = backend
-        self._graphs: dict[tuple[torch.device, torch.dtype], _Graphs | None] = {}
+        self._graphs: dict[tuple[str, torch.device, torch.dtype], _Graphs | None] = {}
 
     def __reduce__(self) -> tuple[type["CompiledFlow"], tuple[Backend]]:
         return CompiledFlow, (self.backend,)  # copies elsewhere make graphs of their own
@@ -78,8 +78,8 @@ class CompiledFlow:
         *,
         until: ReachValue | None = None,
     ) -> Solution:
-        """As `solve`; the field and the solver are the same at every call."""
-        key = a.device, a.dtype
+        """As `solve`; the field is the same at every call."""
+        key = repr(solver), a.device, a.dtype  # its parameters are the user's to change
         if key not in self._graphs and a.numel() > 0:
             self._graphs[key] = _Graphs.of(field, solver, a, self.backend)
         graphs = self._graphs.get(key)
@@ -120,7 +120,7 @@ class _Graphs:
     ) -> "_Graphs | None":
         """For activations like `[..., d]`; None where numba does the steps."""
         within, _, _ = restricted(field, solver, like.new_ones(1, like.shape[-1]))
-        if like.device.type == "cpu" and fused._has_numba() and diagonal(within, solver):
+        if like.device.type == "cpu" and fused.has_numba() and diagonal(within, solver):
             return None
         return cls(field, within, solver, backend)
 
@@ -212,4 +212,5 @@ def _compiled(method: Any, backend: Backend) -> Callable[..., Any]:
 
 def _said(error: Exception) -> str:
     """Its first paragraph, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).strip().split(chr(10) * 2)[0].split())}"
+    paragraph, _, _ = str(error).strip().partition("\n\n")
+    return f"{type(error).__name__}: {' '.join(paragraph.split())}"

@@ -113,6 +113,7 @@ class Steering:
 
     @property
     def is_enabled(self) -> bool:
+        """Whether it steers, between `enable` and `remove`."""
         return self._placed.is_placed
 
     def enable(self) -> Self:

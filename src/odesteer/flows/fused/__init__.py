@@ -13,7 +13,7 @@ from odesteer.flows.event import ReachValue
 from odesteer.flows.fused.diagonal import DiagonalFlow, diagonal_flow
 from odesteer.flows.solution import Solution
 
-__all__ = ["DiagonalFlow", "diagonal_flow", "fused_euler", "has_triton"]
+__all__ = ["DiagonalFlow", "diagonal_flow", "fused_euler", "has_numba", "has_triton"]
 
 
 def fused_euler(
@@ -27,7 +27,7 @@ def fused_euler(
 
     On the CPU this needs numba (``odesteer[fast]``) and tensors that record no gradient.
     """
-    if state.device.type != "cpu" or not _has_numba():
+    if state.device.type != "cpu" or not has_numba():
         return None
     if torch.is_grad_enabled() and state.requires_grad:
         return None
@@ -39,7 +39,8 @@ def fused_euler(
 
 
 @cache
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Whether the loops for CPUs can be built here."""
     return find_spec("numba") is not None
 
 

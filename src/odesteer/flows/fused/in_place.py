@@ -83,7 +83,7 @@ def flow_in_place(
     value = None if until is None else _per_row(until.value, n)
     prepared = basis, flow, solver.n_steps, _per_row(duration, n), value
     if device.type == "cpu":
-        return _OnHost(*prepared) if fused._has_numba() else None
+        return _OnHost(*prepared) if fused.has_numba() else None
     if device.type == "cuda":
         return _on_device(*prepared) if fused.has_triton() else None
     return None

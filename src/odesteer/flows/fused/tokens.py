@@ -164,28 +164,37 @@ def _lift(basis: Any, z: Any, lifted: Any) -> None:
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _flow(
-    memory: Any,
-    stride: int,
-    rows: Any,
-    width: int,
-    curvature: Any,
-    slope: Any,
-    offset: float,
-    radial: bool,
-    duration: Any,
-    n_steps: int,
-    stops: bool,
-    tau: Any,
-    z: Any,
-    scale: Any,
-    y: Any,
-    time: Any,
-    reached: Any,
-    usable: Any,
-) -> None:
+def _arrays(address: int, stride: int, plan: int) -> Any:
+    """What every part of a move works on: see `TokenFlow`."""
+    at = numba.carray(_pointer(plan), (21,), np.int64)
+    n, d, r = at[0], at[1], at[2]
+    rows = numba.carray(_pointer(at[12]), (n,), np.int64)
+    return (
+        numba.carray(_pointer(address), (rows[n - 1] * stride + d,), np.float32),
+        rows,
+        numba.carray(_pointer(at[7]), (d, r), np.float32),
+        numba.carray(_pointer(at[14]), (n, r), np.float32),
+        numba.carray(_pointer(at[15]), (n, d), np.float32),
+        numba.carray(_pointer(at[16]), (n,), np.float32),
+        numba.carray(_pointer(at[18]), (n,), np.float64),
+        numba.carray(_pointer(at[19]), (n,), np.bool_),
+        numba.carray(_pointer(at[20]), (n,), np.bool_),
+    )
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _flow(address: int, stride: int, plan: int) -> None:
     """Steps from z = Qᵀa, which becomes what times Q is added to ``scale`` times a."""
-    n, r = z.shape
+    memory, rows, _, z, _, scale, time, reached, usable = _arrays(address, stride, plan)
+    at = numba.carray(_pointer(plan), (21,), np.int64)
+    n, width, r, k = at[0], at[1], at[2], at[3]
+    radial, n_steps, stops = at[4] == 1, at[5], at[6] == 1
+    curvature = numba.carray(_pointer(at[8]), (k,), np.float64)
+    slope = numba.carray(_pointer(at[9]), (k,), np.float64)
+    duration = numba.carray(_pointer(at[10]), (n,), np.float64)
+    tau = numba.carray(_pointer(at[11]), (n,), np.float64)
+    offset = numba.carray(_pointer(at[13]), (1,), np.float64)[0]
+    y = numba.carray(_pointer(at[17]), (n, k), np.float64)
     taken = np.zeros(n, np.int64)
     start = np.ones(n)
     for i in range(n):
@@ -220,17 +229,9 @@ def _flow(
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _land(
-    memory: Any,
-    stride: int,
-    rows: Any,
-    lifted: Any,
-    scale: Any,
-    time: Any,
-    reached: Any,
-    usable: Any,
-) -> None:
+def _land(address: int, stride: int, plan: int) -> None:
     """a = ``scale`` times a + ``lifted``, where that is finite."""
+    memory, rows, _, _, lifted, scale, time, reached, usable = _arrays(address, stride, plan)
     n, d = lifted.shape
     for i in range(n):
         if not time[i] > 0.0:
@@ -246,64 +247,26 @@ def _land(
             time[i], reached[i], usable[i] = 0.0, False, False
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def _run(address: int, stride: int, plan: int, products: bool, steps: bool, lands: bool) -> None:
-    at = numba.carray(_pointer(plan), (21,), np.int64)
-    n, d, r, k = at[0], at[1], at[2], at[3]
-    rows = numba.carray(_pointer(at[12]), (n,), np.int64)
-    basis = numba.carray(_pointer(at[7]), (d, r), np.float32)
-    z = numba.carray(_pointer(at[14]), (n, r), np.float32)
-    lifted = numba.carray(_pointer(at[15]), (n, d), np.float32)
-    scale = numba.carray(_pointer(at[16]), (n,), np.float32)
-    time = numba.carray(_pointer(at[18]), (n,), np.float64)
-    reached = numba.carray(_pointer(at[19]), (n,), np.bool_)
-    usable = numba.carray(_pointer(at[20]), (n,), np.bool_)
-    memory = numba.carray(_pointer(address), (rows[n - 1] * stride + d,), np.float32)
-    if products:
-        _project(memory, stride, rows, basis, z)
-    if steps:
-        _flow(
-            memory,
-            stride,
-            rows,
-            d,
-            numba.carray(_pointer(at[8]), (k,), np.float64),
-            numba.carray(_pointer(at[9]), (k,), np.float64),
-            numba.carray(_pointer(at[13]), (1,), np.float64)[0],
-            at[4] == 1,
-            numba.carray(_pointer(at[10]), (n,), np.float64),
-            at[5],
-            at[6] == 1,
-            numba.carray(_pointer(at[11]), (n,), np.float64),
-            z,
-            scale,
-            numba.carray(_pointer(at[17]), (n, k), np.float64),
-            time,
-            reached,
-            usable,
-        )
-    if products:
-        _lift(basis, z, lifted)
-    if lands:
-        _land(memory, stride, rows, lifted, scale, time, reached, usable)
-
-
 _SIGNATURE = "void(int64, int64, int64)"
 
 
 @numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
 def _move(address: int, stride: int, plan: int) -> None:
-    _run(address, stride, plan, True, True, True)
+    memory, rows, basis, z, lifted, _, _, _, _ = _arrays(address, stride, plan)
+    _project(memory, stride, rows, basis, z)
+    _flow(address, stride, plan)
+    _lift(basis, z, lifted)
+    _land(address, stride, plan)
 
 
 @numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
 def _step(address: int, stride: int, plan: int) -> None:
-    _run(address, stride, plan, False, True, False)
+    _flow(address, stride, plan)
 
 
 @numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
 def _end(address: int, stride: int, plan: int) -> None:
-    _run(address, stride, plan, False, False, True)
+    _land(address, stride, plan)
 
 
 _call_move, _call_step, _call_land = _move.ctypes, _step.ctypes, _end.ctypes
