@@ -1,1 +1,1 @@
-"""Measurements of speed and of steering quality, run as ``python -m benchmarks.NAME``."""
+"""Measurements of speed, each a command: ``python -m benchmarks.NAME``."""

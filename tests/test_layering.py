@@ -23,7 +23,7 @@ ROOMS = (
     "models",
     "terrarium",
     "tuning",
-    "benchmarks",
+    "evaluation",
     "cluster",
     "vllm",
     "serving",

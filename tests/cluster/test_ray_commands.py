@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from odesteer.benchmarks.suites import terrarium
+from odesteer.evaluation.suites import terrarium
 from odesteer.cli import main
 from odesteer.cluster import Cluster
 from odesteer.terrarium import worlds

@@ -181,8 +181,8 @@ def bench(
         # Judges that cannot work are told before a model is loaded.
         request.bench(None, tasks, size)
         with where.started() as cluster, choice.opened(screen) as own:
-            from odesteer.benchmarks.report import write_report
-            from odesteer.benchmarks.runner import Runner
+            from odesteer.evaluation.report import write_report
+            from odesteer.evaluation.runner import Runner
 
             lm, elsewhere = spread(own, choice, cluster)
             if chat and not getattr(lm.tokenizer, "chat_template", None):

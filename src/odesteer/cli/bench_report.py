@@ -8,8 +8,8 @@ from odesteer.cli.figures import seconds
 from odesteer.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from odesteer.benchmarks.report import Line
-    from odesteer.benchmarks.runner import Bench, Outcome, Plan, Progress
+    from odesteer.evaluation.report import Line
+    from odesteer.evaluation.runner import Bench, Outcome, Plan, Progress
 
 _PACE = 40
 """Completions a second of the bundled model on one idle core, judged."""
@@ -92,7 +92,7 @@ def show(screen: Screen, outcome: "Outcome", lines: "Sequence[Line]") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from odesteer.benchmarks.report.tables import compared, interval, ordered
+    from odesteer.evaluation.report.tables import compared, interval, ordered
 
     for task in outcome.plan.tasks:
         mine = [line for line in lines if line.task == task.name]

@@ -10,14 +10,14 @@ from odesteer.cli.screen import UsageError, checking_usage
 from odesteer.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from odesteer.benchmarks.request import Request
+    from odesteer.evaluation.request import Request
     from odesteer.methods import Method
 
 
 def request(**asked: Any) -> "Request":
     """Raises `UsageError` for what cannot be asked for."""
     with checking_usage():
-        from odesteer.benchmarks.request import Request
+        from odesteer.evaluation.request import Request
 
         return Request(**asked)
 
@@ -76,7 +76,7 @@ def judge_options(said: Sequence[str]) -> dict[str, dict[str, Any]]:
             value = text
         found.setdefault(name, {})[option] = value
     with checking_usage():
-        from odesteer.benchmarks.judges import create
+        from odesteer.evaluation.judges import create
 
         for name, options in found.items():
             try:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from odesteer.benchmarks.runner.attempting import Batch, attempt
-from odesteer.benchmarks.runner.writing import Written
+from odesteer.evaluation.runner.attempting import Batch, attempt
+from odesteer.evaluation.runner.writing import Written
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.source import ModelSource
 from odesteer.cluster.worker import Shared

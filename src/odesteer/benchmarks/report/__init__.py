@@ -1,6 +1,0 @@
-"""Reports: tables, plots and a page from the results of a run."""
-
-from odesteer.benchmarks.report.folder import FINAL, PlotsWarning, write_report
-from odesteer.benchmarks.report.summary import Line, summarize
-
-__all__ = ["FINAL", "Line", "PlotsWarning", "summarize", "write_report"]

@@ -1,0 +1,23 @@
+"""The command ``lm_eval`` with the model ``odesteer`` added."""
+
+import sys
+
+from odesteer.evaluation.harness.registering import register
+from odesteer.errors import OdesteerError
+
+
+def main() -> int:
+    """Run ``lm_eval`` with the arguments of the process; the exit code."""
+    try:
+        register()
+        from lm_eval.__main__ import cli_evaluate
+
+        cli_evaluate()
+    except OdesteerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The model of lm-evaluation-harness: its own ``hf``, steered."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from tqdm import tqdm
+
+from odesteer.evaluation.harness.arguments import Steers, read_steering
+from odesteer.evaluation.harness.scoring import Request, rows_of
+from odesteer.errors import InvalidInputError, ModelError
+from odesteer.methods import Amount
+from odesteer.models import SteeredModel
+from odesteer.tuning.likelihood import Batch, answer, is_read_late, logits_of
+
+
+class SteeredHFLM(HFLM):  # type: ignore[misc]
+    """A Hugging Face model in lm-evaluation-harness, steered by any artifact.
+
+    Whatever is scored or generated is steered as generating it token by token would have been:
+    at position `last` the last token of the context, and every token of the continuation that a
+    scored one comes after.
+
+    Args:
+        pretrained: hub id, folder or model; the bundled model by default.
+        steer: a steerer or a file that holds one, ``truthful.safetensors``, or with its amount
+            ``truthful.safetensors@1.5``; a list of several act one after another. Without it
+            nothing is steered.
+        level, T, strength, interpolation: how far, one of them; without one each method takes its
+            own default.
+        options: those of the harness's ``hf`` (``dtype``, ``device``, ``batch_size``,
+            ``parallelize``, ``peft``…).
+
+    Raises `InvalidInputError`, `ArtifactError` or `ModelError` for steering that is not possible.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any = None,
+        steer: Steers | Sequence[Steers] | None = None,
+        *,
+        level: float | None = None,
+        T: float | None = None,
+        strength: float | None = None,
+        interpolation: float | None = None,
+        **options: Any,
+    ) -> None:
+        amount = Amount.of(level=level, T=T, strength=strength, interpolation=interpolation)
+        applied = read_steering(steer, amount)
+        if pretrained is None:
+            from odesteer.terrarium import model_path
+
+            pretrained = str(model_path())
+        if not isinstance(pretrained, str):
+            _check_options(options)
+        super().__init__(pretrained, **options)
+        if self.backend != "causal":
+            raise ModelError(
+                f"{type(self.model).__name__} is no decoder-only model; only those can be steered."
+            )
+        self._lm = SteeredModel(self.model, self.tokenizer)
+        self._applied = applied
+        for each in applied:
+            self._lm.steering(each.steerer, **each.quantity)  # checks that it fits
+        self._in_two = any(is_read_late(each.steerer) for each in applied)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness writes to its results: also what steers, and how much."""
+        info: dict[str, Any] = super().get_model_info()
+        return {**info, "steering": [each.to_json() for each in self._applied]}
+
+    @contextmanager
+    def _steered(self, prompt_width: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in self._applied:
+                stack.enter_context(
+                    self._lm.steering(each.steerer, prompt_width=prompt_width, **each.quantity)
+                )
+            yield
+
+    def _model_generate(self, context: Tensor, *args: Any, **options: Any) -> Any:
+        with self._steered(context.shape[1]):
+            return super()._model_generate(context, *args, **options)
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[Request],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        rows = rows_of(requests, self.max_length)
+        size = override_bs or self.batch_size
+        if size == "auto":
+            # As wide as the widest batch can be: prompts and what follows end at two columns.
+            n_prompt = max(row.n_prompt for row, _ in rows)
+            n_following = max(row.n_following for row, _ in rows)
+            size = self._detect_batch_size([(None, [0] * n_prompt, [0] * (n_following + 1))])
+        answers: dict[int, tuple[float, bool]] = {}
+        with tqdm(
+            total=len(requests),
+            disable=disable_tqdm or self.rank != 0,
+            desc="Running loglikelihood requests",
+        ) as bar:
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                batch = Batch.of([row for row, _ in part], self.device)
+                logits = self._logits(batch)
+                for i, (_, numbers) in enumerate(part):
+                    scored = batch.scored(i, logits)
+                    for number in numbers:
+                        key, _, continuation = requests[number]
+                        found = answer(scored, continuation, self.softmax_dtype)
+                        answers[number] = found
+                        if key is not None:
+                            self.cache_hook.add_partial("loglikelihood", key, found)
+                        bar.update(1)
+        return [answers[i] for i in range(len(requests))]
+
+    def _logits(self, batch: Batch) -> Tensor:
+        """`[n, columns, vocabulary]` from the last token of the prompts on."""
+        dtype = self.mixed_precision_dtype
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            steering = self._steered(batch.prompt_width)
+            return logits_of(self._lm, batch, steering, in_two=self._in_two)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Raise `InvalidInputError` for what the harness would drop where a model is given."""
+    known = inspect.signature(HFLM.__init__).parameters
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InvalidInputError(
+            f"{', '.join(unknown)} would go to from_pretrained, and pretrained is a model already."
+        )

@@ -1,0 +1,44 @@
+"""Judges: what a completion is worth, and by whose word."""
+
+from inspect import signature
+from typing import Any
+
+from odesteer.evaluation.judges.base import Judge, Scores
+from odesteer.errors import InvalidInputError
+from odesteer.registry import Registry
+
+__all__ = ["Judge", "Scores", "create", "registry"]
+
+_HOME = "odesteer.evaluation.judges"
+
+registry: Registry[Judge] = Registry(
+    "judge",
+    {
+        "diversity": f"{_HOME}.diversity:Diversity",
+        "multiple-choice": f"{_HOME}.multiple_choice:MultipleChoice",
+        "perplexity": f"{_HOME}.perplexity:Perplexity",
+        "repetition": f"{_HOME}.repetition:Repetition",
+        "reward-model": f"{_HOME}.reward_model:RewardModel",
+        "rubric": f"{_HOME}.rubric:Rubric",
+        "small-info": f"{_HOME}.small_info:SmallInfo",
+        "small-toxicity": f"{_HOME}.small_toxicity:SmallToxicity",
+        "small-truth": f"{_HOME}.small_truth:SmallTruth",
+        "terrarium": f"{_HOME}.terrarium:Terrarium",
+        "toxicity-model": f"{_HOME}.toxicity_model:ToxicityModel",
+        "truthfulqa-info": f"{_HOME}.truthfulqa_info:TruthfulQAInfo",
+        "truthfulqa-truth": f"{_HOME}.truthfulqa_truth:TruthfulQATruth",
+    },
+    "odesteer.judges",
+)
+
+
+def create(name: str, **options: Any) -> Judge:
+    """The judge of that name. Raises `InvalidInputError` for options that it does not have."""
+    cls = registry.get(name)
+    known = tuple(signature(cls).parameters)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InvalidInputError(
+            f"the judge {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}."
+        )
+    return cls(**options)

@@ -1,0 +1,36 @@
+"""The exact judges of the terrarium's worlds."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from odesteer.evaluation.item import Item
+from odesteer.evaluation.judges.base import Judge, Scores
+
+
+class Terrarium(Judge):
+    """What the world of an item says: exact, as its grammar generates all that is valid.
+
+    ``joint`` is 1 for a valid completion with the desired attribute, which is the positive side
+    unless the reference has ``desired: false``; ``valid`` is 1 for one that the world could have
+    said, whatever its attribute; ``attribute`` is 1 for one that shows the desired attribute.
+    """
+
+    name: ClassVar[str] = "terrarium"
+    metrics = ("joint", "attribute", "valid")
+
+    def about(self) -> dict[str, Any]:
+        return {"kind": "exact", "what": "the grammar that generates the terrarium's texts"}
+
+    def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
+        return [self._one(item, text) for item, text in zip(items, texts, strict=True)]
+
+    def _one(self, item: Item, text: str) -> Scores:
+        from odesteer.terrarium import world
+
+        desired = bool(item.reference.get("desired", True))
+        verdict = world(self._reference(item, "world")).judge(item.text, text)
+        return {
+            "joint": float(verdict.achieves(desired)),
+            "attribute": float(verdict.attribute is desired),
+            "valid": float(verdict.valid),
+        }

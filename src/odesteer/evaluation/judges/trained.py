@@ -1,0 +1,170 @@
+"""Small judges that are trained where they judge, in seconds: TF-IDF logistic regression."""
+
+import hashlib
+import os
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from odesteer.evaluation.item import Item
+from odesteer.evaluation.judges.base import Judge, Scores
+from odesteer.errors import DataError
+
+T = TypeVar("T", bound=Hashable)
+
+DATA_VARIABLE = "ODESTEER_DATA"
+"""Environment variable that names the folder of data sets, ``data`` without it."""
+
+_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class Labelled(Generic[T]):
+    """Something to learn from. What shares a group is held out together."""
+
+    what: T
+    positive: bool
+    group: str
+
+
+class TrainedJudge(Judge, Generic[T]):
+    """A logistic regression on TF-IDF features, trained at the first use on the user's files.
+
+    It knows words, not the world. How often it is right about what it has not seen is measured
+    on rows that are held out, before it is trained on all, and told in `about`. A completion
+    without text is missing.
+    """
+
+    what: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]
+    """What it is trained on, below the folder of data sets."""
+    origin: ClassVar[str]
+    """Where these files come from."""
+    C: ClassVar[float] = 10.0
+    """Inverse strength of the L2 penalty."""
+
+    def __init__(self, *, data: str | None = None) -> None:
+        self.data = data
+        self._model: Any = None
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the data sets are."""
+        return Path(self.data or os.environ.get(DATA_VARIABLE) or "data")
+
+    def unavailable(self) -> str | None:
+        for name in self.files:
+            path = self.folder / name
+            if not path.is_file():
+                return (
+                    f"it is trained on {path}, which is not there. It comes from {self.origin};"
+                    f" put it there, or name the folder that holds {name} with data= or the"
+                    f" environment variable {DATA_VARIABLE}."
+                )
+        return None
+
+    def about(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "kind": "trained here",
+            "what": self.what,
+            "model": "TF-IDF logistic regression",
+            "files": list(self.files),
+            "origin": self.origin,
+        }
+        if self.unavailable() is None:
+            self._open()
+            facts |= self._facts
+        return facts
+
+    @abstractmethod
+    def rows(self) -> list[Labelled[T]]:
+        """What to learn from, in the order of the files. Raises `DataError` for other files."""
+
+    @abstractmethod
+    def features(self, what: T) -> list[str]:
+        """The words, or whatever else, that a thing is known by."""
+
+    @abstractmethod
+    def _thing(self, item: Item, text: str) -> T:
+        """What is to be classified."""
+
+    @abstractmethod
+    def _scores(self, probability: float) -> Scores:
+        """Scores from the probability of the positive class."""
+
+    def splits(self, rows: Sequence[Labelled[T]]) -> dict[str, list[bool]]:
+        """Which rows to hold out in order to measure, under the name of what is then unseen."""
+        return {"unseen groups": [is_held_out(row.group) for row in rows]}
+
+    def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
+        scores = [self._missing() for _ in items]
+        said = [i for i, text in enumerate(texts) if text.strip()]
+        if said:
+            things = [self._thing(items[i], texts[i]) for i in said]
+            for i, probability in zip(said, self._open().predict_proba(things)[:, 1], strict=True):
+                scores[i] = self._scores(float(probability))
+        return scores
+
+    def _open(self) -> Any:
+        if self._model is None:
+            rows = self.rows()
+            if len({row.positive for row in rows}) < 2:
+                raise DataError(
+                    f"the judge {self.name!r} learns from examples of both kinds, and"
+                    f" {', '.join(str(self.folder / name) for name in self.files)} has"
+                    f" {'one kind only' if rows else 'none'}."
+                )
+            held_out = {name: self._measure(rows, out) for name, out in self.splits(rows).items()}
+            self._facts = {
+                "sha256": {name: _digest(self.folder / name) for name in self.files},
+                "rows": len(rows),
+                "held_out": held_out,
+            }
+            self._model = self._fit(rows)
+        return self._model
+
+    def _fit(self, rows: Sequence[Labelled[T]]) -> Any:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        model = make_pipeline(
+            TfidfVectorizer(analyzer=self.features, min_df=2, sublinear_tf=True),
+            LogisticRegression(C=self.C, max_iter=500),
+        )
+        return model.fit([row.what for row in rows], [row.positive for row in rows])
+
+    def _measure(
+        self, rows: Sequence[Labelled[T]], held: Sequence[bool]
+    ) -> dict[str, float] | None:
+        """How often it is right about the rows that were held out; None if there are too few."""
+        import numpy as np
+        from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+        test = [row for row, out in zip(rows, held, strict=True) if out]
+        train = [row for row, out in zip(rows, held, strict=True) if not out]
+        if any(len({row.positive for row in part}) < 2 for part in (test, train)):
+            return None
+        truth = np.array([row.positive for row in test])
+        probability = self._fit(train).predict_proba([row.what for row in test])[:, 1]
+        said = probability >= 0.5
+        return {
+            "accuracy": float((said == truth).mean()),
+            "balanced_accuracy": float(balanced_accuracy_score(truth, said)),
+            "auc": float(roc_auc_score(truth, probability)),
+            "always_the_commoner": float(max(truth.mean(), 1 - truth.mean())),
+            "rows": len(test),
+        }
+
+
+def is_held_out(group: str) -> bool:
+    """A fixed share of groups, whatever the order of the rows."""
+    first = hashlib.sha256(group.encode()).digest()[:4]
+    return int.from_bytes(first, "big") < _HELD_OUT * 2**32
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

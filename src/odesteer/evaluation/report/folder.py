@@ -1,0 +1,105 @@
+"""The output folder of a run: raw results, tables, plots, one page."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from odesteer.evaluation.metrics import PairedBootstrap
+from odesteer.evaluation.report.environment import environment
+from odesteer.evaluation.report.page import page
+from odesteer.evaluation.report.plots import plots
+from odesteer.evaluation.report.summary import Line, summarize
+from odesteer.evaluation.report.tables import as_csv, as_json, as_markdown, curve_csv
+from odesteer.evaluation.runner import Outcome
+from odesteer.evaluation.runner.completing import TIMES
+from odesteer.errors import DataError, MissingDependencyError
+
+FINAL = ("summary.json", "summary.csv", "summary.md", "curve.csv", "items.jsonl")
+"""What depends on the results alone: the same bytes however the run got there."""
+
+
+class PlotsWarning(UserWarning):
+    """Plots are left out."""
+
+
+def write_report(
+    outcome: Outcome,
+    folder: Path,
+    *,
+    title: str,
+    about: Mapping[str, Any],
+    bootstrap: PairedBootstrap | None = None,
+) -> list[Line]:
+    """Write everything but the raw results, which the runner has written; the summary's lines.
+
+    Warns with `PlotsWarning` where matplotlib is not installed. Raises `DataError` if a file
+    cannot be written; the results of the run are safe then.
+    """
+    lines = summarize(outcome, bootstrap)
+    told = dict(about)
+    texts = {
+        "summary.json": as_json(outcome, lines, told),
+        "summary.csv": as_csv(lines),
+        "summary.md": as_markdown(outcome, lines, title),
+        "curve.csv": curve_csv(outcome.curve),
+        "items.jsonl": "".join(
+            json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+            for result in (*outcome.validation, *outcome.results)
+        ),
+    }
+    made = environment()
+    texts["environment.json"] = json.dumps(made, indent=1) + "\n"
+    try:
+        pictures = list(plots(outcome, lines))
+    except MissingDependencyError as error:
+        warnings.warn(f"no plots were drawn: {error}", PlotsWarning, stacklevel=2)
+        pictures = []
+    times = speeds(folder / TIMES)
+    texts["report.html"] = page(
+        outcome, lines, pictures, title=title, about=told, environment=made, times=times
+    )
+    try:
+        for name, text in texts.items():
+            _replace(folder / name, text.encode("utf-8", "backslashreplace"))
+        (folder / "plots").mkdir(exist_ok=True)
+        for name, _, png in pictures:
+            _replace(folder / "plots" / name, png)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the report into {folder}: {error.strerror or error}. All results are"
+            " safe; give the same command again once that is mended."
+        ) from error
+    return lines
+
+
+def speeds(path: Path) -> list[dict[str, Any]]:
+    """Completions, seconds and tokens a second of each contender, over all runs in the folder."""
+    found: dict[str, dict[str, Any]] = {}
+    if not path.is_file():
+        return []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # killed while writing it
+            continue
+        name = record["contender"]
+        fresh = {"contender": name, "completions": 0, "tokens": 0, "seconds": 0.0}
+        total = found.setdefault(name, fresh)
+        for figure in ("completions", "tokens", "seconds"):
+            total[figure] += record[figure]
+    for total in found.values():
+        seconds = total["seconds"]
+        total["tokens_per_second"] = total["tokens"] / seconds if seconds else 0.0
+    return list(found.values())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""One HTML file with everything in it, which opens without a network."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from odesteer.evaluation.report.summary import Line
+from odesteer.evaluation.report.tables import columns, compared, interval, ordered, said
+from odesteer.evaluation.runner import Outcome, Result
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
+th:first-child,td:first-child,td.t,th.t{text-align:left}
+td.t{white-space:pre-wrap;max-width:34rem}
+.wide{overflow-x:auto} img{max-width:100%} .dim{color:#777} code{background:#f4f4f4}
+"""
+_N_EXAMPLES = 3
+
+
+def page(
+    outcome: Outcome,
+    lines: Sequence[Line],
+    pictures: Sequence[tuple[str, str, bytes]],
+    *,
+    title: str,
+    about: dict[str, Any],
+    environment: dict[str, Any],
+    times: Sequence[dict[str, Any]],
+) -> str:
+    """The whole report."""
+    parts = [f"<h1>{_safe(title)}</h1>"]
+    for task in outcome.plan.tasks:
+        mine = [line for line in lines if line.task == task.name]
+        parts.append(f"<h2>{_safe(task.name)}</h2><p>{_safe(task.title)}.")
+        parts.append(f" Version {_safe(task.version)}; {_safe(task.source)}.</p>")
+        if task.differences:
+            parts.append(_list(task.differences))
+        parts.append(_results(outcome, task.headline, ordered(outcome, task, mine)))
+        about_judges = outcome.bench.about()
+        parts.append(_list([said(n, about_judges[n]) for n in outcome.bench.of(task)]))
+        for name, caption, png in pictures:
+            if name.removesuffix(".png").partition("-")[2] == task.name:
+                data = base64.b64encode(png).decode()
+                parts.append(
+                    f'<figure><img alt="{_safe(caption)}" src="data:image/png;base64,{data}">'
+                    f"<figcaption>{_safe(caption)}</figcaption></figure>"
+                )
+        examples = [r for r in outcome.results if r.row.task.name == task.name]
+        parts.append(_examples(examples))
+    if outcome.failures():
+        parts += ["<h2>What was not possible</h2>", _list(outcome.failures())]
+    if outcome.bench.unavailable:
+        parts.append("<h2>Judges that could not work here</h2>")
+        parts.append(_list([f"{n}: {why}" for n, why in outcome.bench.unavailable.items()]))
+    parts.append("<h2>Time</h2>" + _times(times))
+    parts.append("<h2>How it was made</h2><pre>")
+    made = {"configuration": about, "environment": environment}
+    parts.append(_safe(json.dumps(made, indent=1, ensure_ascii=False)) + "</pre>")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{_safe(title)}</title><style>{_STYLE}</style></head>\n<body>"
+        + "\n".join(parts)
+        + "</body></html>\n"
+    )
+
+
+def _results(outcome: Outcome, headline: str, lines: Sequence[Line]) -> str:
+    shown = [name for name in columns(lines) if name != "nll"]
+    references = compared(lines)
+    head = ["", "setting", *shown, *(f"{headline} − {name}" for name in references), "missing"]
+    rows = []
+    for line in lines:
+        estimate = line.metrics.get(headline)
+        cells = [line.contender, "; ".join(dict.fromkeys(line.settings.values()))]
+        cells += [interval(line.metrics.get(name)) for name in shown]
+        cells += [interval(line.against.get(name), signed=True) for name in references]
+        cells.append("" if estimate is None else str(estimate.n_missing))
+        rows.append(cells)
+    return _table(head, rows)
+
+
+def _examples(results: Sequence[Result]) -> str:
+    """What every contender wrote to the first prompts."""
+    keys = list(dict.fromkeys((r.row.fold.name, r.row.seed, r.row.item.key) for r in results))
+    rows = []
+    for key in keys[:_N_EXAMPLES]:
+        mine = [
+            r
+            for r in results
+            if (r.row.fold.name, r.row.seed, r.row.item.key) == key and not r.row.sample
+        ]
+        for i, result in enumerate(mine):
+            scores = ", ".join(
+                f"{n} {'missing' if v is None else f'{v:.3g}'}" for n, v in result.scores.items()
+            )
+            text = str(result.written.get("text", ""))
+            rows.append(
+                [result.row.item.text if not i else "", result.row.contender.name, text, scores]
+            )
+    if not rows:
+        return ""
+    table = _table(["prompt", "", "completion", "scores"], rows, text=True)
+    return f"<details><summary>examples</summary>{table}</details>"
+
+
+def _times(times: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [
+            one["contender"],
+            str(one["completions"]),
+            f"{one['seconds']:.1f}",
+            f"{one['tokens_per_second']:.0f}" if one["tokens_per_second"] else "",
+        ]
+        for one in times
+    ]
+    return _table(["", "completions", "seconds", "tokens a second"], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
+    mark = ' class="t"' if text else ""
+    cells = "".join(f"<th{mark}>{_safe(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td{mark}>{_safe(cell)}</td>" for cell in row) + "</tr>\n"
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{cells}</tr>\n{body}</table></div>'
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_safe(line)}</li>" for line in lines) + "</ul>"
+
+
+def _safe(text: str) -> str:
+    return html.escape(text)

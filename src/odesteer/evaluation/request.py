@@ -1,0 +1,169 @@
+"""What somebody asks a benchmark for, in full."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from odesteer.evaluation.runner import Bench, Layers, Plan, contenders
+from odesteer.evaluation.runner.room import Room
+from odesteer.evaluation.suites import Sizes, registry
+from odesteer.evaluation.suites.base import Suite
+from odesteer.evaluation.task import Task
+from odesteer.errors import InvalidInputError
+from odesteer.methods import Method
+from odesteer.models import SteeredModel
+
+BUDGET = 0.5
+"""How much less likely than unsteered ones completions may be, nats a token."""
+
+_DEPTH = 0.44
+"""Where steering acts by default: the mean depth of the layers that the paper chose."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A benchmark as it was asked for.
+
+    Attributes:
+        suite: name of the suite.
+        model: what the model is called in reports.
+        data: file or folder with the data.
+        quick: small sizes and one seed.
+        limit: the most validation items, and the most test items, of each fold and seed.
+        methods: names of the rows; None for all.
+        seeds: how many; None for the suite's.
+        layers: to begin with; None for the task's own, or one in the middle of the model, and
+            then those beside it.
+        every_layer: choose among all layers.
+        amounts: to begin with, in each method's natural quantity; None for the usual ones.
+        variants: forms of single methods to choose among, see `contenders`.
+        judges: instead of those of the suite.
+        judge_options: of single judges.
+        perplexity_model: what perplexity is measured under; None for the steered model itself.
+        chat: whether prompts are chats.
+        budget: what a setting may cost in fluency, nats a token.
+        refinements: how often the neighbourhood of the best setting is looked at.
+
+    Raises `UnknownNameError` for suites and methods, `InvalidInputError` for other values.
+    """
+
+    suite: str
+    model: str
+    data: Path | None = None
+    quick: bool = False
+    limit: int | None = None
+    methods: tuple[str, ...] | None = None
+    seeds: int | None = None
+    layers: tuple[int, ...] | None = None
+    every_layer: bool = False
+    amounts: tuple[float, ...] | None = None
+    variants: Mapping[str, Mapping[str, Method]] = field(default_factory=dict)
+    judges: tuple[str, ...] | None = None
+    judge_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    perplexity_model: str | None = None
+    chat: bool = False
+    budget: float = BUDGET
+    refinements: int = 1
+
+    def __post_init__(self) -> None:
+        registry.get(self.suite)
+        contenders(self.methods, amounts=self.amounts, variants=self.variants)
+        for name in ("limit", "seeds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidInputError(f"{name} must be at least 1, not {value}.")
+        if self.layers is not None and self.every_layer:
+            raise InvalidInputError("all layers and some of them were asked for; choose one.")
+        if not self.budget >= 0:
+            raise InvalidInputError(f"the budget must not be negative, not {self.budget}.")
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, data read. Raises `DataError` where it is missing."""
+        cls: type[Suite] = registry.get(self.suite)
+        sizes = cls.quick if self.quick else cls.full
+        if self.limit is not None:
+            sizes = replace(
+                sizes,
+                validation=_least(sizes.validation, self.limit),
+                test=_least(sizes.test, self.limit),
+            )
+        return cls(
+            Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat
+        ).tasks()
+
+    def plan(self, tasks: Sequence[Task], n_layers: int, lm: SteeredModel | None = None) -> Plan:
+        """What is to be done on a model with so many layers; what is too long needs itself."""
+        n_seeds = self.seeds or (1 if self.quick else 3)
+        layers = {task.name: self._layers(task, n_layers) for task in tasks}
+        return Plan(
+            tasks,
+            contenders(self.methods, amounts=self.amounts, variants=self.variants),
+            range(n_seeds),
+            layers,
+            None if lm is None else Room(lm),
+            budget=self.budget,
+            refinements=self.refinements,
+        )
+
+    def bench(self, lm: SteeredModel | None, tasks: Sequence[Task], batch_size: int) -> Bench:
+        """The judges."""
+        return Bench(
+            lm,
+            tasks,
+            wanted=self.judges,
+            options=self._options(),
+            perplexity_model=self.perplexity_model,
+            batch_size=batch_size,
+        )
+
+    def about(self) -> dict[str, Any]:
+        """As plain data, without the folders of this machine."""
+        shown = {
+            "suite": self.suite,
+            "model": self.model,
+            "data": None if self.data is None else self.data.name,
+            "quick": self.quick,
+            "limit": self.limit,
+            "methods": None if self.methods is None else list(self.methods),
+            "seeds": self.seeds,
+            "layers": "all" if self.every_layer else self.layers and list(self.layers),
+            "amounts": self.amounts and list(self.amounts),
+            "variants": {name: list(forms) for name, forms in self.variants.items()} or None,
+            "judges": None if self.judges is None else list(self.judges),
+            "perplexity_model": self.perplexity_model,
+            "chat": self.chat,
+            "budget": self.budget,
+            "refinements": self.refinements,
+        }
+        return {name: value for name, value in shown.items() if value not in (None, False)}
+
+    def _layers(self, task: Task, n_layers: int) -> Layers:
+        every = tuple(range(n_layers))
+        own = round(_DEPTH * (n_layers - 1)) if task.layer is None else task.layer
+        if self.every_layer:
+            return Layers(every, every, own)
+        if self.layers is None:
+            return Layers((min(own, n_layers - 1),), every)
+        for layer in self.layers:
+            if not 0 <= layer < n_layers:
+                raise InvalidInputError(
+                    f"there is no layer {layer}: the model has {n_layers}, counted from zero."
+                )
+        named = tuple(sorted(set(self.layers)))
+        return Layers(named, tuple(range(named[0], named[-1] + 1)), own)
+
+    def _options(self) -> dict[str, Mapping[str, Any]]:
+        """Small judges learn from the data that the suite was given, unless told otherwise."""
+        options = dict(self.judge_options)
+        if self.data is not None:
+            root = self.data if self.data.is_dir() else self.data.parent
+            if not (root / "truthfulqa").is_dir() and not (root / "paradetox").is_dir():
+                root = root.parent
+            for name in ("small-truth", "small-info", "small-toxicity"):
+                options[name] = {"data": str(root), **options.get(name, {})}
+        return options
+
+
+def _least(size: int | None, limit: int) -> int:
+    return limit if size is None else min(size, limit)

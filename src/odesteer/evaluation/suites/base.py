@@ -1,0 +1,64 @@
+"""The contract of a suite: the tasks that are run together."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from odesteer.evaluation.task import Task
+from odesteer.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of the data to use; None is all of it, or what the protocol says.
+
+    Attributes:
+        fit: examples (or pairs, or questions) to fit on.
+        validation: prompts to choose settings on, for each seed.
+        test: prompts to report on, for each seed.
+
+    Raises `InvalidInputError` for numbers below 1.
+    """
+
+    fit: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("fit", "validation", "test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidInputError(f"the {name} size must be at least 1, not {value}.")
+
+
+class Suite(ABC):
+    """Tasks that are run together.
+
+    Attributes:
+        name: of the suite.
+        title: a line for people.
+        quick: sizes for a look; ``full`` those of a whole run.
+        chat: whether prompts are chats rather than plain text.
+        data: a file or folder with the data in its published format; None to get it from the hub.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    full: ClassVar[Sizes] = Sizes()
+    quick: ClassVar[Sizes] = Sizes()
+    needs_data: ClassVar[str] = ""
+    """What ``data`` must be where it cannot be left out; "" where it can."""
+
+    def __init__(
+        self, sizes: Sizes | None = None, data: Path | None = None, *, chat: bool = False
+    ) -> None:
+        self.sizes = self.full if sizes is None else sizes
+        self.data = data
+        self.chat = chat
+        if data is None and self.needs_data:
+            raise InvalidInputError(f"the suite {self.name!r} needs {self.needs_data}.")
+
+    @abstractmethod
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, data read. Raises `DataError` where it is missing, with the remedy."""

@@ -1,0 +1,1 @@
+"""Measurements of steering quality, each a command: ``python -m studies.NAME``."""

@@ -1,0 +1,171 @@
+"""The output folder: tables in three forms, plots, and a page that needs nothing else."""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_models
+from odesteer import ContrastData, SteeredModel
+from odesteer.evaluation.item import Item
+from odesteer.evaluation.report import FINAL, Line, PlotsWarning, write_report
+from odesteer.evaluation.runner import Bench, Layers, Outcome, Plan, Runner, contenders
+from odesteer.evaluation.task import Fold, Task
+
+
+class Words(Task):
+    name = "words"
+    title = "words <b>unlike</b> each other"
+    version = "3"
+    source = "made up"
+    differences = ("nothing to differ from",)
+    max_new_tokens = 5
+    judges = ("repetition", "diversity", "perplexity")
+    headline = "dist-1"
+    wins = "dist-1"
+    percentiles = ("dist-1",)
+    shots = 1
+
+    def folds(self, seed: int) -> tuple[Fold, ...]:
+        words = [f"word{i}" for i in range(8)]
+        data = ContrastData.from_texts([f"{w} good" for w in words], [f"{w} bad" for w in words])
+        items = [Item(f"ask {i}", f"ask {i}", f"ask {i}", {}) for i in range(7)]
+        return (Fold("all", data, tuple(items[:2]), tuple(items[2:])),)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    tasks = [Words()]
+    rows = contenders(["prompt-only", "odesteer", "one-step", "caa"], amounts=(0.1, 0.3))
+    plan = Plan(tasks, rows, (0, 1), {"words": Layers((0, 2), range(4))}, budget=0.5)
+    return Runner(lm, plan, Bench(lm, tasks), tmp_path_factory.mktemp("run")).run()
+
+
+@pytest.fixture(scope="module")
+def folder(outcome: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report")
+    write_report(outcome, path, title="a <title>", about={"suite": "words"})
+    return path
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return found
+
+
+def test_every_file_is_there(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    assert {*FINAL, "report.html", "environment.json", "plots"} == names
+    plots = {path.name for path in (folder / "plots").iterdir()}
+    assert plots == {f"{kind}-words.png" for kind in ("curves", "layers", "barrier", "headline")}
+
+
+def test_the_three_tables_agree(folder: Path) -> None:
+    lines = _document(folder)["lines"]
+    assert [line["contender"] for line in lines] == [
+        "none", "prompt-only", "odesteer", "caa", "one-step",
+    ]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO((folder / "summary.csv").read_text())))
+    markdown = (folder / "summary.md").read_text()
+    for line in lines:
+        value = line["metrics"]["dist-1"]["value"]
+        (row,) = (
+            r for r in rows
+            if (r["contender"], r["metric"], r["against"]) == (line["contender"], "dist-1", "")
+        )  # fmt: skip
+        assert float(row["value"]) == pytest.approx(value, rel=1e-5)
+        (shown,) = re.findall(rf"^\| {line['contender']} \|.*$", markdown, re.MULTILINE)
+        assert f"{value:.3f} [" in shown
+
+
+def test_means_are_of_the_items(folder: Path) -> None:
+    items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    for line in _document(folder)["lines"]:
+        mine = [
+            item["scores"]["dist-1"]
+            for item in items
+            if item["phase"] == "test" and item["contender"] == line["contender"]
+        ]
+        known = [score for score in mine if score is not None]
+        estimate = line["metrics"]["dist-1"]
+        assert estimate["value"] == pytest.approx(sum(known) / len(known))
+        assert (estimate["n"], estimate["n_missing"]) == (len(known), len(mine) - len(known))
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+
+
+def test_comparisons(folder: Path) -> None:
+    lines = {line["contender"]: line for line in _document(folder)["lines"]}
+    assert set(lines["caa"]["against"]) == {"none", "one-step"}
+    assert set(lines["none"]["against"]) == {"one-step"}
+    assert "win_rate" in lines["caa"]["metrics"]
+    assert "win_rate" not in lines["none"]["metrics"]
+    assert "dist-1-p90" in lines["none"]["metrics"]
+
+
+def test_the_curve_has_every_setting_and_one_choice(folder: Path) -> None:
+    curve = _document(folder)["curve"]
+    caa = [point for point in curve if point["contender"] == "caa"]
+    tried = [(p["layer"], p["value"]) for p in caa]
+    assert tried[:4] == [(0, 0.1), (0, 0.3), (2, 0.1), (2, 0.3)]
+    assert len(tried) == len(set(tried)) > 4, "and settings beside the best"
+    assert all(p["n"] == 4 for p in caa if p["state"] == "measured")
+    assert sum(p["chosen"] for p in caa) == 1
+
+
+def test_the_page_stands_alone(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert "a &lt;title&gt;" in text
+    assert "&lt;b&gt;unlike" in text
+    assert text.count("data:image/png;base64,") == 4
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+
+
+def test_no_folder_of_this_machine_is_told(folder: Path) -> None:
+    for name in (*FINAL, "report.html", "environment.json"):
+        assert str(Path.home()) not in (folder / name).read_text()
+
+
+def test_without_matplotlib(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.warns(PlotsWarning, match=r"pip install 'odesteer\[plot\]'"):
+        lines: Sequence[Line] = write_report(outcome, tmp_path, title="t", about={})
+    assert lines
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from odesteer.evaluation.judges.diversity import Diversity
+    from odesteer.errors import ModelError
+
+    def fail(self: Diversity, items: Sequence[Item], texts: Sequence[str]) -> None:
+        raise ModelError("out of order")
+
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    tasks = [Words()]
+    plan = Plan(
+        tasks, contenders(["odesteer-default"]), (0,), {"words": Layers((1,), (1,))}, budget=0.5
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(Diversity, "_judge", fail)
+        failed = Runner(lm, plan, Bench(lm, tasks), tmp_path).run()
+        write_report(failed, tmp_path, title="t", about={})
+    document = _document(tmp_path)
+    assert document["unavailable_judges"] == {"diversity": "it failed: out of order"}
+    estimate = document["lines"][0]["metrics"]["dist-1"]
+    assert (estimate["value"], estimate["n"], estimate["n_missing"]) == (None, 0, 5)
+    assert "| missing |" in (tmp_path / "summary.md").read_text()
+    # The next run asks it again, and writes nothing else anew.
+    generations = (tmp_path / "generations.jsonl").read_bytes()
+    write_report(Runner(lm, plan, Bench(lm, tasks), tmp_path).run(), tmp_path, title="t", about={})
+    assert _document(tmp_path)["lines"][0]["metrics"]["dist-1"]["n"] == 5
+    assert (tmp_path / "generations.jsonl").read_bytes() == generations
