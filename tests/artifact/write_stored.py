@@ -1,0 +1,256 @@
+"""Writes the artifacts in ``stored/``, with the outputs that they give.
+
+``python tests/artifact/write_stored.py`` writes those of the list that are missing, after a new
+method, barrier, solver, metric or kind of inputs was registered, and never writes one again: every
+release has to load what is there and compute the same. For each NAME there are
+
+    NAME.safetensors           the artifact
+    NAME.expected.safetensors  inputs [n, d], outputs [n, d] of each of its steerers at the default
+                               amount, and values [n] of their barriers and of the conditions of
+                               their gates; in the metadata its digest and how this machine computes
+
+Inputs are float64 and steered one row at a time, so that no choice of kernel by the size of a batch
+or by the device enters.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from odesteer.artifact import Provenance, Site, Steerer, SteererSet
+from odesteer.barriers import (
+    Centred,
+    FrozenBarrier,
+    HeadBarrier,
+    HomogeneousBarrier,
+    LinearBarrier,
+    LinearDiscriminantBarrier,
+    LogisticProbeBarrier,
+    MeanDifferenceBarrier,
+    MinimumBarrier,
+    NeuralBarrier,
+    PolynomialBarrier,
+    PrincipalDifferenceBarrier,
+    ProductBarrier,
+    QuadraticDiscriminantBarrier,
+    RandomFourierBarrier,
+    Raw,
+    TensorSketchBarrier,
+    UnitSphere,
+    ValueBarrier,
+)
+from odesteer.flows import (
+    RK4,
+    BogackiShampine,
+    Certified,
+    Covariance,
+    Euclidean,
+    Euler,
+    Geodesic,
+    MatrixMetric,
+    Midpoint,
+    ThreeEighths,
+)
+from odesteer.methods import (
+    CAA,
+    HPR,
+    ITI,
+    Angular,
+    Conditional,
+    HeadITI,
+    LinearAcT,
+    Method,
+    MiMiC,
+    NormPreserving,
+    ODESteer,
+    OneStep,
+    REControl,
+    RepE,
+    Spherical,
+    Sum,
+    TruthFlow,
+)
+
+FOLDER = Path(__file__).with_name("stored")
+WIDTH = 8
+HEADS = 4
+
+
+def contrast() -> tuple[Tensor, Tensor]:
+    """Overlapping positives and negatives `[n, d]` to fit on."""
+    generator = torch.Generator().manual_seed(8)
+    positive = torch.randn(40, WIDTH, generator=generator) + 0.5
+    return positive, 1.3 * torch.randn(36, WIDTH, generator=generator)
+
+
+def inputs() -> Tensor:
+    """Activations `[n, d]` that nothing was fitted on, float64."""
+    generator = torch.Generator().manual_seed(88)
+    return 1.2 * torch.randn(5, WIDTH, generator=generator, dtype=torch.float64)
+
+
+def steerer(method: Method, site: Site | None = None) -> Steerer:
+    """The method fitted, at a layer of a model that is only named."""
+    fitted = method.fit(*contrast())
+    part = None if site is None else site.part
+    origin = Provenance(
+        model_id="org/some-model",
+        model_revision="0123abc",
+        model_width=HEADS * WIDTH if part == "heads" else WIDTH,
+        n_layers=6,
+        n_heads=HEADS if part == "heads" else None,
+        capture_position="last",
+        data_digest="00" * 32,
+        n_positive=40,
+        n_negative=36,
+        seed=0,
+        held_out={"auc": 0.875},
+    )
+    return Steerer(fitted, site, origin)
+
+
+def listed() -> dict[str, Steerer | SteererSet]:
+    """Every artifact by name, fitted."""
+    methods = {
+        "odesteer": ODESteer(),
+        "odesteer-paper": ODESteer.paper(),
+        "one-step": OneStep(MinimumBarrier(temperature=0.5)),
+        "caa": CAA(),
+        "repe": RepE(),
+        "iti": ITI(),
+        "head-iti": HeadITI(n_heads=HEADS, top_k=2),
+        "mimic": MiMiC(),
+        "linear-act": LinearAcT(),
+        "hpr": HPR(hidden=(5,)),
+        "recontrol": REControl(n_steps=3, regularisation=0.5),
+        "truthflow": TruthFlow(rank=4, hidden=(6,), learning_rate=0.05),
+        "angular": Angular(),
+        "norm-preserving": NormPreserving(LinearAcT()),
+        "spherical": Spherical(),
+        "conditional": Conditional(CAA(), gate=FrozenBarrier(LinearBarrier().fit(*contrast()))),
+        "sum": Sum((ODESteer(LinearBarrier()), RepE()), weights=(1.0, -0.5)),
+    }
+    barriers = {
+        "linear": LinearBarrier(),
+        "logistic-probe": LogisticProbeBarrier(),
+        "homogeneous": HomogeneousBarrier(),
+        "mean-difference": MeanDifferenceBarrier(),
+        "linear-discriminant": LinearDiscriminantBarrier(),
+        "quadratic-discriminant": QuadraticDiscriminantBarrier(),
+        "principal-difference": PrincipalDifferenceBarrier(False),
+        "heads": HeadBarrier(HEADS),
+        "polynomial": PolynomialBarrier(),
+        "polynomial-cubic": PolynomialBarrier(degree=3, gamma=1.0),
+        "polynomial-landmarks": PolynomialBarrier(max_exact=20, n_landmarks=16),
+        "tensor-sketch": TensorSketchBarrier(degree=3, n_components=40),
+        "random-fourier": RandomFourierBarrier(n_components=40, seed=3),
+        "neural": NeuralBarrier(hidden=(5, 3), max_epochs=20),
+        "value": ValueBarrier(hidden=(5,)),
+        "product": ProductBarrier((LinearBarrier(), PolynomialBarrier())),
+        "minimum": MinimumBarrier((LinearBarrier(), PolynomialBarrier()), temperature=0.3),
+        "frozen": FrozenBarrier(PolynomialBarrier().fit(*contrast())),
+    }
+    kinds_of_inputs = {"raw": Raw(), "unit-sphere": UnitSphere(), "centred": Centred()}
+    solvers = {
+        "euler": Euler(3),
+        "midpoint": Midpoint(),
+        "rk4": RK4(3),
+        "three-eighths": ThreeEighths(2),
+        "bogacki-shampine": BogackiShampine(),
+        "geodesic": Geodesic(4),
+        "certified": Certified(RK4(3)),
+    }
+    metrics = {
+        "euclidean": Euclidean(),
+        "covariance": Covariance(),
+        "matrix": MatrixMetric(torch.diag(torch.arange(1.0, WIDTH + 1))),
+    }
+    found: dict[str, Steerer | SteererSet] = {}
+    for name, method in methods.items():
+        site = Site(2, part="heads") if name == "head-iti" else Site(2)
+        found[f"method-{name}"] = steerer(method, site)
+    for name, barrier in barriers.items():
+        found[f"barrier-{name}"] = steerer(ODESteer(barrier), Site(3, "generated"))
+    for name, kind in kinds_of_inputs.items():
+        found[f"inputs-{name}"] = steerer(ODESteer(PolynomialBarrier(inputs=kind)), Site(1, "all"))
+    for name, solver in solvers.items():
+        found[f"solver-{name}"] = steerer(ODESteer(PolynomialBarrier(3), solver=solver), Site(0))
+    for name, metric in metrics.items():
+        found[f"metric-{name}"] = steerer(ODESteer(metric=metric))
+    condition = steerer(ODESteer(), Site(1, part="heads"))
+    several = SteererSet(
+        [
+            steerer(ODESteer(), Site(2)),
+            steerer(CAA(T=0.5), Site(1, "all")),
+            steerer(HeadITI(n_heads=HEADS, top_k=2), Site(2, part="heads")),
+        ]
+    )
+    found["gated"] = found["method-odesteer"].when(condition, below=-0.5, pool="mean")
+    found["set"] = several
+    found["set-gated"] = several.when(condition, above=0.25)
+    return found
+
+
+def computed(artifact: Steerer | SteererSet, a: Tensor) -> dict[str, Tensor]:
+    """What the artifact makes of activations `[n, d]`, one at a time."""
+    found = {}
+    for i, one in enumerate(artifact.members):
+        found[f"outputs.{i}"] = torch.cat([one.steer(row[None]) for row in a])
+        if getattr(one.method, "barrier", None) is not None:
+            found[f"barriers.{i}"] = torch.cat([one.barrier.value(row[None]) for row in a])
+        if one.gate is not None:
+            h = one.gate.condition.barrier
+            found[f"conditions.{i}"] = torch.cat([h.value(row[None]) for row in a])
+            found[f"thresholds.{i}"] = torch.tensor(one.gate.threshold, dtype=torch.float64)
+    return found
+
+
+def arithmetic() -> str:
+    """How this machine rounds, as text: two that agree here compute the same bits.
+
+    Libraries of linear algebra and of elementary functions choose their code by the processor, and
+    loops that numba has compiled round otherwise than torch.
+    """
+    generator = torch.Generator().manual_seed(888)
+    x = torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64)
+    spread = x @ x.T + torch.eye(WIDTH, dtype=torch.float64)
+    results = [
+        x[:1] @ x,
+        x[0] @ x[1],
+        x.exp(),
+        x.tanh(),
+        torch.nn.functional.softplus(x),
+        x.cos(),
+        torch.linalg.norm(x, dim=-1),
+        torch.linalg.solve(spread, x[0]),
+        torch.linalg.cholesky(spread),
+        x.logsumexp(-1),
+        x.float() @ x.float(),
+    ]
+    digits = [value.double().sum().item().hex() for value in results]
+    return json.dumps([importlib.util.find_spec("numba") is not None, *digits])
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    FOLDER.mkdir(exist_ok=True)
+    for name, artifact in listed().items():
+        path, expected = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.expected.safetensors"
+        if path.exists() or expected.exists():
+            continue
+        artifact.save(path)
+        tensors = {"inputs": inputs(), **computed(artifact, inputs())}
+        metadata = {"digest": artifact.digest(), "arithmetic": arithmetic()}
+        expected.write_bytes(save(tensors, metadata))
+        sys.stdout.write(f"wrote {name}\n")
+
+
+if __name__ == "__main__":
+    main()
