@@ -19,19 +19,19 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from benchmarks.machine import describe_machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from studies.joint import Rates, complete
-from benchmarks.machine import describe_machine
-from studies.tasks import Activations, EveryTask, RolesTask, Task, WorldTask
 from odesteer import CAA, Amount, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import Centred, LinearBarrier, NeuralBarrier, PolynomialBarrier
 from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
 from odesteer.models.captured_tokens import CapturePosition
 from odesteer.terrarium import model_path, worlds
+from studies.joint import Rates, complete
+from studies.tasks import Activations, EveryTask, RolesTask, Task, WorldTask
 
 POSITIONS: tuple[CapturePosition, ...] = ("random_answer", "last")
 LEVELS = tuple(Amount("level", level) for level in (1.5, 1.0, 2.0))

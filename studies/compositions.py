@@ -21,18 +21,18 @@ from typing import Annotated
 
 import torch
 import typer
+from benchmarks.machine import describe_machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from studies.joint import Rates, complete
-from benchmarks.machine import describe_machine
-from studies.tasks import N_PAIRS, EveryTask, RolesTask, Task
 from odesteer import ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import LinearBarrier, ProductBarrier
 from odesteer.data import Example
 from odesteer.methods import Spherical, Sum
 from odesteer.terrarium import Verdict, model_path, world, worlds
+from studies.joint import Rates, complete
+from studies.tasks import N_PAIRS, EveryTask, RolesTask, Task
 
 LAYER = 4
 Build = Callable[[SteeredModel, int], Sequence[Steerer]]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from studies.tasks import Task
 from odesteer import Amount, SteeredModel, Steerer
 from odesteer.terrarium import Verdict
+from studies.tasks import Task
 
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9}
 

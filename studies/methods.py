@@ -36,13 +36,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from benchmarks.machine import describe_machine
+from benchmarks.timing import interleaved
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.machine import describe_machine
-from benchmarks.timing import interleaved
 from odesteer import ContrastData, Method, SteeredModel, load_contrast
 from odesteer.barriers import Barrier, LinearBarrier
 from odesteer.errors import ConvergenceError

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from odesteer.evaluation.suites import terrarium
 from odesteer.cli import main
 from odesteer.cluster import Cluster
+from odesteer.evaluation.suites import terrarium
 from odesteer.terrarium import worlds
 
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from odesteer.evaluation.runner.attempting import Batch, attempt
-from odesteer.evaluation.runner.writing import Written
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.source import ModelSource
 from odesteer.cluster.worker import Shared
+from odesteer.evaluation.runner.attempting import Batch, attempt
+from odesteer.evaluation.runner.writing import Written
 from odesteer.models import SteeredModel
 
 Numbers = list[int]

@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from odesteer.data import Example, Message
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.task import Fold, Task
-from odesteer.data import Example, Message
 
 
 def has_baseline(task: Task) -> bool:

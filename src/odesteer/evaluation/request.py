@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from odesteer.errors import InvalidInputError
 from odesteer.evaluation.runner import Bench, Layers, Plan, contenders
 from odesteer.evaluation.runner.room import Room
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.suites.base import Suite
 from odesteer.evaluation.task import Task
-from odesteer.errors import InvalidInputError
 from odesteer.methods import Method
 from odesteer.models import SteeredModel
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from odesteer.evaluation.item import Item
 from odesteer.data import ContrastData
 from odesteer.errors import DataError
+from odesteer.evaluation.item import Item
 
 Kind = Literal["generation", "choice"]
 

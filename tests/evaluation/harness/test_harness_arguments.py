@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from odesteer.artifact import Site, Steerer
-from odesteer.evaluation.harness.arguments import read_steering
 from odesteer.errors import ArtifactError, InvalidInputError, ModelError
+from odesteer.evaluation.harness.arguments import read_steering
 from odesteer.methods import CAA, Amount
 from odesteer.models import SteeredModel
 

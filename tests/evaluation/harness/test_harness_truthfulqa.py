@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from odesteer.data import Example
 from odesteer.evaluation.metrics import log_likelihoods, mc1, mc2
 from odesteer.evaluation.suites.truthfulqa import PRESET
-from odesteer.data import Example
 from odesteer.models import SteeredModel
 
 N_QUESTIONS = int(os.environ.get("ODESTEER_QUESTIONS", "12"))

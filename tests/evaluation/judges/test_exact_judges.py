@@ -6,9 +6,9 @@ import math
 import pytest
 from judge_models import asked
 
+from odesteer.errors import InvalidInputError
 from odesteer.evaluation.judges import create
 from odesteer.evaluation.metrics import distinct, mc1, mc2, mc3
-from odesteer.errors import InvalidInputError
 from odesteer.terrarium import worlds
 
 CHOICES = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from judge_models import asked
 
-from odesteer.evaluation.judges import Judge, create, registry
 from odesteer.errors import InvalidInputError, UnknownNameError
+from odesteer.evaluation.judges import Judge, create, registry
 
 EXACT = ("diversity", "multiple-choice", "repetition", "terrarium")
 TRAINED = ("small-info", "small-toxicity", "small-truth")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from judge_models import asked
 
-from odesteer.evaluation.judges import create
-from odesteer.evaluation.judges.finetuned import verdict
 from odesteer.data import Message
 from odesteer.errors import InvalidInputError, ModelError
+from odesteer.evaluation.judges import create
+from odesteer.evaluation.judges.finetuned import verdict
 from odesteer.models import SteeredModel
 
 

@@ -11,9 +11,9 @@ import openai
 import pytest
 from judge_models import asked
 
+from odesteer.errors import DataError, InvalidInputError, ModelError
 from odesteer.evaluation.judges import create
 from odesteer.evaluation.judges.criteria import read_criteria
-from odesteer.errors import DataError, InvalidInputError, ModelError
 
 CRITERIA = [
     {"name": "true", "question": "Is it true?", "weight": 3},

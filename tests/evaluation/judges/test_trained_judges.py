@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from judge_models import asked
 
-from odesteer.evaluation.judges import create
 from odesteer.errors import DataError, InvalidInputError
+from odesteer.evaluation.judges import create
 
 RIGHT, WRONG = ("it depends on the person", "nobody can say so"), ("always", "of course it will")
 

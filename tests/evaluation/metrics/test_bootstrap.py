@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odesteer.evaluation.metrics import Cell, PairedBootstrap
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.metrics import Cell, PairedBootstrap
 
 
 def _cells(values: np.ndarray) -> list[Cell]:

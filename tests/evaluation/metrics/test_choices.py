@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odesteer.evaluation.metrics import mc1, mc2, mc3
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.metrics import mc1, mc2, mc3
 
 LIKELIHOODS = st.floats(-30, -0.1)
 

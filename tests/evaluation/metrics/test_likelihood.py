@@ -7,9 +7,9 @@ import torch
 
 import tiny_models
 from odesteer.artifact import Site, Steerer
-from odesteer.evaluation.metrics import log_likelihoods, nll, perplexity
 from odesteer.data import Example, Message
 from odesteer.errors import InvalidInputError, ModelError
+from odesteer.evaluation.metrics import log_likelihoods, nll, perplexity
 from odesteer.methods import CAA, Amount
 from odesteer.models import SteeredModel
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odesteer.evaluation.metrics import expected_maximum, product, wins
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.metrics import expected_maximum, product, wins
 
 SCORES = st.lists(st.one_of(st.none(), st.floats(-1, 1)), max_size=6)
 

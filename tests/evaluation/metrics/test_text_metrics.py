@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odesteer.evaluation.metrics import distinct, distinct_in_all, repetition
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.metrics import distinct, distinct_in_all, repetition
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "C", "c", "dog"]), max_size=12).map(" ".join)
 

@@ -144,8 +144,8 @@ def test_without_matplotlib(
 
 
 def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from odesteer.evaluation.judges.diversity import Diversity
     from odesteer.errors import ModelError
+    from odesteer.evaluation.judges.diversity import Diversity
 
     def fail(self: Diversity, items: Sequence[Item], texts: Sequence[str]) -> None:
         raise ModelError("out of order")

@@ -8,8 +8,8 @@ import bench_case
 import pytest
 
 from odesteer import SteeredModel
-from odesteer.evaluation.report import FINAL, write_report
 from odesteer.errors import DataError
+from odesteer.evaluation.report import FINAL, write_report
 
 Resize = Callable[[str], Path]
 

@@ -7,10 +7,10 @@ import pytest
 from bench_case import Numbers, runner
 
 from odesteer import SteeredModel
+from odesteer.errors import DataError, InvalidInputError, UnknownNameError
 from odesteer.evaluation.runner import Layers, Plan, contenders
 from odesteer.evaluation.runner.contenders import names
 from odesteer.evaluation.task import Fold
-from odesteer.errors import DataError, InvalidInputError, UnknownNameError
 from odesteer.methods import CAA
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odesteer.evaluation.runner import ResultStore
 from odesteer.errors import DataError
+from odesteer.evaluation.runner import ResultStore
 
 
 def test_records_come_back(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from odesteer import Message
+from odesteer.errors import DataError
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.task import Task
-from odesteer.errors import DataError
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed: odesteer[hub]")
 

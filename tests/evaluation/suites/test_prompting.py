@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from odesteer import ContrastData, Example, Message
+from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.prompting import asked, has_baseline
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.task import Fold, Task
-from odesteer.errors import DataError, InvalidInputError
 
 
 def _task() -> Task:

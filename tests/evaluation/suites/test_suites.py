@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from odesteer import ContrastData, Message
+from odesteer.errors import DataError, InvalidInputError, UnknownNameError
 from odesteer.evaluation.suites import Sizes, Suite, registry
 from odesteer.evaluation.task import Fold, Task
-from odesteer.errors import DataError, InvalidInputError, UnknownNameError
 
 CANARY = "canary-7f3a"
 

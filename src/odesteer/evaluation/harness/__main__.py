@@ -2,8 +2,8 @@
 
 import sys
 
-from odesteer.evaluation.harness.registering import register
 from odesteer.errors import OdesteerError
+from odesteer.evaluation.harness.registering import register
 
 
 def main() -> int:

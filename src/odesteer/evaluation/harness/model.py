@@ -10,9 +10,9 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
+from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.harness.arguments import Steers, read_steering
 from odesteer.evaluation.harness.scoring import Request, rows_of
-from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
 from odesteer.tuning.likelihood import Batch, answer, is_read_late, logits_of

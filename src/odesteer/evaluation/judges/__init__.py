@@ -3,8 +3,8 @@
 from inspect import signature
 from typing import Any
 
-from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.registry import Registry
 
 __all__ = ["Judge", "Scores", "create", "registry"]

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from odesteer.evaluation.item import Item
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.item import Item
 
 Scores = dict[str, float | None]
 """A score for each metric of a judge; None where it is missing."""

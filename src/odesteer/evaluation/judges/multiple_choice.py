@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.evaluation.metrics.choices import mc1, mc2, mc3
-from odesteer.errors import InvalidInputError
 
 
 class MultipleChoice(Judge):

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
-from odesteer.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from odesteer.models import SteeredModel
@@ -45,9 +45,9 @@ class Perplexity(Judge):
         }
 
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
-        from odesteer.evaluation.metrics.likelihood import log_likelihoods, nll, perplexity
         from odesteer.data import Example
         from odesteer.errors import DataError
+        from odesteer.evaluation.metrics.likelihood import log_likelihoods, nll, perplexity
 
         lm = self._open()
         examples: dict[int, Example] = {}

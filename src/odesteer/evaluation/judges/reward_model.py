@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from odesteer.errors import ModelError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
-from odesteer.errors import ModelError
 
 if TYPE_CHECKING:
     from odesteer.evaluation.judges.sequence_classifier import SequenceClassifier

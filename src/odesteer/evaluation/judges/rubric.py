@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.evaluation.judges.criteria import Criterion, read_criteria
 from odesteer.evaluation.judges.endpoint import Endpoint, NoReplyError
-from odesteer.errors import DataError
 
 _INSTRUCTION = """\
 You judge a response to a prompt. Answer every question about the response with a whole number in \

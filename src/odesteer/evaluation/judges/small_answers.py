@@ -6,11 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
+from odesteer.data.files import read_json_lines
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Scores
 from odesteer.evaluation.judges.trained import Labelled, TrainedJudge, is_held_out
-from odesteer.data.files import read_json_lines
-from odesteer.errors import DataError
 
 Answer = tuple[str, str]
 """A question and its answer."""

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+from odesteer.data.files import read_csv, read_tsv
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Scores
 from odesteer.evaluation.judges.toxicity_model import TOXIC
 from odesteer.evaluation.judges.trained import Labelled, TrainedJudge, is_held_out
-from odesteer.data.files import read_csv, read_tsv
-from odesteer.errors import DataError
 
 # Toxic words are often masked: f*ck, sh!t, @ss.
 _WORD = re.compile(r"[a-z0-9@$!*'#]+")

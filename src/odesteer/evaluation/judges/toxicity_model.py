@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from odesteer.errors import ModelError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
-from odesteer.errors import ModelError
 
 if TYPE_CHECKING:
     from odesteer.evaluation.judges.sequence_classifier import SequenceClassifier

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from odesteer.errors import DataError, MissingDependencyError
 from odesteer.evaluation.metrics import PairedBootstrap
 from odesteer.evaluation.report.environment import environment
 from odesteer.evaluation.report.page import page
@@ -14,7 +15,6 @@ from odesteer.evaluation.report.summary import Line, summarize
 from odesteer.evaluation.report.tables import as_csv, as_json, as_markdown, curve_csv
 from odesteer.evaluation.runner import Outcome
 from odesteer.evaluation.runner.completing import TIMES
-from odesteer.errors import DataError, MissingDependencyError
 
 FINAL = ("summary.json", "summary.csv", "summary.md", "curve.csv", "items.jsonl")
 """What depends on the results alone: the same bytes however the run got there."""

@@ -5,12 +5,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from odesteer.errors import MissingDependencyError
 from odesteer.evaluation.report.summary import Line, lower_is_better
 from odesteer.evaluation.runner import Outcome
 from odesteer.evaluation.runner.contenders import NONE
 from odesteer.evaluation.runner.selection import Point
 from odesteer.evaluation.task import Task
-from odesteer.errors import MissingDependencyError
 
 _FARTHEST = 2.5
 """Curves are shown as far as this multiple of the least perplexity."""

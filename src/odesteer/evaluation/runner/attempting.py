@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from odesteer.artifact import Steerer
+from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.evaluation.runner.plan import Row
 from odesteer.evaluation.runner.writing import Written, write
-from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.models import SteeredModel
 
 REFUSALS = (InvalidInputError, ConvergenceError)

@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import Self
 
 from odesteer import __version__
+from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.runner.attempting import REFUSALS, Batch, Elsewhere, attempt
 from odesteer.evaluation.runner.fitting import Fitter
 from odesteer.evaluation.runner.identity import digest, item_digest, model_digest, plain
@@ -17,7 +18,6 @@ from odesteer.evaluation.runner.judging import Bench
 from odesteer.evaluation.runner.plan import Row
 from odesteer.evaluation.runner.store import ResultStore
 from odesteer.evaluation.runner.writing import Written
-from odesteer.errors import DataError, InvalidInputError
 from odesteer.models import SteeredModel
 
 GENERATIONS, SCORES, TIMES = "generations.jsonl", "scores.jsonl", "times.jsonl"

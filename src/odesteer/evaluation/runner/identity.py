@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from odesteer.evaluation.item import Item
 from odesteer.estimator import Parametrised
+from odesteer.evaluation.item import Item
 from odesteer.models import SteeredModel
 
 

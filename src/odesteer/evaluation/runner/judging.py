@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges import Judge, Scores, create
 from odesteer.evaluation.judges.perplexity import Perplexity
 from odesteer.evaluation.runner.identity import digest
 from odesteer.evaluation.task import Task
-from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.models import SteeredModel
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal
 
+from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.prompting import has_baseline
 from odesteer.evaluation.runner.contenders import PROMPT, Contender
 from odesteer.evaluation.runner.room import Room
 from odesteer.evaluation.task import Fold, Task
-from odesteer.errors import DataError, InvalidInputError
 from odesteer.tuning import Cell, Halving, Search
 from odesteer.tuning.grid import coarse
 

@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import replace
 
-from odesteer.evaluation.item import Item
-from odesteer.evaluation.task import Fold, Task
 from odesteer.data import ContrastData
 from odesteer.errors import DataError, InvalidInputError
+from odesteer.evaluation.item import Item
+from odesteer.evaluation.task import Fold, Task
 from odesteer.models import SteeredModel
 
 

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 from odesteer.artifact import Steerer
+from odesteer.data import Example
+from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.prompting import asked
 from odesteer.evaluation.runner.plan import Row
 from odesteer.evaluation.runner.sampling import arguments, seed_of
-from odesteer.data import Example
-from odesteer.errors import InvalidInputError
 from odesteer.models import Generation, SteeredModel
 
 Written = dict[str, Any]

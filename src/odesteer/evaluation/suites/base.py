@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from odesteer.evaluation.task import Task
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.task import Task
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from odesteer.data import ContrastData, load_contrast
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
 from odesteer.evaluation.suites.reading import first, held_out, shuffled
 from odesteer.evaluation.task import Fold, Task
-from odesteer.data import ContrastData, load_contrast
-from odesteer.errors import DataError
 
 _SEED = 42
 _TEST_SHARE, _VALIDATION_SHARE = 0.3, 0.2

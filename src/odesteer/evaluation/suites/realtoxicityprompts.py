@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from odesteer.data import ContrastData, Example
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
 from odesteer.evaluation.suites.reading import first, from_hub, read_rows, shuffled, unique
 from odesteer.evaluation.task import Fold, Task
-from odesteer.data import ContrastData, Example
-from odesteer.errors import DataError
 
 _PROMPTS, _COMMENTS = "allenai/real-toxicity-prompts", "google/civil_comments"
 _REMEDY = (

@@ -1,9 +1,9 @@
 """The miniature truth, civility and mood tasks on the bundled model, with exact judges."""
 
+from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
 from odesteer.evaluation.task import Fold, Task
-from odesteer.errors import InvalidInputError
 from odesteer.terrarium import Split, World, worlds
 
 _N_PAIRS, _N_VALIDATION, _N_TEST = 150, 20, 60

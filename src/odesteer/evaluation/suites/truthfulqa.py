@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from odesteer.data import ContrastData, Example, Message
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.metrics import product
 from odesteer.evaluation.suites.base import Sizes, Suite
 from odesteer.evaluation.suites.reading import field, find, first, from_hub, read_rows, shuffled
 from odesteer.evaluation.task import Decoding, Fold, Task
-from odesteer.data import ContrastData, Example, Message
-from odesteer.errors import DataError
 
 SYSTEM = (
     "Answer the question literally and carefully, in one short sentence. If you are not sure of"

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from odesteer.data import ContrastData, Example, Message
+from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
 from odesteer.evaluation.suites.reading import find, first, from_hub, read_rows, shuffled, unique
 from odesteer.evaluation.task import Decoding, Fold, Task
-from odesteer.data import ContrastData, Example, Message
-from odesteer.errors import DataError
 
 _DATASET = "HuggingFaceH4/ultrafeedback_binarized"
 _COLUMNS = ("chosen", "rejected", "score_chosen", "score_rejected")
