@@ -39,7 +39,7 @@ from benchmarks.subjects import Subject, bundled, large_llama, small_llama
 from benchmarks.transform import N_COMPONENTS, fft_form
 from odesteer import CAA, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers.logistic import fit_features
-from odesteer.barriers.sketch import TensorSketch
+from odesteer.barriers.random_features import TensorSketch
 from odesteer.models.states import hidden_states
 
 PROMPT = 16  # tokens

@@ -33,7 +33,7 @@ from benchmarks.machine import describe_machine, peak_memory
 from benchmarks.timing import interleaved
 from odesteer.barriers import Barrier, PolynomialBarrier, TensorSketchBarrier
 from odesteer.barriers.logistic import fit_features
-from odesteer.barriers.sketch import TensorSketch
+from odesteer.barriers.random_features import TensorSketch
 from odesteer.flows import Euler, FlowInPlace, GradientField, flow_in_place, solve
 
 N_COMPONENTS = 8000

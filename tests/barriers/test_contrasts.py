@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from barrier_cases import BARRIERS, contrast, queries
 from odesteer.barriers import LinearBarrier, PolynomialBarrier, check_contrast
-from odesteer.barriers.folds import group_folds
+from odesteer.barriers.held_out import group_folds
 from odesteer.errors import InvalidInputError, OdesteerError
 
 

@@ -9,8 +9,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from barrier_cases import BARRIERS, contrast, fitted, queries
 from odesteer.barriers import Centred, LinearBarrier, MeanDifferenceBarrier, PolynomialBarrier
-from odesteer.barriers.folds import group_folds
-from odesteer.barriers.quality import held_out_quality
+from odesteer.barriers.held_out import group_folds, held_out_quality
 from odesteer.errors import InvalidInputError, NotFittedError
 
 CLASSIFIERS = [name for name, barrier in BARRIERS.items() if "C" in barrier.parameter_names()]

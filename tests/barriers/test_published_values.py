@@ -9,7 +9,7 @@ from reference_values import DEGREE_2, DEGREE_3
 
 from odesteer.barriers import Raw, TensorSketchBarrier, UnitSphere
 from odesteer.barriers.composed import FixedBarrier
-from odesteer.barriers.fourier import RandomFourierFunction
+from odesteer.barriers.random_features import RandomFourierFunction
 from odesteer.flows import Euler, GradientField, Midpoint, Solver, ThreeEighths, solve
 
 FILES = ["polynomial_degree2_d48", "polynomial_degree3_d32"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from barrier_cases import contrast, queries
 from odesteer.barriers import PolynomialBarrier, Raw, TensorSketchBarrier
 from odesteer.barriers.quadratic import QuadraticFunction
-from odesteer.barriers.sketch import TensorSketch
+from odesteer.barriers.random_features import TensorSketch
 from odesteer.errors import InvalidInputError
 
 

@@ -1,27 +1,26 @@
 """Barrier functions: log-density ratios of desirable to undesirable activations."""
 
 from odesteer.barriers.base import Barrier, Restriction
+from odesteer.barriers.combined import FrozenBarrier, MinimumBarrier, ProductBarrier
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
-from odesteer.barriers.covariance import pooled_covariance
-from odesteer.barriers.fourier import RandomFourierBarrier
-from odesteer.barriers.frozen import FrozenBarrier
-from odesteer.barriers.gaussian import QuadraticDiscriminantBarrier
-from odesteer.barriers.heads import HeadBarrier, check_heads, fit_probe
-from odesteer.barriers.homogeneous import HomogeneousBarrier
+from odesteer.barriers.gaussian import (
+    LinearDiscriminantBarrier,
+    QuadraticDiscriminantBarrier,
+    pooled_covariance,
+)
+from odesteer.barriers.heads import HeadBarrier
 from odesteer.barriers.inputs import Centred, Inputs, Raw, UnitSphere
 from odesteer.barriers.linear import (
+    HomogeneousBarrier,
     LinearBarrier,
-    LinearDiscriminantBarrier,
+    LogisticProbeBarrier,
     MeanDifferenceBarrier,
+    PrincipalDifferenceBarrier,
 )
-from odesteer.barriers.minimum import MinimumBarrier
 from odesteer.barriers.neural import NeuralBarrier
-from odesteer.barriers.pairing import Pairing, pair, with_pairs_as_groups
+from odesteer.barriers.pairing import Pairing, pair
 from odesteer.barriers.polynomial import PolynomialBarrier
-from odesteer.barriers.principal import PrincipalDifferenceBarrier
-from odesteer.barriers.probe import LogisticProbeBarrier, linear_normal
-from odesteer.barriers.product import ProductBarrier
-from odesteer.barriers.sketch import TensorSketchBarrier
+from odesteer.barriers.random_features import RandomFourierBarrier, TensorSketchBarrier
 from odesteer.barriers.value import ValueBarrier
 from odesteer.registry import Registry
 
@@ -29,21 +28,21 @@ registry: Registry[Barrier] = Registry(
     "barrier",
     {
         "linear": "odesteer.barriers.linear:LinearBarrier",
-        "logistic-probe": "odesteer.barriers.probe:LogisticProbeBarrier",
-        "homogeneous": "odesteer.barriers.homogeneous:HomogeneousBarrier",
+        "logistic-probe": "odesteer.barriers.linear:LogisticProbeBarrier",
+        "homogeneous": "odesteer.barriers.linear:HomogeneousBarrier",
         "mean-difference": "odesteer.barriers.linear:MeanDifferenceBarrier",
-        "linear-discriminant": "odesteer.barriers.linear:LinearDiscriminantBarrier",
+        "linear-discriminant": "odesteer.barriers.gaussian:LinearDiscriminantBarrier",
         "quadratic-discriminant": "odesteer.barriers.gaussian:QuadraticDiscriminantBarrier",
-        "principal-difference": "odesteer.barriers.principal:PrincipalDifferenceBarrier",
+        "principal-difference": "odesteer.barriers.linear:PrincipalDifferenceBarrier",
         "heads": "odesteer.barriers.heads:HeadBarrier",
         "polynomial": "odesteer.barriers.polynomial:PolynomialBarrier",
-        "tensor-sketch": "odesteer.barriers.sketch:TensorSketchBarrier",
-        "random-fourier": "odesteer.barriers.fourier:RandomFourierBarrier",
+        "tensor-sketch": "odesteer.barriers.random_features:TensorSketchBarrier",
+        "random-fourier": "odesteer.barriers.random_features:RandomFourierBarrier",
         "neural": "odesteer.barriers.neural:NeuralBarrier",
         "value": "odesteer.barriers.value:ValueBarrier",
-        "product": "odesteer.barriers.product:ProductBarrier",
-        "minimum": "odesteer.barriers.minimum:MinimumBarrier",
-        "frozen": "odesteer.barriers.frozen:FrozenBarrier",
+        "product": "odesteer.barriers.combined:ProductBarrier",
+        "minimum": "odesteer.barriers.combined:MinimumBarrier",
+        "frozen": "odesteer.barriers.combined:FrozenBarrier",
     },
     entry_point_group="odesteer.barriers",
 )
@@ -60,9 +59,9 @@ function_registry: Registry[object] = Registry(
     {
         "quadratic": "odesteer.barriers.quadratic:QuadraticFunction",
         "kernel-expansion": "odesteer.barriers.polynomial:KernelExpansion",
-        "tensor-sketch": "odesteer.barriers.sketch:TensorSketch",
-        "random-fourier": "odesteer.barriers.fourier:RandomFourierFunction",
-        "perceptron": "odesteer.barriers.perceptron:Perceptron",
+        "tensor-sketch": "odesteer.barriers.random_features:TensorSketch",
+        "random-fourier": "odesteer.barriers.random_features:RandomFourierFunction",
+        "perceptron": "odesteer.barriers.neural:Perceptron",
     },
 )
 
@@ -93,13 +92,9 @@ __all__ = [
     "UnitSphere",
     "ValueBarrier",
     "check_contrast",
-    "check_heads",
-    "fit_probe",
     "function_registry",
     "inputs_registry",
-    "linear_normal",
     "pair",
     "pooled_covariance",
     "registry",
-    "with_pairs_as_groups",
 ]

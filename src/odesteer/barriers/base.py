@@ -11,8 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
-from odesteer.barriers.folds import check_folds, group_folds
-from odesteer.barriers.quality import held_out_quality
+from odesteer.barriers.held_out import check_folds, group_folds, held_out_quality
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 

@@ -10,7 +10,8 @@ from typing_extensions import Self
 
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.contrast import Contrast, Groups
-from odesteer.barriers.frozen import FrozenBarrier
+from odesteer.barriers.linear import LinearBarrier
+from odesteer.barriers.polynomial import PolynomialBarrier
 from odesteer.errors import InvalidInputError
 
 
@@ -119,6 +120,129 @@ class CombinedBarrier(Barrier):
         """The weights as `[k, 1, …]`, to multiply `[k, ...]` with."""
         weights = self.weights or (1.0,) * len(self.barriers)
         return values.new_tensor(weights).reshape(-1, *[1] * (values.ndim - 1))
+
+
+class ProductBarrier(CombinedBarrier):
+    """h = w₁h₁ + … + w_k h_k: the log of the product of density ratios, each to a power w_i.
+
+    With weights of 1 it is the log-density ratio of "all of them" for attributes that are
+    independent of each other on either side; one attribute in plenty makes up for another.
+
+    Parameters:
+        barriers: the parts h_i; after `fit`, the fitted ones.
+        weights: w_i, positive; None for 1 each.
+        folds, seed: see `Barrier`.
+    """
+
+    def __init__(
+        self,
+        barriers: tuple[Barrier, ...] = (LinearBarrier(), PolynomialBarrier()),
+        weights: tuple[float, ...] | None = None,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(barriers, weights, folds, seed)
+
+    def _combine(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return values.sum(dim=0), torch.ones_like(values)
+
+
+class MinimumBarrier(CombinedBarrier):
+    """h = min(w₁h₁, …, w_k h_k): its safe set {h ≥ 0} is the intersection of the parts' sets.
+
+    The gradient is that of the least part. It jumps where two parts are equal, and a flow that
+    arrives there in steps goes back and forth between them; with a temperature t > 0 the minimum
+    is smooth, -t log Σᵢ exp(-wᵢhᵢ/t), which lies at most t log k below the exact one, so that
+    h ≥ 0 still means that all parts hold.
+
+    Parameters:
+        barriers: the parts h_i; after `fit`, the fitted ones.
+        weights: w_i, positive; None for 1 each. For parts in different units, one over the
+            ``upper_`` of each makes the minimum one of levels.
+        temperature: t in units of the weighted parts; 0 for the exact minimum.
+        folds, seed: see `Barrier`.
+    """
+
+    def __init__(
+        self,
+        barriers: tuple[Barrier, ...] = (LinearBarrier(), PolynomialBarrier()),
+        weights: tuple[float, ...] | None = None,
+        temperature: float = 0.0,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(barriers, weights, folds, seed)
+        self.temperature = temperature
+
+    def _fit(self, contrast: Contrast) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise InvalidInputError(
+                f"temperature must be a number ≥ 0, in units of the barriers, not"
+                f" {self.temperature}."
+            )
+        super()._fit(contrast)
+
+    def _combine(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        if self.temperature == 0:
+            least, which = values.min(dim=0)
+            return least, torch.zeros_like(values).scatter_(0, which[None], 1.0)
+        smooth = -self.temperature * torch.logsumexp(-values / self.temperature, dim=0)
+        return smooth, torch.softmax(-values / self.temperature, dim=0)
+
+
+class FrozenBarrier(Barrier):
+    """The same h as a fitted barrier; `fit` only measures the quantiles that levels count in.
+
+    For barriers of other data as parts of combined ones, or to use one barrier in several
+    methods. Copies share the barrier inside. There are no held-out figures, since nobody knows
+    which examples it has seen.
+
+    Parameters:
+        barrier: the fitted barrier.
+        folds, seed: not used; every barrier has them.
+    """
+
+    def __init__(self, barrier: Barrier, folds: int = 0, seed: int = 0) -> None:
+        self.barrier = barrier
+        self.folds = folds
+        self.seed = seed
+
+    def clone(self) -> Self:
+        copy = super().clone()
+        copy.barrier = self.barrier
+        return copy
+
+    def with_params(self, **changes: Any) -> Self:
+        copy = super().with_params(**changes)
+        copy.barrier = changes.get("barrier", self.barrier)
+        return copy
+
+    def _fit(self, contrast: Contrast) -> None:
+        if not isinstance(self.barrier, Barrier):
+            raise InvalidInputError(
+                f"FrozenBarrier holds a fitted barrier, not {self.barrier!r:.80}."
+            )
+        self.barrier.check_fitted()
+        if self.barrier.width_ != contrast.width:
+            raise InvalidInputError(
+                f"the frozen {type(self.barrier).__name__} was fitted on width"
+                f" {self.barrier.width_}, and these activations have width {contrast.width}."
+            )
+
+    def _held_out_values(self, contrast: Contrast) -> None:
+        return None
+
+    def value(self, a: Tensor) -> Tensor:
+        return self.barrier.value(self._input(a))
+
+    def gradient(self, a: Tensor) -> Tensor:
+        return self.barrier.gradient(self._input(a))
+
+    def value_and_gradient(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        return self.barrier.value_and_gradient(self._input(a))
+
+    def restrict(self, a: Tensor, *, radial: bool = False) -> Restriction | None:
+        return self.barrier.restrict(self._input(a), radial=radial)
 
 
 def _holds_frozen(barrier: Barrier) -> bool:

@@ -1,4 +1,4 @@
-"""Barriers of Gaussian classes: the quadratic discriminant."""
+"""Barriers of Gaussian classes: linear and quadratic discriminants, covariance estimates."""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
-from odesteer.barriers.covariance import class_covariance
-from odesteer.barriers.folds import group_folds
-from odesteer.barriers.inputs import Centred, Inputs
+from odesteer.barriers.held_out import group_folds
+from odesteer.barriers.inputs import Centred, Inputs, Raw
+from odesteer.barriers.linear import halfway_function
 from odesteer.barriers.quadratic import QuadraticFunction, quadratic_from_matrix
 from odesteer.errors import InvalidInputError
 
@@ -53,6 +53,32 @@ class Gaussian:
         white = torch.linalg.solve_triangular(self.factor, (x - self.mean).T, upper=False)
         density: Tensor = -white.square().sum(dim=0) / 2 - self.factor.diagonal().log().sum()
         return density
+
+
+class LinearDiscriminantBarrier(ComposedBarrier):
+    """h(a) = (Σ⁻¹(μ₊ - μ₋))·(a - (μ₊ + μ₋)/2): the log-density ratio of two Gaussians with one Σ.
+
+    Σ is the pooled within-class covariance, shrunk towards a multiple of the identity (Ledoit and
+    Wolf 2004 when ``shrinkage`` is None). With `Raw` inputs, in the metric of the same Σ, its
+    gradient flow is contrastive activation addition.
+    """
+
+    def __init__(
+        self,
+        shrinkage: float | None = None,
+        inputs: Inputs = Raw(),
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.shrinkage = shrinkage
+        self.inputs = inputs
+        self.folds = folds
+        self.seed = seed
+
+    def _fit(self, contrast: Contrast) -> None:
+        x, n = self._prepare(contrast), len(contrast.positive)
+        covariance = pooled_covariance(x[:n], x[n:], self.shrinkage)
+        self.function_ = halfway_function(x[:n], x[n:], covariance)
 
 
 class QuadraticDiscriminantBarrier(ComposedBarrier):
@@ -112,3 +138,50 @@ def log_ratio(positive: Gaussian, negative: Gaussian, dtype: torch.dtype) -> Qua
     matrix, slope = (precisions[1] - precisions[0]) / 2, (pull[0] - pull[1]) / 2
     function = quadratic_from_matrix((matrix + matrix.T) / 2, slope, float(offset))
     return function.to(dtype=dtype)
+
+
+def pooled_covariance(positive: Tensor, negative: Tensor, shrinkage: float | None) -> Tensor:
+    """Pooled within-class covariance `[d, d]` of sets `[n₊, d]` and `[n₋, d]`, shrunk.
+
+    (1 - s)Σ̂ + s·tr(Σ̂)/d·I with ``shrinkage`` s in [0, 1]; None takes the s of Ledoit and Wolf
+    (J. Multivariate Analysis 2004), which minimises the expected squared error. Computed in
+    float64, returned in the type of ``positive``.
+    """
+    residuals = torch.cat([a - a.mean(dim=0) for a in (positive, negative)]).double()
+    return _shrunk(residuals, shrinkage, 0.0).to(positive.dtype)
+
+
+def class_covariance(a: Tensor, shrinkage: float | None, ridge: float) -> Tensor:
+    """Covariance `[d, d]` (float64) of one set `[n, d]`, shrunk like `pooled_covariance`, + ρI.
+
+    ``ridge`` is ρ ≥ 0, in squared units of ``a``. The s of Ledoit and Wolf is taken to be at least
+    1/n: for two examples it is zero, though their covariance has rank one.
+    """
+    if not 0 <= ridge < math.inf:
+        raise InvalidInputError(f"ridge must be a number ≥ 0, not {ridge}.")
+    a = a.double()
+    residuals = a - a.mean(dim=0)
+    covariance = _shrunk(residuals, shrinkage, 1 / len(a))
+    covariance.diagonal().add_(ridge)
+    return covariance
+
+
+def _shrunk(residuals: Tensor, shrinkage: float | None, least: float) -> Tensor:
+    """Of residuals `[n, d]` float64; ``least`` bounds a shrinkage that is not given."""
+    if shrinkage is not None and not 0 <= shrinkage <= 1:
+        raise InvalidInputError(f"shrinkage must be between 0 and 1 or None, not {shrinkage}.")
+    n, d = residuals.shape
+    covariance = residuals.T @ residuals / n
+    target = covariance.diagonal().mean()
+    s = shrinkage
+    if s is None:
+        s = max(_ledoit_wolf(residuals, covariance, target), least)
+    return (1 - s) * covariance + s * target * torch.eye(d, dtype=torch.float64).to(residuals)
+
+
+def _ledoit_wolf(residuals: Tensor, covariance: Tensor, target: Tensor) -> float:
+    n, d = residuals.shape
+    distance = covariance.square().sum() - d * target**2
+    fourth = residuals.square().sum(dim=1).square().sum() / n
+    noise = (fourth - covariance.square().sum()) / n
+    return float((noise / distance).clamp(0, 1)) if distance > 0 else 1.0

@@ -9,8 +9,7 @@ from odesteer.barriers.base import Barrier
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast, Groups
 from odesteer.barriers.inputs import Inputs, Raw
-from odesteer.barriers.linear import LinearBarrier
-from odesteer.barriers.probe import linear_normal
+from odesteer.barriers.linear import LinearBarrier, linear_normal
 from odesteer.barriers.quadratic import linear_function
 from odesteer.errors import InvalidInputError
 

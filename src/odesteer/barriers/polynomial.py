@@ -7,7 +7,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
-from odesteer.barriers.folds import group_folds
+from odesteer.barriers.held_out import group_folds
 from odesteer.barriers.inputs import Inputs, UnitSphere
 from odesteer.barriers.kernel_machine import ExactMachine, NystromMachine
 from odesteer.barriers.quadratic import (
@@ -16,8 +16,13 @@ from odesteer.barriers.quadratic import (
     quadratic_from_kernel,
     truncate,
 )
-from odesteer.barriers.rank import choose_rank
 from odesteer.errors import InvalidInputError
+
+# How the rank is chosen: activations, Euler steps, their length in mean norms, factor of safety.
+_RANK_SAMPLE = 64
+_RANK_STEPS = 4
+_RANK_STRENGTH = 0.5
+_RANK_MARGIN = 2.0
 
 
 class PolynomialBarrier(ComposedBarrier):
@@ -189,3 +194,38 @@ class KernelExpansion(Function):
 def _balanced_loss(h: Tensor, y: Tensor) -> float:
     loss = torch.nn.functional.softplus(h) - y * h
     return float(loss[y == 1].mean() + loss[y == 0].mean())
+
+
+def choose_rank(function: QuadraticFunction, inputs: Inputs, a: Tensor, tolerance: float) -> int:
+    """The smallest rank whose flow displaces activations with relative error ≤ ``tolerance``.
+
+    Measured on up to 64 of the training activations ``a`` `[n, d]`, spread evenly, moved along
+    the unit gradient by half their mean norm in four Euler steps; the largest error counts, and
+    twice, since activations outside the sample err up to one and a half times as much.
+    """
+    if tolerance == 0 or function.rank <= 1:
+        return function.rank
+    rows = torch.linspace(0, len(a) - 1, min(len(a), _RANK_SAMPLE), dtype=torch.float64).long()
+    sample = a[rows.to(a.device)].double()
+    exact = _displacement(function, inputs, sample)
+    length = exact.norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
+
+    def error(rank: int) -> float:
+        moved = _displacement(truncate(function, rank), inputs, sample)
+        return _RANK_MARGIN * float(((moved - exact).norm(dim=1) / length).max())
+
+    low, high = 0, function.rank
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if error(middle) <= tolerance else (middle, high)
+    return high
+
+
+def _displacement(function: QuadraticFunction, inputs: Inputs, a: Tensor) -> Tensor:
+    step = _RANK_STRENGTH * a.norm(dim=1).mean() / _RANK_STEPS
+    moved = a
+    for _ in range(_RANK_STEPS):
+        x = inputs(moved)
+        gradient = inputs.pull_back(moved, x, function.gradient(x))
+        moved = moved + step * torch.nn.functional.normalize(gradient, dim=1, eps=1e-300)
+    return moved - a

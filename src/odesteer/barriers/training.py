@@ -7,8 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from odesteer.barriers.folds import group_folds
-from odesteer.barriers.perceptron import Perceptron
+from odesteer.barriers.held_out import group_folds
 from odesteer.errors import ConvergenceError, InvalidInputError
 
 # Training has converged when the held-out loss wins less than this share of its first value.
@@ -37,6 +36,13 @@ class Trainee(Protocol):
     patience: int
     validation: float
     seed: int
+
+
+class Network(Protocol):
+    """What is trained: the weights `[out, in]` and biases `[out]` of the layers."""
+
+    weights_: list[Tensor]
+    biases_: list[Tensor]
 
 
 def check_training(trainee: Trainee) -> None:
@@ -76,7 +82,7 @@ def held_out_pairs(trainee: Trainee, groups: Tensor) -> Tensor:
 
 def train(
     trainee: Trainee,
-    network: Perceptron,
+    network: Network,
     loss: Callable[[Tensor], Tensor],
     judge: Callable[[], float],
     held_out: Tensor,

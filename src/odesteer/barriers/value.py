@@ -9,9 +9,9 @@ from typing_extensions import Self
 
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast, check_contrast
-from odesteer.barriers.folds import check_folds, group_folds
+from odesteer.barriers.held_out import check_folds, group_folds
 from odesteer.barriers.inputs import Centred, Inputs
-from odesteer.barriers.perceptron import Perceptron
+from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.training import TOLERANCE, check_training, held_out_part, train
 from odesteer.errors import InvalidInputError
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Contrast, pair, with_pairs_as_groups
+from odesteer.barriers import Contrast, pair
+from odesteer.barriers.pairing import with_pairs_as_groups
 
 
 def counterparts(contrast: Contrast) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,10 +13,9 @@ from odesteer.barriers import (
     HeadBarrier,
     LinearBarrier,
     check_contrast,
-    check_heads,
-    fit_probe,
 )
-from odesteer.barriers.folds import group_folds
+from odesteer.barriers.heads import check_heads, fit_probe
+from odesteer.barriers.held_out import group_folds
 from odesteer.errors import InvalidInputError
 from odesteer.methods.amount import Amount
 from odesteer.methods.constant import ConstantMethod

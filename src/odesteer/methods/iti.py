@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from odesteer.barriers import Barrier, Contrast, LogisticProbeBarrier, linear_normal
+from odesteer.barriers import Barrier, Contrast, LogisticProbeBarrier
+from odesteer.barriers.linear import linear_normal
 from odesteer.methods.amount import Amount
 from odesteer.methods.constant import ConstantMethod
 

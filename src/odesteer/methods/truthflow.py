@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from odesteer.barriers import Centred, Contrast
-from odesteer.barriers.perceptron import Perceptron
+from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.training import TOLERANCE, check_training, held_out_pairs, train
 from odesteer.errors import InvalidInputError
 from odesteer.flows import EmbeddedPair, Euler, FixedStep, Solution, Solver, VectorField, solve
