@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import WORLDS, Server, serving, steer_words
+from servers import WORLDS, Server, serving, steer_words
 
 import odesteer
 from odesteer import SteeredModel, Steerer

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from served import Server, completion
+from servers import Server, completion
 
 from odesteer.errors import InvalidInputError
 from odesteer.serving import Settings

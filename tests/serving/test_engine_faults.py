@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from served import Text, read, running
+from servers import Text, read, running
 
 import tiny_models
 from odesteer import SteeredModel
 from odesteer.errors import InvalidInputError, UnknownNameError
-from odesteer.serving import Applied, BusyError, Engine, Job, Sampling
-from odesteer.serving.sampling import choose, generator_of
-from odesteer.serving.worker import EndedError
+from odesteer.serving import BusyError, Engine, GenerationRequest, SamplingParams, SteeringSpec
+from odesteer.serving.engine import EndedError
+from odesteer.serving.engine.sampling import choose, generator_of
 
 PROMPT = "the dog and the cat"
 
@@ -25,8 +25,8 @@ def lm() -> SteeredModel:
     return SteeredModel(model, tiny_models.tokenizer())
 
 
-def job(lm: SteeredModel, n: int = 12, prompt: str = PROMPT) -> Job:
-    return Job(lm.encode(prompt).ids, Sampling(n, temperature=0))
+def job(lm: SteeredModel, n: int = 12, prompt: str = PROMPT) -> GenerationRequest:
+    return GenerationRequest(lm.encode(prompt).ids, SamplingParams(n, temperature=0))
 
 
 def run(work: Any, lm: SteeredModel, **limits: int) -> Any:
@@ -135,9 +135,15 @@ def test_closing_finishes_what_was_asked_for(lm: SteeredModel) -> None:
 def test_unknown_steerers_are_refused_before_they_wait(lm: SteeredModel) -> None:
     async def work(engine: Engine) -> None:
         with pytest.raises(UnknownNameError, match="has none"):
-            engine.submit([Job((1, 2), Sampling(4), (Applied("kind"),))])
+            engine.submit([GenerationRequest((1, 2), SamplingParams(4), (SteeringSpec("kind"),))])
         with pytest.raises(InvalidInputError, match="twice"):
-            engine.submit([Job((1, 2), Sampling(4), (Applied("a"), Applied("a")))])
+            engine.submit(
+                [
+                    GenerationRequest(
+                        (1, 2), SamplingParams(4), (SteeringSpec("a"), SteeringSpec("a"))
+                    )
+                ]
+            )
         assert engine.n_waiting == 0
 
     run(work, lm)
@@ -150,7 +156,7 @@ def test_logits_that_are_not_finite_hurt_their_row_alone() -> None:
     cpu = torch.device("cpu")
 
     def chosen(rows: list[int]) -> list[int | None]:
-        draws = [Sampling(1, temperature=float(row != 0), seed=row) for row in rows]
+        draws = [SamplingParams(1, temperature=float(row != 0), seed=row) for row in rows]
         return choose(logits[rows], [(draw, generator_of(draw, cpu)) for draw in draws])
 
     together = chosen([0, 1, 2, 3])

@@ -17,12 +17,11 @@ import httpx
 import psutil
 import pytest
 import uvicorn
-from served import Server, completion
+from servers import Server, completion
 
 from odesteer import SteeredModel, Steerer
 from odesteer.serving import Engine, Settings, create_app
-from odesteer.serving.progress import Piece
-from odesteer.serving.stream import Stream
+from odesteer.serving.engine.output import OutputChunk, OutputStream
 from odesteer.terrarium import worlds
 
 FULL = os.environ.get("ODESTEER_LOAD") == "full"
@@ -160,14 +159,14 @@ def test_clients_that_go_away_leave_nothing(
     in_process: tuple[InThread, Engine], bundled: SteeredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, engine = in_process
-    put, n_put = Stream.put, 0
+    put, n_put = OutputStream.put, 0
 
-    def counted(stream: Stream, piece: Piece) -> None:
+    def counted(stream: OutputStream, piece: OutputChunk) -> None:
         nonlocal n_put
         n_put += 1
         put(stream, piece)
 
-    monkeypatch.setattr(Stream, "put", counted)
+    monkeypatch.setattr(OutputStream, "put", counted)
     long = {"max_tokens": 400, "temperature": 2, "n": 2}
     bodies = [body | long | {"stream": i % 4 != 3} for i, body in enumerate(mixed_bodies())]
     process = psutil.Process()

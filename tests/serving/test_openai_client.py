@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 from openai import OpenAI
-from served import Server
+from servers import Server
 
 from odesteer import SteeredModel, Steerer
 from odesteer.terrarium import world

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from served import Server
+from servers import Server
 
 from odesteer import Amount, Example, SteeredModel, Steerer
-from odesteer.serving.playground.picture import RESOLUTION, picture
+from odesteer.serving.playground.plot_data import RESOLUTION, trajectory_plot
 
 PROMPT = "Guest: I need help with my pillow.\nClerk:"
 TEXT = " Oh great, another guest."
@@ -143,7 +143,7 @@ def test_contours_are_exact_where_the_path_starts_and_ends(
     layer = steerer.site.layer  # type: ignore[union-attr]
     states = bundled.capture([Example("", TEXT)], layer, "answer").states[layer]
     for level in (1.5, -1.0):
-        drawn = picture(steerer.method, states, 2, Amount("level", level))
+        drawn = trajectory_plot(steerer.method, states, 2, Amount("level", level))
         # The path keeps its length in the plane, and rises to the right.
         across = drawn.path[-1] - drawn.path[0]
         ends = steerer.method.steer(states[2].double(), level=level)
@@ -160,7 +160,7 @@ def test_contours_are_exact_where_the_path_starts_and_ends(
 def test_what_is_good_already_stays_in_a_picture_of_its_own(steerers: dict[str, Steerer]) -> None:
     method = steerers["truth"].method
     a = method.steer(torch.randn(4, steerers["truth"].width), strength=1.0)
-    drawn = picture(method, a, 0, Amount("level", 0.0))
+    drawn = trajectory_plot(method, a, 0, Amount("level", 0.0))
     assert drawn.reached is True
     assert torch.equal(drawn.path[0], drawn.path[-1])
     assert float(drawn.x[-1] - drawn.x[0]) == pytest.approx(float(a[0].norm()), rel=1e-5)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from served import Server, completion, serving, steer_words
+from servers import Server, completion, serving, steer_words
 
 from odesteer.cli import main
 from odesteer.terrarium import world

@@ -10,14 +10,14 @@ from engines import needs_vllm
 from odesteer.artifact import Site, Steerer
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import CAA
-from odesteer.vllm.catalogue import Catalogue
 from odesteer.vllm.config import check_config, described
-from odesteer.vllm.op import NAME
+from odesteer.vllm.custom_op import NAME
+from odesteer.vllm.steerers import PluginSteerers
 
 
-def known(*layers: int) -> Catalogue:
+def known(*layers: int) -> PluginSteerers:
     method = CAA().fit(torch.ones(2, 3), torch.tensor([[0.0] * 3, [0.5] * 3]))
-    return Catalogue({f"at{layer}": Steerer(method, Site(layer)) for layer in layers})
+    return PluginSteerers({f"at{layer}": Steerer(method, Site(layer)) for layer in layers})
 
 
 def config(steered: Any, *, ubatching: bool = False, ranks: int = 1, full: bool = False) -> Any:

@@ -51,7 +51,9 @@ def test_an_engine_whose_operation_does_nothing_does_not_start(
 ) -> None:
     """Another plugin takes the effect away, in every process."""
     (tmp_path / "breaker.py").write_text(
-        "def register():\n    from odesteer.vllm import op\n    op.now = lambda: None\n"
+        "def register():\n"
+        "    from odesteer.vllm import custom_op\n"
+        "    custom_op.now = lambda: None\n"
     )
     info = tmp_path / "breaker-1.0.dist-info"
     info.mkdir()

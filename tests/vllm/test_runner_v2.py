@@ -11,9 +11,10 @@ from engines import needs_vllm
 from odesteer.artifact import Site, Steerer
 from odesteer.errors import ModelError
 from odesteer.methods import CAA
-from odesteer.vllm import op, runner_v1, runner_v2
-from odesteer.vllm.catalogue import Catalogue
-from odesteer.vllm.step import Planner
+from odesteer.vllm import custom_op as op
+from odesteer.vllm import runner_v1, runner_v2
+from odesteer.vllm.steerers import PluginSteerers
+from odesteer.vllm.step import StepPlanner
 
 D = 4
 
@@ -26,7 +27,7 @@ class Runner:
     def __init__(self) -> None:
         self.req_states = SimpleNamespace(prompt_len=SimpleNamespace(np=np.zeros(8, dtype=int)))
         self.slots: dict[str, int] = {}
-        self.seen: list[op.Step | None] = []
+        self.seen: list[op.SteeringStep | None] = []
 
     def add_requests(self, scheduler_output: Any) -> None:
         for request in scheduler_output.scheduled_new_reqs:
@@ -86,11 +87,11 @@ def scheduled(
 @pytest.fixture
 def runner() -> Runner:
     positive, negative = torch.randn(2, 30, D) + torch.tensor([1.0, 0.0]).view(2, 1, 1)
-    known = Catalogue({"caa": Steerer(CAA().fit(positive, negative), Site(0))})
+    known = PluginSteerers({"caa": Steerer(CAA().fit(positive, negative), Site(0))})
     made = Runner()
     assert runner_v2.fits(made)
     assert not runner_v1.fits(made)
-    runner_v2.attach(made, known, Planner(torch.device("cpu")))
+    runner_v2.attach(made, known, StepPlanner(torch.device("cpu")))
     return made
 
 
@@ -120,12 +121,12 @@ def test_nothing_of_a_step_is_left(runner: Runner) -> None:
 def test_a_step_that_fails_leaves_nothing_either(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from odesteer.vllm.step import Move
+    from odesteer.vllm.step import RowSteering
 
     def fail(*given: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(Move, "apply", fail)
+    monkeypatch.setattr(RowSteering, "apply", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         runner.execute_model(scheduled({"a": 3}, {"a": 0}, [("a", 3, "caa@1")]))
     assert op.now() is None
@@ -138,8 +139,8 @@ def test_a_name_that_comes_again_is_another_request(runner: Runner) -> None:
 
 
 def test_the_self_test_reaches_dummy_runs(runner: Runner) -> None:
-    wanted = Catalogue({"caa": Steerer(_caa(), Site(0))}).steering("caa@1")
-    with op.running(Planner(torch.device("cpu")).whole(wanted, 4)):
+    wanted = PluginSteerers({"caa": Steerer(_caa(), Site(0))}).steering("caa@1")
+    with op.running(StepPlanner(torch.device("cpu")).whole(wanted, 4)):
         assert moved(runner._dummy_run(4)[0]) == [0, 1, 2, 3]
 
 
@@ -157,7 +158,7 @@ def test_a_runner_that_is_built_otherwise_is_refused(missing: str) -> None:
             return super().__getattribute__(name)
 
     with pytest.raises(ModelError, match=rf"Other has no .*{missing}.*tested with vLLM 0\.32"):
-        runner_v2.attach(Other(), Catalogue({}), Planner(torch.device("cpu")))
+        runner_v2.attach(Other(), PluginSteerers({}), StepPlanner(torch.device("cpu")))
 
 
 @needs_vllm

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from odesteer.errors import ModelError
-from odesteer.vllm import op
+from odesteer.vllm import custom_op as op
 from odesteer.vllm.self_test import check_steering
-from odesteer.vllm.step import Step
+from odesteer.vllm.step import SteeringStep
 
 
 class Runner:
@@ -30,18 +30,18 @@ class Runner:
 
 
 def test_a_model_that_is_steered_passes() -> None:
-    ready = Step({})
+    ready = SteeringStep({})
     check_steering(Runner("steered", "steered"), [0, 1], ready)
     assert ready.visited == {0, 1}
     assert op.now() is None
-    check_steering(Runner("silent", "steered"), [1], Step({}))
+    check_steering(Runner("silent", "steered"), [1], SteeringStep({}))
 
 
 def test_a_layer_that_does_not_call_the_operation_is_named() -> None:
     with pytest.raises(ModelError, match=r"layers \[1\] of the running model do not call"):
-        check_steering(Runner("steered", "silent"), [0, 1], Step({}))
+        check_steering(Runner("steered", "silent"), [0, 1], SteeringStep({}))
 
 
 def test_an_operation_whose_effect_is_lost_is_noticed() -> None:
     with pytest.raises(ModelError, match="the same whether activations are moved or not"):
-        check_steering(Runner("steered", "copies"), [1], Step({}))
+        check_steering(Runner("steered", "copies"), [1], SteeringStep({}))

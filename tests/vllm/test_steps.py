@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from odesteer.artifact import Site, Steerer
 from odesteer.methods import CAA, Amount, ODESteer
-from odesteer.vllm.catalogue import Applied, Steering
-from odesteer.vllm.positions import moved_tokens
-from odesteer.vllm.step import Batch, Planner
+from odesteer.vllm.request_steering import LayerSteering, RequestSteering, moved_tokens
+from odesteer.vllm.step import StepBatch, StepPlanner
 
 D = 8
 POSITIONS = ("last", "generated", "prompt", "all")
@@ -53,24 +52,26 @@ def fitted() -> dict[str, Steerer]:
 STEERERS = fitted()
 
 
-def steering(*wanted: tuple[str, str, float], layer: int = 1, position: str = "last") -> Steering:
-    return Steering(
+def steering(
+    *wanted: tuple[str, str, float], layer: int = 1, position: str = "last"
+) -> RequestSteering:
+    return RequestSteering(
         tuple(
-            Applied(STEERERS[name], Site(layer, position), Amount(quantity, value), name)
+            LayerSteering(STEERERS[name], Site(layer, position), Amount(quantity, value), name)
             for name, quantity, value in wanted
         )
     )
 
 
-def batch(*requests: tuple[Steering | None, int, int, int]) -> Batch:
+def batch(*requests: tuple[RequestSteering | None, int, int, int]) -> StepBatch:
     """Of requests with their first token, the one behind the last, and the prompt's length."""
     steerings, starts, stops, prompts = zip(*requests, strict=True)
     counts = np.array(stops) - starts
-    return Batch(steerings, np.cumsum([0, *counts]), np.array(starts), np.array(prompts))
+    return StepBatch(steerings, np.cumsum([0, *counts]), np.array(starts), np.array(prompts))
 
 
-def run(given: Batch, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
-    step = Planner(torch.device("cpu")).step(given)
+def run(given: StepBatch, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
+    step = StepPlanner(torch.device("cpu")).step(given)
     assert step is not None
     for move in step.at(1):
         move.apply(hidden, residual)
@@ -121,13 +122,13 @@ def test_half_precision_is_moved_in_float32() -> None:
 
 def test_a_step_in_which_nothing_moves_is_none() -> None:
     wanted = steering(("ode", "level", 1.0))
-    planner = Planner(torch.device("cpu"))
+    planner = StepPlanner(torch.device("cpu"))
     assert planner.step(batch((None, 0, 5, 4))) is None
     assert planner.step(batch((wanted, 0, 5, 9))) is None
 
 
 def test_generating_goes_on_with_the_same_moves() -> None:
-    planner = Planner(torch.device("cpu"))
+    planner = StepPlanner(torch.device("cpu"))
     wanted = steering(("ode", "level", 1.0))
     steps = [planner.step(batch((None, at, at + 1, 2), (wanted, at, at + 1, 4))) for at in (7, 8)]
     assert steps[0] is not None
@@ -155,10 +156,10 @@ REQUESTS = st.lists(
 def test_what_came_before_changes_no_step(
     given_steps: list[list[tuple[str | None, int, int, int]]],
 ) -> None:
-    planner = Planner(torch.device("cpu"))
+    planner = StepPlanner(torch.device("cpu"))
     for requests in given_steps:
         now = batch(*((TEXTS[text], at, at + n, prompt) for text, at, n, prompt in requests))
-        again, fresh = planner.step(now), Planner(torch.device("cpu")).step(now)
+        again, fresh = planner.step(now), StepPlanner(torch.device("cpu")).step(now)
         assert (again is None) == (fresh is None)
         if again is not None and fresh is not None:
             states = torch.randn(int(now.rows[-1]), D, generator=torch.Generator().manual_seed(5))

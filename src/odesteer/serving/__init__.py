@@ -1,20 +1,20 @@
 """Serving a steered model over OpenAI's API, each request with its own steering."""
 
-from odesteer.serving.app import create_app
+from odesteer.serving.api.app import create_app
 from odesteer.serving.bundled import BUNDLED, fitted_worlds
-from odesteer.serving.engine import BusyError, Engine
-from odesteer.serving.job import Applied, Job, Sampling
+from odesteer.serving.engine import BusyError, Engine, GenerationRequest, SamplingParams
 from odesteer.serving.server import bound, run
 from odesteer.serving.settings import Settings
+from odesteer.serving.steerers import SteeringSpec
 
 __all__ = [
     "BUNDLED",
-    "Applied",
     "BusyError",
     "Engine",
-    "Job",
-    "Sampling",
+    "GenerationRequest",
+    "SamplingParams",
     "Settings",
+    "SteeringSpec",
     "bound",
     "create_app",
     "fitted_worlds",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from odesteer.errors import InvalidInputError
-from odesteer.serving.app import create_app
+from odesteer.serving.api.app import create_app
 from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from odesteer import __version__
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.vllm.catalogue import Catalogue, ModelShape, catalogue
-from odesteer.vllm.op import NAME
-from odesteer.vllm.requirements import require
+from odesteer.vllm.compatibility import require
+from odesteer.vllm.custom_op import NAME
+from odesteer.vllm.steerers import ModelShape, PluginSteerers, plugin_steerers
 
 _KEY = "odesteer"
 
@@ -38,9 +38,12 @@ def patch_config() -> None:
 
     @wraps(create)
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.additional_config = {**(self.additional_config or {}), _KEY: described(catalogue())}
+        self.additional_config = {
+            **(self.additional_config or {}),
+            _KEY: described(plugin_steerers()),
+        }
         config = create(self, *args, **kwargs)
-        check_config(config, catalogue())
+        check_config(config, plugin_steerers())
         warn_of_misfits(config)
         return config
 
@@ -58,12 +61,12 @@ def patch_config() -> None:
     CompilationConfig.set_splitting_ops_for_v1 = set_splitting_ops
 
 
-def described(known: Catalogue) -> dict[str, Any]:
+def described(known: PluginSteerers) -> dict[str, Any]:
     """What decides about the graph: the operation and where it stands, not the steerers."""
     return {"version": __version__, "op": NAME, "layers": list(known.layers())}
 
 
-def check_config(config: Any, known: Catalogue) -> None:
+def check_config(config: Any, known: PluginSteerers) -> None:
     """Raise `OdesteerError` for a configuration in which requests would be steered wrongly."""
     parallel, compilation = config.parallel_config, config.compilation_config
     require(parallel, "use_ubatching", "prefill_context_parallel_size")
@@ -91,7 +94,7 @@ def check_config(config: Any, known: Catalogue) -> None:
 
 def warn_of_misfits(config: Any) -> None:
     """Tell which steerers are of no use for this model; requests for them will fail."""
-    for name, reason in catalogue().misfits(model_shape(config)).items():
+    for name, reason in plugin_steerers().misfits(model_shape(config)).items():
         logging.getLogger("vllm.odesteer").warning(
             "requests for the steerer %r will be refused: %s", name, reason
         )

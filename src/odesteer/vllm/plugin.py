@@ -3,10 +3,10 @@
 import os
 from functools import lru_cache
 
-from odesteer.vllm.admission import patch_admission
-from odesteer.vllm.catalogue import VARIABLE
 from odesteer.vllm.config import patch_config
 from odesteer.vllm.prefix_cache import patch_prefix_cache
+from odesteer.vllm.request_validation import patch_admission
+from odesteer.vllm.steerers import VARIABLE
 from odesteer.vllm.worker import patch_worker
 
 

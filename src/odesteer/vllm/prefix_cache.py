@@ -10,8 +10,9 @@ token that is the last of one prompt, and steered, is in the middle of a longer 
 from functools import wraps
 from typing import Any
 
-from odesteer.vllm.catalogue import catalogue, wanted
-from odesteer.vllm.requirements import require
+from odesteer.vllm.compatibility import require
+from odesteer.vllm.request_steering import requested_steering
+from odesteer.vllm.steerers import plugin_steerers
 
 
 def patch_prefix_cache() -> None:
@@ -25,10 +26,10 @@ def patch_prefix_cache() -> None:
     @wraps(keys)
     def keys_of_block(request: Any, start: int, stop: int) -> list[tuple[str, Any]]:
         found: list[tuple[str, Any]] = keys(request, start, stop)
-        text = wanted(request.sampling_params)
+        text = requested_steering(request.sampling_params)
         if text is None:
             return found
-        key = catalogue().steering(text).block_key(start, stop, request.num_prompt_tokens)
+        key = plugin_steerers().steering(text).block_key(start, stop, request.num_prompt_tokens)
         return found if key is None else [*found, ("odesteer", key)]
 
     kv_cache_utils._gen_prompt_embeds_extra_hash_keys = keys_of_block

@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from odesteer.vllm.catalogue import Catalogue, wanted
-from odesteer.vllm.op import running
-from odesteer.vllm.requirements import require
-from odesteer.vllm.step import Batch, Planner
+from odesteer.vllm.compatibility import require
+from odesteer.vllm.custom_op import running
+from odesteer.vllm.request_steering import requested_steering
+from odesteer.vllm.steerers import PluginSteerers
+from odesteer.vllm.step import StepBatch, StepPlanner
 
 
 def fits(runner: Any) -> bool:
     return hasattr(runner, "_prepare_inputs")
 
 
-def attach(runner: Any, catalogue: Catalogue, planner: Planner) -> None:
+def attach(runner: Any, catalogue: PluginSteerers, planner: StepPlanner) -> None:
     """Steer what the runner runs. Raises `ModelError` if it lacks what that needs.
 
     Only steps with requests go through `_model_forward`; dummy runs call the model itself.
@@ -29,11 +30,11 @@ def attach(runner: Any, catalogue: Catalogue, planner: Planner) -> None:
     runner._model_forward = model_forward
 
 
-def _batch(runner: Any, catalogue: Catalogue) -> Batch:
+def _batch(runner: Any, catalogue: PluginSteerers) -> StepBatch:
     batch, requests = runner.input_batch, runner.requests
-    texts = [wanted(requests[request].sampling_params) for request in batch.req_ids]
+    texts = [requested_steering(requests[request].sampling_params) for request in batch.req_ids]
     n = len(texts)
-    return Batch(
+    return StepBatch(
         steerings=[None if text is None else catalogue.steering(text) for text in texts],
         rows=runner.query_start_loc.np[: n + 1].copy(),
         starts=batch.num_computed_tokens_cpu[:n].copy(),

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from odesteer.errors import ModelError
-from odesteer.vllm.op import running
-from odesteer.vllm.step import Step
+from odesteer.vllm.custom_op import running
+from odesteer.vllm.step import SteeringStep
 
 _ROWS = 4
 
@@ -17,11 +17,11 @@ class Reversal:
     """Turns every activation around, which no layer behind can overlook."""
 
     def apply(self, hidden: Tensor, residual: Tensor | None) -> None:
-        """As `Movement.apply`."""
+        """As `LayerOperation.apply`."""
         hidden.sub_(2 * (hidden if residual is None else hidden + residual))
 
 
-def check_steering(runner: Any, layers: Sequence[int], all_at_work: Step) -> None:
+def check_steering(runner: Any, layers: Sequence[int], all_at_work: SteeringStep) -> None:
     """Run dummy tokens through the model as it will be served, compiled and captured.
 
     Every steered layer must call the operation, and what the model returns when activations are
@@ -29,7 +29,7 @@ def check_steering(runner: Any, layers: Sequence[int], all_at_work: Step) -> Non
     work once (``all_at_work``), which makes its kernels ready. Raises `ModelError`.
     """
     plain = _outputs(runner)
-    step = Step({layer: [Reversal()] for layer in layers})
+    step = SteeringStep({layer: [Reversal()] for layer in layers})
     with running(step):
         moved = _outputs(runner)
     silent = sorted(set(layers) - step.visited)

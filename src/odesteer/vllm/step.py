@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from odesteer.methods import Amount, Method, Prepared
-from odesteer.vllm.catalogue import Steering
-from odesteer.vllm.positions import moved_tokens
+from odesteer.vllm.request_steering import RequestSteering, moved_tokens
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class StepBatch:
     """The requests of a step, in the order of their rows.
 
     Attributes:
@@ -25,12 +24,12 @@ class Batch:
         prompts: `[n]`, how many of its tokens are the prompt.
     """
 
-    steerings: Sequence[Steering | None]
+    steerings: Sequence[RequestSteering | None]
     rows: Any
     starts: Any
     prompts: Any
 
-    def goes_on(self, before: "Batch") -> bool:
+    def goes_on(self, before: "StepBatch") -> bool:
         """Whether the same requests generate, in the same rows as in the step before."""
         return (
             self.steerings == before.steerings
@@ -40,7 +39,7 @@ class Batch:
         )
 
 
-class Movement(Protocol):
+class LayerOperation(Protocol):
     """What moves rows at one layer."""
 
     def apply(self, hidden: Tensor, residual: Tensor | None) -> None:
@@ -48,14 +47,14 @@ class Movement(Protocol):
 
 
 @dataclass(frozen=True)
-class Move:
+class RowSteering:
     """A method that moves rows: a slice of them, or those of indices `[r]` on the device."""
 
     prepared: Prepared
     rows: slice | Tensor
 
     def apply(self, hidden: Tensor, residual: Tensor | None) -> None:
-        """As `Movement.apply`, in float32: what is added to ``hidden`` is rounded to its type."""
+        """As `LayerOperation.apply`, in float32; only the difference is rounded to the dtype."""
         part = hidden[self.rows].float()
         stream = part if residual is None else part + residual[self.rows].float()
         moved = stream[:, None].clone()
@@ -64,24 +63,24 @@ class Move:
         hidden[self.rows] = (part + (moved[:, 0] - stream)).to(hidden.dtype)
 
 
-Moves = Mapping[int, Sequence[Movement]]
+Moves = Mapping[int, Sequence[LayerOperation]]
 """By layer, what moves there, one after the other."""
 
 
 @dataclass
-class Step:
+class SteeringStep:
     """What is moved at each layer, and which layers have looked."""
 
     moves: Moves
     visited: set[int] = field(default_factory=set)
 
-    def at(self, layer: int) -> Sequence[Movement]:
+    def at(self, layer: int) -> Sequence[LayerOperation]:
         self.visited.add(layer)
         return self.moves.get(layer, ())
 
 
 @dataclass
-class _Share:
+class _RowGroup:
     """The rows that one method moves at one layer, and how far each part of them goes."""
 
     method: Method
@@ -94,35 +93,35 @@ class _Share:
 _Key = tuple[int, int, int, str]
 
 
-class Planner:
+class StepPlanner:
     """Makes the steps of one engine, with methods on the device of its model."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._methods: dict[int, Method] = {}
-        self._last: tuple[Batch, Moves] | None = None
+        self._last: tuple[StepBatch, Moves] | None = None
 
-    def step(self, batch: Batch) -> Step | None:
+    def step(self, batch: StepBatch) -> SteeringStep | None:
         """The step in which this batch runs; None if none of its rows is moved."""
         if not any(steering is not None for steering in batch.steerings):
             return None
         if self._last is None or not batch.goes_on(self._last[0]):
-            moves: dict[int, list[Move]] = {}
+            moves: dict[int, list[RowSteering]] = {}
             for (_, layer, *_), share in _shares(batch).items():
                 moves.setdefault(layer, []).append(self._move(share))
             self._last = (batch, moves)
-        return Step(self._last[1]) if self._last[1] else None
+        return SteeringStep(self._last[1]) if self._last[1] else None
 
-    def whole(self, steering: Steering, n_rows: int) -> Step:
+    def whole(self, steering: RequestSteering, n_rows: int) -> SteeringStep:
         """A step in which every one of ``n_rows`` rows is moved."""
-        moves: dict[int, list[Move]] = {}
+        moves: dict[int, list[RowSteering]] = {}
         for each in steering.applied:
             rows, value = [range(n_rows)], [float(each.amount.value)]
-            share = _Share(each.steerer.method, each.amount.quantity, rows, value)
+            share = _RowGroup(each.steerer.method, each.amount.quantity, rows, value)
             moves.setdefault(each.site.layer, []).append(self._move(share))
-        return Step(moves)
+        return SteeringStep(moves)
 
-    def _move(self, share: _Share) -> Move:
+    def _move(self, share: _RowGroup) -> RowSteering:
         numbers = [number for part in share.rows for number in part]
         value: float | Tensor = share.values[0]
         if len(set(share.values)) > 1:
@@ -134,7 +133,7 @@ class Planner:
             rows = torch.tensor(numbers, device=self._device)
         method = self._on_device(share.method)
         like = torch.empty(len(numbers), 1, method.width_, device=self._device)
-        return Move(method.prepared(Amount(share.quantity, value), like), rows)
+        return RowSteering(method.prepared(Amount(share.quantity, value), like), rows)
 
     def _on_device(self, method: Method) -> Method:
         if id(method) not in self._methods:
@@ -142,9 +141,9 @@ class Planner:
         return self._methods[id(method)]
 
 
-def _shares(batch: Batch) -> dict[_Key, _Share]:
+def _shares(batch: StepBatch) -> dict[_Key, _RowGroup]:
     """Who moves which rows, by layer and turn: rows with one method at one turn move together."""
-    shares: dict[_Key, _Share] = {}
+    shares: dict[_Key, _RowGroup] = {}
     rows, starts, prompts = batch.rows.tolist(), batch.starts.tolist(), batch.prompts.tolist()
     for i, steering in enumerate(batch.steerings):
         if steering is None:
@@ -157,7 +156,7 @@ def _shares(batch: Batch) -> dict[_Key, _Share]:
                 key = (turn, each.site.layer, id(method), amount.quantity)
                 share = shares.get(key)
                 if share is None:
-                    share = shares[key] = _Share(method, amount.quantity)
+                    share = shares[key] = _RowGroup(method, amount.quantity)
                 share.rows.append(range(tokens.start + shift, tokens.stop + shift))
                 share.values.append(float(amount.value))
     return dict(sorted(shares.items()))

@@ -3,13 +3,14 @@
 from functools import wraps
 from typing import Any
 
-from odesteer.vllm import op, runner_v1, runner_v2
-from odesteer.vllm.catalogue import catalogue
+from odesteer.vllm import custom_op as op
+from odesteer.vllm import runner_v1, runner_v2
+from odesteer.vllm.compatibility import require, unsupported
 from odesteer.vllm.config import check_config, model_shape
-from odesteer.vllm.layers import find_layers, place_hooks
-from odesteer.vllm.requirements import require, unsupported
+from odesteer.vllm.hooks import find_layers, place_hooks
 from odesteer.vllm.self_test import check_steering, n_rows
-from odesteer.vllm.step import Planner
+from odesteer.vllm.steerers import plugin_steerers
+from odesteer.vllm.step import StepPlanner
 
 _RUNNERS = (runner_v1, runner_v2)
 
@@ -35,7 +36,7 @@ def attach(worker: Any) -> None:
 
     Raises `ModelError` where the model or this vLLM is built in another way than is known.
     """
-    config, runner, known = worker.vllm_config, worker.model_runner, catalogue()
+    config, runner, known = worker.vllm_config, worker.model_runner, plugin_steerers()
     check_config(config, known)
     model = model_shape(config)
     adapter = next((each for each in _RUNNERS if each.fits(runner)), None)
@@ -44,7 +45,7 @@ def attach(worker: Any) -> None:
     op.register()
     numbers = known.layers(model)
     here = place_hooks(find_layers(runner.get_model(), model.n_layers), numbers) if numbers else ()
-    planner = Planner(worker.device)
+    planner = StepPlanner(worker.device)
     adapter.attach(runner, known, planner)
     make_ready = worker.compile_or_warm_up_model
 

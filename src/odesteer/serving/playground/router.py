@@ -8,8 +8,7 @@ from starlette.responses import Response
 
 from odesteer.serving.engine import Engine
 from odesteer.serving.playground.assets import PAGE, assets
-from odesteer.serving.playground.drawing import drawn
-from odesteer.serving.playground.request import TrajectoryRequest
+from odesteer.serving.playground.trajectory import TrajectoryRequest, draw_trajectory
 
 
 def router(engine: Engine) -> APIRouter:
@@ -30,6 +29,6 @@ def router(engine: Engine) -> APIRouter:
     @routes.post("/playground/trajectory")
     async def trajectory(asked: TrajectoryRequest) -> dict[str, Any]:
         """The path of one activation of a text over the level sets of a barrier."""
-        return await engine.call(lambda lm: drawn(lm, engine.steerers, asked))
+        return await engine.call(lambda lm: draw_trajectory(lm, engine.steerers, asked))
 
     return routes

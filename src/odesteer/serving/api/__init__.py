@@ -1,0 +1,1 @@
+"""HTTP API: the app, schemas, routes, errors, middleware and metrics."""

@@ -1,0 +1,1 @@
+"""Routes: completions, models and steerers, health and metrics."""

@@ -1,0 +1,142 @@
+"""From a text to the picture of how one of its activations moves."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+from typing_extensions import Self
+
+from odesteer.artifact import Steerer
+from odesteer.data import Example, Message
+from odesteer.errors import InvalidInputError
+from odesteer.methods import Amount
+from odesteer.models import SteeredModel
+from odesteer.models.captured_tokens import CapturePosition
+from odesteer.serving.api.request_schema import ChatMessage, SteeringField, Text
+from odesteer.serving.playground.plot_data import trajectory_plot
+from odesteer.serving.steerers import SteererRegistry
+
+# The most other activations that are drawn around the one that moves.
+_N_NEIGHBOURS = 96
+
+
+class TrajectoryRequest(BaseModel):
+    """A prompt (a text or a chat) and what was written after it, steered.
+
+    ``shown`` is the one of the steerers whose flow is drawn, ``token`` the token of the text whose
+    activation it moves: the one that the token was chosen from. Without it, the last.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Text | None = None
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1)
+    text: Text = ""
+    steering: list[SteeringField] = Field(min_length=1, max_length=8)
+    shown: Text = Field(max_length=64)
+    token: int | None = Field(default=None, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either a prompt or messages")
+        if self.shown not in [one.name for one in self.steering if not one.observe]:
+            raise ValueError(f"the steerer shown, {self.shown!r}, is not one of those that act")
+        return self
+
+
+def draw_trajectory(
+    lm: SteeredModel, steerers: SteererRegistry, request: TrajectoryRequest
+) -> dict[str, Any]:
+    """The trajectory that is asked for, as plain numbers.
+
+    What acts before the steerer that is shown acts here too. Of a set of steerers the last one
+    with a barrier is shown. Raises `InvalidInputError` for what cannot be drawn.
+    """
+    members = [
+        (applied.name, member, applied.amount)
+        for applied in (one.applied for one in request.steering if not one.observe)
+        for member in steerers[applied.name].steerer.members
+    ]
+    shown = max(
+        (i for i, (name, member, _) in enumerate(members) if name == request.shown),
+        key=lambda i: (hasattr(members[i][1].method, "barrier"), i),
+    )
+    _, steerer, amount = members[shown]
+    site = steerer.site
+    if site is None:
+        raise InvalidInputError(f"{request.shown} is not bound to a layer of the model.")
+    amount = steerer.method.default_amount if amount is None else amount
+    steerer.method.check_amount(amount)
+    earlier = [
+        (member, one)
+        for i, (_, member, one) in enumerate(members)
+        if member.site is not None and (member.site.depth, i) < (site.depth, shown)
+    ]
+    a = _activations(lm, steerer, request, earlier)
+    chosen = len(a) - 1 if request.token is None else request.token
+    if chosen >= len(a):
+        raise InvalidInputError(
+            f"the text has {len(a) - 1} tokens; there is no token {chosen}, counted from zero."
+        )
+    first = max(0, min(chosen - _N_NEIGHBOURS // 2, len(a) - _N_NEIGHBOURS))
+    whole = trajectory_plot(
+        steerer.method, a[first : first + _N_NEIGHBOURS], chosen - first, amount
+    )
+    numbers = {
+        "x": whole.x,
+        "y": whole.y,
+        "level_sets": whole.level_sets,
+        "path": whole.path,
+        "times": whole.times,
+        "values": whole.values,
+        "starts": whole.starts,
+        "ends": whole.ends,
+    }
+    return {
+        "shown": request.shown,
+        "layer": site.layer,
+        "part": site.part,
+        "quantity": amount.quantity,
+        "amount": float(amount.value),
+        "token": None if chosen == len(a) - 1 else chosen,
+        "mean_norm": steerer.method.mean_norm_,
+        "threshold": whole.threshold,
+        "reached": whole.reached,
+        "condition": None if steerer.gate is None else str(steerer.gate),
+        **{name: _rounded(tensor) for name, tensor in numbers.items()},
+    }
+
+
+def _activations(
+    lm: SteeredModel,
+    shown: Steerer,
+    request: TrajectoryRequest,
+    earlier: list[tuple[Steerer, Amount | None]],
+) -> Tensor:
+    """`[n + 1, d]`: at the last token of the prompt and at each of the n tokens of the text."""
+    layer, part = shown.site.layer, shown.site.part  # type: ignore[union-attr]
+    prompt: Any = request.prompt
+    if request.messages is not None:
+        prompt = tuple(Message(**message.message) for message in request.messages)
+    encoded = lm.encode(prompt)
+    positions: tuple[CapturePosition, ...] = ("prompt", "answer")
+    if request.text.strip():
+        example = Example(prompt, request.text)
+    elif isinstance(prompt, str):
+        example, positions = Example("", prompt), ("last",)
+    else:
+        raise InvalidInputError("a chat needs a text that answers it, to show a trajectory.")
+    with ExitStack() as acting:
+        for member, amount in earlier:
+            quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
+            acting.enter_context(lm.steering(member, prompt_width=encoded.n_prompt, **quantity))
+        found = lm.capture([example], layer, positions, part=part)
+    return torch.cat([found[position].states[layer] for position in positions])
+
+
+def _rounded(tensor: Tensor) -> Any:
+    """Numbers to five significant digits: all that a picture shows, in half the bytes."""
+    return [_rounded(row) if row.ndim else float(f"{float(row):.5g}") for row in tensor.unbind()]

@@ -1,0 +1,178 @@
+"""The steerers that an engine serves, by name."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from odesteer.artifact import (
+    Steerer,
+    SteererSet,
+    check_name,
+    from_pretrained,
+)
+from odesteer.errors import InvalidInputError, ModelError, UnknownNameError
+from odesteer.methods import Amount
+from odesteer.vllm.request_steering import (
+    LayerSteering,
+    RequestSteering,
+    SteeringText,
+    parse_steering,
+)
+
+VARIABLE = "ODESTEER_STEERERS"
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a steerer must fit: the width of the residual stream and the number of layers."""
+
+    width: int
+    n_layers: int
+
+
+class PluginSteerers(Mapping[str, Steerer | SteererSet]):
+    """Steerers by name, and what requests make of them."""
+
+    def __init__(self, steerers: Mapping[str, Steerer | SteererSet]) -> None:
+        for name in steerers:
+            check_name(name)
+        self._steerers = dict(steerers)
+        self._digests = {
+            id(member): member.digest() for each in steerers.values() for member in each.members
+        }
+        self.steering = lru_cache(maxsize=4096)(self._steering)
+
+    @classmethod
+    def from_words(cls, words: str) -> "PluginSteerers":
+        """The steerers in ``name=path,name=path`` or in a folder, named after their files.
+
+        A path is a file, a folder with a saved steerer, or a repository on the Hugging Face hub.
+        Raises `InvalidInputError` for other words, `ArtifactError` for what is no steerer.
+        """
+        return cls({name: from_pretrained(path) for name, path in _paths(words.strip()).items()})
+
+    def __getitem__(self, name: str) -> Steerer | SteererSet:
+        try:
+            return self._steerers[name]
+        except KeyError:
+            known = ", ".join(self._steerers) or f"none; name them in {VARIABLE}"
+            raise UnknownNameError(
+                f"there is no steerer {name!r:.80}; this engine has {known}."
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._steerers)
+
+    def __len__(self) -> int:
+        return len(self._steerers)
+
+    def layers(self, model: ModelShape | None = None) -> tuple[int, ...]:
+        """The layers that steerers act on; with ``model``, of those that fit it."""
+        fitting = (each for each in self.values() if model is None or _misfit(each, model) is None)
+        sites = (member.site for each in fitting for member in each.members)
+        return tuple(sorted({site.layer for site in sites if site is not None}))
+
+    def misfits(self, model: ModelShape) -> dict[str, ModelError]:
+        """Why steerers cannot steer this model, by their names."""
+        reasons = ((name, _misfit(each, model)) for name, each in self.items())
+        return {name: reason for name, reason in reasons if reason is not None}
+
+    def check(self, text: SteeringText, model: ModelShape) -> None:
+        """Raise `InvalidInputError` or `ModelError` for what cannot be applied to ``model``."""
+        for asked in parse_steering(text):
+            misfit = _misfit(self[asked.name], model)
+            if misfit is not None:
+                raise ModelError(f"steerer {asked.name!r}: {misfit}")
+        self.steering(text)
+
+    def probe(self, model: ModelShape) -> RequestSteering:
+        """Every steerer that fits, by an amount that most activations are moved by."""
+        return RequestSteering(
+            tuple(
+                self._applied(member, _moving(member))
+                for each in self.values()
+                if _misfit(each, model) is None
+                for member in each.members
+            )
+        )
+
+    def _steering(self, text: SteeringText) -> RequestSteering:
+        """What a request's text asks for. Raises `InvalidInputError` for other text."""
+        applied = []
+        for asked in parse_steering(text):
+            found = self[asked.name]
+            amount = asked.amount_of(found)
+            for member in found.members:
+                own = member.method.default_amount if amount is None else amount
+                barrier = getattr(member.method, "barrier", None)
+                if own.quantity == "level" and barrier is not None:
+                    barrier.threshold(own.value)  # raises for a level without a meaning
+                applied.append(self._applied(member, own))
+        return RequestSteering(tuple(applied))
+
+    def _applied(self, steerer: Steerer, amount: Amount) -> LayerSteering:
+        if steerer.site is None:
+            raise ModelError("this steerer is not bound to a layer of a model.")
+        digest = f"{self._digests[id(steerer)]}@{amount.quantity}={float(amount.value)!r}"
+        return LayerSteering(steerer, steerer.site, amount, digest)
+
+
+@lru_cache(maxsize=1)
+def plugin_steerers() -> PluginSteerers:
+    """The steerers of this process, as its environment names them."""
+    return PluginSteerers.from_words(os.environ.get(VARIABLE, ""))
+
+
+def _paths(words: str) -> dict[str, str]:
+    if not words:
+        return {}
+    folder = Path(words)
+    if folder.is_dir():
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise InvalidInputError(f"{VARIABLE}={words}: no *.safetensors in this folder.")
+        return {file.stem: str(file) for file in files}
+    paths: dict[str, str] = {}
+    for word in words.split(","):
+        name, equals, path = (part.strip() for part in word.partition("="))
+        if not (name and equals and path) or name in paths:
+            raise InvalidInputError(
+                f"{VARIABLE}={words!r:.200} must be a folder of steerers, or NAME=PATH with commas"
+                f" between several and each name once; {word!r:.80} is not."
+            )
+        paths[name] = path
+    return paths
+
+
+def _misfit(steerer: Steerer | SteererSet, model: ModelShape) -> ModelError | None:
+    """Why it cannot steer this model on vLLM."""
+    for member in steerer.members:
+        site = member.site
+        if site is None:
+            return ModelError("it is not bound to a layer; save a Steerer with a Site.")
+        if site.part != "residual" or member.gate is not None:
+            what = "attention heads" if member.gate is None else "a condition on the prompt"
+            return ModelError(
+                f"it has {what}, which the plugin does not serve; odesteer serve does."
+            )
+        if site.layer >= model.n_layers:
+            return ModelError(
+                f"it acts on layer {site.layer}, and the model has {model.n_layers} decoder layers,"
+                " counted from zero."
+            )
+        try:
+            member.check_width(model.width)
+        except ModelError as error:
+            return error
+    return None
+
+
+def _moving(steerer: Steerer) -> Amount:
+    """An amount that does not depend on what a barrier says, where there is one."""
+    if "interpolation" in steerer.quantities:
+        return Amount("interpolation", 1.0)
+    if "strength" in steerer.quantities:
+        return Amount("strength", 0.5)
+    return steerer.method.default_amount

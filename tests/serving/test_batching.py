@@ -1,0 +1,245 @@
+"""Texts that are written together are those that the model writes alone."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from servers import Text, read, running, written
+
+import odesteer
+import tiny_models
+from odesteer import Amount, Gate, Site, SteeredModel, Steerer, SteererSet
+from odesteer.artifact import Provenance
+from odesteer.serving import GenerationRequest, SamplingParams, SteeringSpec
+from odesteer.terrarium import world, worlds
+
+LEVELS = (None, 1.5, -1.0)
+DRAWS: tuple[dict[str, Any], ...] = (
+    {"temperature": 0.0},
+    {"temperature": 0.8, "top_p": 0.9},
+    {"temperature": 1.3, "top_k": 20},
+)
+MERGING = {
+    name: getattr(tiny_models, name)
+    for name in ("llama", "gpt2", "opt", "bloom", "gpt_neox", "falcon", "mistral", "gemma2", "mpt")
+}
+STATIC = {name: getattr(tiny_models, name) for name in ("mamba", "jamba")}
+
+
+def expected(lm: SteeredModel, job: GenerationRequest, steerer: Any = None) -> str:
+    """What `generate` writes for a job alone."""
+    sampling = job.sampling
+    options: dict[str, Any] = {}
+    if sampling.temperature:
+        options = {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+        }
+    amount = job.steering[0].amount if job.steering else None
+    if amount is not None:
+        options[amount.quantity] = amount.value
+    (text,) = lm.generate(
+        lm.tokenizer.decode(job.prompt, skip_special_tokens=True),
+        steerer,
+        max_new_tokens=sampling.max_tokens,
+        seed=sampling.seed,
+        **options,
+    )
+    return text
+
+
+def mixed_jobs(lm: SteeredModel, n: int) -> list[GenerationRequest]:
+    jobs = []
+    for its in worlds():
+        for i, prompt in enumerate(its.prompts("test", 1, n)):
+            for j, draw in enumerate(DRAWS):
+                level = LEVELS[(i + j) % len(LEVELS)]
+                steering = (
+                    () if level is None else (SteeringSpec(its.name, Amount("level", level)),)
+                )
+                sampling = SamplingParams(16 + 3 * i, seed=10 * i + j, **draw)
+                jobs.append(GenerationRequest(lm.encode(prompt).ids, sampling, steering))
+    return jobs
+
+
+def check(
+    lm: SteeredModel, jobs: list[GenerationRequest], texts: list[Text], steerers: dict[str, Any]
+) -> None:
+    for job, text in zip(jobs, texts, strict=True):
+        steerer = steerers[job.steering[0].name] if job.steering else None
+        assert text.text == expected(lm, job, steerer), job
+
+
+def test_texts_equal_those_that_generate_writes(
+    bundled: SteeredModel, steerers: dict[str, Steerer]
+) -> None:
+    jobs = mixed_jobs(bundled, 3)
+    texts = written(bundled, jobs, steerers)
+    check(bundled, jobs, texts, steerers)
+    assert len({text.text for text in texts}) > len(texts) // 3
+
+
+def test_rows_may_come_and_go_while_others_are_written(
+    bundled: SteeredModel, steerers: dict[str, Steerer]
+) -> None:
+    jobs = mixed_jobs(bundled, 2)
+
+    async def write() -> list[Text]:
+        async with running(bundled, steerers, max_batch=3) as engine:
+            reading = []
+            for job in jobs:
+                (stream,) = engine.submit([job])
+                reading.append(asyncio.create_task(read(stream)))
+                await asyncio.sleep(0.004)
+            return list(await asyncio.gather(*reading))
+
+    check(bundled, jobs, asyncio.run(write()), steerers)
+
+
+@pytest.mark.parametrize("build", [*MERGING.values(), *STATIC.values()], ids=[*MERGING, *STATIC])
+def test_every_architecture(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = SteeredModel(build(), tiny_models.tokenizer())
+    method = odesteer.CAA().fit(*clouds())
+    steerers = {"shift": Steerer(method, Site(1))}
+    prompts = ("the dog and the cat", "x", "who is it, and why?")
+    jobs = [
+        GenerationRequest(
+            lm.encode(prompt).ids,
+            SamplingParams(8 + i, seed=i, **draw),
+            (SteeringSpec("shift", Amount("strength", 0.5)),) if i else (),
+        )
+        for i, prompt in enumerate(prompts)
+        for draw in DRAWS[:2]
+    ]
+    check(lm, jobs, written(lm, jobs, steerers, max_batch=4), steerers)
+
+
+def test_only_models_that_cannot_take_rows_apart_are_run_in_static_batches() -> None:
+    from odesteer.serving.engine.batch import Batch
+
+    def merges(build: Any) -> bool:
+        return Batch(SteeredModel(build(), tiny_models.tokenizer()), 0).merges
+
+    assert all(map(merges, MERGING.values()))
+    assert not any(map(merges, STATIC.values()))
+
+
+def clouds() -> Any:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    offset = torch.randn(tiny_models.WIDTH, generator=generator)
+    both = [torch.randn(24, tiny_models.WIDTH, generator=generator) for _ in range(2)]
+    return both[0] + offset, both[1] - offset
+
+
+def test_several_steerers_act_one_after_another(
+    bundled: SteeredModel, steerers: dict[str, Steerer]
+) -> None:
+    # Both act at one layer, so that the last one has its way.
+    amounts: dict[str, Any] = {"civil": {"level": 1.5}, "rude": {"level": -1.5}}
+    made = dict.fromkeys(amounts, steerers["civility"])
+    prompts = world("civility").prompts("test", 5, 4)
+    orders = (("civil", "rude"), ("rude", "civil"))
+    jobs = [
+        GenerationRequest(
+            bundled.encode(prompt).ids,
+            SamplingParams(24, temperature=0),
+            tuple(SteeringSpec(name, Amount.of(**amounts[name])) for name in order),
+        )
+        for order in orders
+        for prompt in prompts
+    ]
+    texts = [text.text for text in written(bundled, jobs, made)]
+    for order, own in zip(orders, (texts[:4], texts[4:]), strict=True):
+        outer, inner = (bundled.steering(made[name], **amounts[name]) for name in order)
+        with outer, inner:
+            assert own == [bundled.generate(prompt, max_new_tokens=24)[0] for prompt in prompts]
+    assert texts[:4] != texts[4:]
+
+
+def test_sets_and_positions_steer_as_in_generate(
+    bundled: SteeredModel, steerers: dict[str, Steerer]
+) -> None:
+    its = world("mood")
+    method = steerers["mood"].method
+    made = {
+        "set": SteererSet([Steerer(method, Site(4, "all")), Steerer(method, Site(5))]),
+        "prompt": Steerer(method, Site(5, "prompt")),
+        "generated": Steerer(method, Site(5, "generated")),
+    }
+    jobs = [
+        GenerationRequest(
+            bundled.encode(prompt).ids,
+            SamplingParams(30, temperature=0),
+            (SteeringSpec(name, Amount("level", -2.0)),),
+        )
+        for prompt in its.prompts("test", 6, 4)
+        for name in made
+    ]
+    texts = written(bundled, jobs, made)
+    check(bundled, jobs, texts, made)
+    (account, other) = texts[0].last.accounts
+    assert (account.layer, account.position, other.layer) == (4, "all", 5)
+    for job, text in zip(jobs, texts, strict=True):
+        n = text.last.n_generated
+        expected_tokens = {"set": n, "prompt": 1, "generated": n - 1}[job.steering[0].name]
+        assert {account.tokens for account in text.last.accounts} == {expected_tokens}
+
+
+def test_a_gate_is_decided_once_by_the_prompt(
+    bundled: SteeredModel, steerers: dict[str, Steerer]
+) -> None:
+    prompts = [*world("mood").prompts("test", 7, 4), *world("truth").prompts("test", 7, 4)]
+    condition = steerers["truth"]
+    with bundled.steering(condition, T=0.0, receipt=True) as looking:
+        bundled.generate(prompts, max_new_tokens=1)
+    found = looking.receipt().before.tolist()[: len(prompts)]
+    middle = sorted(found)[len(found) // 2] / condition.barrier.upper_
+    assert middle > 0 or condition.barrier.lower_ < 0
+    level = middle if middle > 0 else -sorted(found)[len(found) // 2] / condition.barrier.lower_
+    gated = Steerer(steerers["mood"].method, Site(5), Provenance(), Gate(condition, above=level))
+    jobs = [
+        GenerationRequest(
+            bundled.encode(prompt).ids,
+            SamplingParams(24, temperature=0),
+            (SteeringSpec("gated", Amount("level", -2.0)),),
+        )
+        for prompt in prompts
+    ]
+    texts = written(bundled, jobs, {"gated": gated})
+    check(bundled, jobs, texts, {"gated": gated})
+    decided = [text.last.accounts[0].is_open for text in texts]
+    assert True in decided
+    assert False in decided
+    for text, is_open in zip(texts, decided, strict=True):
+        account = text.last.accounts[0]
+        assert account.tokens == (text.last.n_generated if is_open else 0)
+
+
+def test_receipts_and_token_values_are_those_of_generate(
+    bundled: SteeredModel, steerers: dict[str, Steerer]
+) -> None:
+    prompts = world("civility").prompts("test", 8, 4)
+    steering = (SteeringSpec("civility", Amount("level", 1.0)), SteeringSpec("mood", observe=True))
+    jobs = [
+        GenerationRequest(bundled.encode(prompt).ids, SamplingParams(20, temperature=0), steering)
+        for prompt in prompts
+    ]
+    for prompt, text in zip(prompts, written(bundled, jobs, steerers), strict=True):
+        (alone,) = bundled.generate(
+            prompt, steerers["civility"], level=1.0, max_new_tokens=20, receipt=True
+        )
+        tokens = [token for piece in text.pieces for token in piece.tokens]
+        assert [token.text for token in tokens] == alone.tokens
+        values = [token.values["civility"] for token in tokens]
+        assert [value.before for value in values] == pytest.approx(alone.before, abs=1e-4)
+        assert [value.after for value in values] == pytest.approx(alone.after, abs=1e-4)
+        assert all(t.values["mood"].before == t.values["mood"].after for t in tokens)
+        moved, observed = text.last.accounts
+        assert (moved.quantity, moved.amount) == ("level", 1.0)
+        assert (observed.quantity, observed.amount) == (None, None)
+        assert moved.tokens == text.last.n_generated
+        assert moved.digest == steerers["civility"].digest()
