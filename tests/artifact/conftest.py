@@ -47,7 +47,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
         "method",
         {
             "odesteer": "odesteer.methods.odesteer:ODESteer",
-            "caa": "odesteer.methods.caa:CAA",
+            "caa": "odesteer.methods.constant:CAA",
             "collector": f"{fitted_methods.__name__}:Collector",
         },
     )

@@ -2,22 +2,19 @@
 
 from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.angular import Angular
-from odesteer.methods.base import Method
-from odesteer.methods.caa import CAA
-from odesteer.methods.composition import Sum
+from odesteer.methods.base import Method, Prepared
 from odesteer.methods.conditional import Conditional
+from odesteer.methods.constant import CAA, ITI, RepE
 from odesteer.methods.head_iti import HeadITI
 from odesteer.methods.hpr import HPR
-from odesteer.methods.iti import ITI
 from odesteer.methods.linear_act import LinearAcT
 from odesteer.methods.mimic import MiMiC
 from odesteer.methods.norm_preserving import NormPreserving
 from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
-from odesteer.methods.prepared import Prepared
 from odesteer.methods.recontrol import REControl
-from odesteer.methods.repe import RepE
 from odesteer.methods.spherical import Spherical
+from odesteer.methods.sum import Sum
 from odesteer.methods.truthflow import TruthFlow
 from odesteer.methods.wrapper import Wrapper
 from odesteer.registry import Registry
@@ -27,9 +24,9 @@ registry: Registry[Method] = Registry(
     {
         "odesteer": "odesteer.methods.odesteer:ODESteer",
         "one-step": "odesteer.methods.one_step:OneStep",
-        "caa": "odesteer.methods.caa:CAA",
-        "repe": "odesteer.methods.repe:RepE",
-        "iti": "odesteer.methods.iti:ITI",
+        "caa": "odesteer.methods.constant:CAA",
+        "repe": "odesteer.methods.constant:RepE",
+        "iti": "odesteer.methods.constant:ITI",
         "head-iti": "odesteer.methods.head_iti:HeadITI",
         "mimic": "odesteer.methods.mimic:MiMiC",
         "linear-act": "odesteer.methods.linear_act:LinearAcT",
@@ -40,7 +37,7 @@ registry: Registry[Method] = Registry(
         "norm-preserving": "odesteer.methods.norm_preserving:NormPreserving",
         "spherical": "odesteer.methods.spherical:Spherical",
         "conditional": "odesteer.methods.conditional:Conditional",
-        "sum": "odesteer.methods.composition:Sum",
+        "sum": "odesteer.methods.sum:Sum",
     },
     entry_point_group="odesteer.methods",
 )

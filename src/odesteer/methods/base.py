@@ -1,6 +1,9 @@
-"""The contract of a steering method."""
+"""Base class of steering methods: fit, steer, prepare for decoding."""
+
+from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,9 +13,8 @@ from typing_extensions import Self
 from odesteer.barriers import Contrast, Groups, check_contrast
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
-from odesteer.flows import Solution
+from odesteer.flows import FlowInPlace, Solution
 from odesteer.methods.amount import Amount, CheckedAmount
-from odesteer.methods.prepared import Prepared
 
 
 class Method(Estimator, ABC):
@@ -178,3 +180,28 @@ class Method(Estimator, ABC):
     @abstractmethod
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         """Move finite, nonzero float32 or float64 activations `[..., d]`."""
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A fitted method with a checked amount, for many decoding steps (`Method.prepared`).
+
+    `solve` makes no checks and never waits for the device.
+
+    Attributes:
+        method: the fitted method.
+        amount: how much to steer.
+        in_place: the compiled flow that overwrites activations; None where only `solve` is.
+    """
+
+    method: Method
+    amount: CheckedAmount
+    in_place: FlowInPlace | None = None
+
+    def solve(self, a: Tensor) -> Solution:
+        """As `Method.solve`; for `[n, 1, d]` equal to the bit to what ``in_place`` gives."""
+        if self.in_place is not None and a.ndim == 3 and a.shape[1] == 1:
+            solution = self.in_place.solve(a)
+            if solution is not None:
+                return solution
+        return self.method.solve(a, self.amount)

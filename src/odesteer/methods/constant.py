@@ -1,11 +1,19 @@
-"""What methods share whose field is the same everywhere."""
+"""Methods with a constant vector field: CAA, RepE and ITI on the residual stream."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Barrier
+from odesteer.barriers import (
+    Barrier,
+    Contrast,
+    LogisticProbeBarrier,
+    MeanDifferenceBarrier,
+    PrincipalDifferenceBarrier,
+)
+from odesteer.barriers.linear import linear_normal
+from odesteer.errors import InvalidInputError
 from odesteer.flows import ConstantField, Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
@@ -62,3 +70,122 @@ class ConstantMethod(Method):
         # Adding nothing would still turn -0 into 0.
         state = torch.where(multiplier[..., None] == 0, a, moved)
         return Solution(state, multiplier.abs() * length, reached=reached)
+
+
+class CAA(ConstantMethod):
+    """a + T·(μ₊ - μ₋): contrastive activation addition, one step along a constant field.
+
+    T multiplies the mean difference, which is not normalised; ``strength`` is the length of the
+    displacement in mean activation norms; ``level`` clamps the projection on the direction at a
+    multiple of the 90 % quantile over positives, in closed form.
+
+    Parameters:
+        T: the multiplier when nobody says how much.
+        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+
+    Learned: ``direction_`` μ₊ - μ₋ `[d]`, and ``barrier_`` (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
+    """
+
+    dynamics: ClassVar[str] = "constant, a' = a + T(μ₊ - μ₋)"
+    barrier_summary: ClassVar[str] = "(μ₊ - μ₋)·(a - (μ₊ + μ₋)/2)"
+    reference: ClassVar[str] = "Rimsky et al., ACL 2024, arXiv 2312.06681"
+
+    barrier_: MeanDifferenceBarrier
+
+    def __init__(self, T: float = 1.0, folds: int = 5, seed: int = 0) -> None:
+        self.T = T
+        self.folds = folds
+        self.seed = seed
+
+    @property
+    def default_amount(self) -> Amount:
+        return Amount("T", self.T)
+
+    def _fit(self, contrast: Contrast) -> None:
+        barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
+        self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
+        self.direction_ = contrast.positive.mean(dim=0) - contrast.negative.mean(dim=0)
+        rounding = 16 * torch.finfo(self.direction_.dtype).eps * self.mean_norm_
+        if not float(self.direction_.norm()) > rounding:
+            raise InvalidInputError("the means of both classes are equal; there is no direction.")
+
+
+class RepE(ConstantMethod):
+    """a + T·v with v the first principal component of paired differences, of length one.
+
+    The differences are positive minus negative over pairs: within a group the first of both
+    classes, the second of both, and so on, the shorter side serving again in turn; without groups,
+    sets of equal size in order. An example without a partner stands against the mean of the other
+    class; none is left out. The sign of v is the one with which positives score higher on average.
+
+    T is a length in activation units; ``strength`` is the same in mean activation norms; ``level``
+    clamps v·a in closed form.
+
+    Parameters:
+        strength: how far `steer` goes when nobody says, in mean activation norms.
+        centred: whether the mean of the differences is taken off before their principal component,
+            as published. Without, v also follows the mean difference of the classes.
+        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+
+    Learned: ``direction_`` v `[d]`, and ``barrier_`` v·(a - (μ₊ + μ₋)/2), which also knows the
+    numbers of pairs and of examples without a partner (``n_pairs_``, ``n_alone_``).
+    """
+
+    dynamics: ClassVar[str] = "constant, a' = a + Tv, v the first component of paired differences"
+    barrier_summary: ClassVar[str] = "v·(a - (μ₊ + μ₋)/2)"
+    reference: ClassVar[str] = "Zou et al., 2023, arXiv 2310.01405"
+
+    barrier_: PrincipalDifferenceBarrier
+
+    def __init__(
+        self, strength: float = 0.25, centred: bool = True, folds: int = 5, seed: int = 0
+    ) -> None:
+        self.strength = strength
+        self.centred = centred
+        self.folds = folds
+        self.seed = seed
+
+    @property
+    def default_amount(self) -> Amount:
+        return Amount("strength", self.strength)
+
+    def _fit(self, contrast: Contrast) -> None:
+        barrier = PrincipalDifferenceBarrier(self.centred, folds=self.folds, seed=self.seed)
+        self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
+        self.direction_ = linear_normal(self.barrier_)
+
+
+class ITI(ConstantMethod):
+    """a + T·θ with θ the unit normal of a logistic probe: the residual form of ITI.
+
+    The form in which arXiv 2602.17560 compares ITI; `HeadITI` is the original, which acts on
+    attention heads. T is a length in activation units; ``strength`` is the same in mean activation
+    norms; ``level`` clamps the logit of the probe in closed form.
+
+    Parameters:
+        strength: how far `steer` goes when nobody says, in mean activation norms.
+        probe: the linear barrier whose normal is θ; the published probe by default.
+            `LinearBarrier` is the same probe at its optimum, `MeanDifferenceBarrier` the mass mean
+            shift of the paper.
+
+    Learned: ``direction_`` θ `[d]`, and ``barrier_``, the fitted probe: its logit plus log(n₋/n₊),
+    in nats.
+    """
+
+    dynamics: ClassVar[str] = "constant, a' = a + Tθ, θ the unit normal of a logistic probe"
+    barrier_summary: ClassVar[str] = "logit of the probe, w·a + b, plus log(n₋/n₊)"
+    reference: ClassVar[str] = "Li et al., NeurIPS 2023, arXiv 2306.03341"
+
+    def __init__(self, strength: float = 0.25, probe: Barrier = LogisticProbeBarrier()) -> None:
+        self.strength = strength
+        self.probe = probe
+
+    @property
+    def default_amount(self) -> Amount:
+        return Amount("strength", self.strength)
+
+    def _fit(self, contrast: Contrast) -> None:
+        self.barrier_ = self.probe.clone().fit(
+            contrast.positive, contrast.negative, contrast.group_pair
+        )
+        self.direction_ = linear_normal(self.barrier_)

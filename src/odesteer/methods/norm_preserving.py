@@ -8,7 +8,7 @@ from torch import Tensor
 from odesteer.flows import Solution, TangentField
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
-from odesteer.methods.caa import CAA
+from odesteer.methods.constant import CAA
 from odesteer.methods.wrapper import Wrapper
 
 # Multiples of the angle of the rescaled result at which a level is looked for.

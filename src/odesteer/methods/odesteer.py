@@ -28,8 +28,7 @@ from odesteer.flows import (
     trajectory,
 )
 from odesteer.methods.amount import Amount, check_max_strength
-from odesteer.methods.base import Method
-from odesteer.methods.prepared import Prepared
+from odesteer.methods.base import Method, Prepared
 
 
 class ODESteer(Method):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from odesteer.methods import registry
 from odesteer.methods.amount import QUANTITIES
 from odesteer.methods.base import Method
-from odesteer.methods.composition import Sum
+from odesteer.methods.sum import Sum
 from odesteer.methods.wrapper import Wrapper
 
 _SECTION = re.compile(r"^Parameters:\n((?:    .*\n?|\n)+)", re.MULTILINE)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from odesteer.errors import InvalidInputError
 from odesteer.methods import CAA, Method, ODESteer, OneStep, registry
-from odesteer.methods.composition import Sum
 from odesteer.methods.conditional import Conditional
+from odesteer.methods.sum import Sum
 from odesteer.registry import Registry
 from odesteer.tuning import Candidate, Cell
 

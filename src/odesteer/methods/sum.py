@@ -12,7 +12,7 @@ from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution, SumField
 from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.base import Method
-from odesteer.methods.caa import CAA
+from odesteer.methods.constant import CAA
 from odesteer.methods.spherical import Spherical
 
 # A level counts as reached from here on; a sum of roundings does not end exactly on it.
