@@ -10,14 +10,14 @@ from odesteer.cli.screen import UsageError, checking_usage
 from odesteer.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from odesteer.evaluation.request import Request
+    from odesteer.evaluation.config import Request
     from odesteer.methods import Method
 
 
 def request(**asked: Any) -> "Request":
     """Raises `UsageError` for what cannot be asked for."""
     with checking_usage():
-        from odesteer.evaluation.request import Request
+        from odesteer.evaluation.config import Request
 
         return Request(**asked)
 

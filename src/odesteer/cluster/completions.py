@@ -7,8 +7,7 @@ from typing import Any
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.source import ModelSource
 from odesteer.cluster.worker import Shared
-from odesteer.evaluation.runner.attempting import Batch, attempt
-from odesteer.evaluation.runner.writing import Written
+from odesteer.evaluation.runner.completions import Batch, Written, attempt
 from odesteer.models import SteeredModel
 
 Numbers = list[int]

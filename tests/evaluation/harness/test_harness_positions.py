@@ -86,7 +86,7 @@ def test_equal_tokens_with_other_contexts_are_steered_from_other_tokens_on(
 
 
 def test_choices_of_one_token_share_a_row() -> None:
-    from odesteer.evaluation.harness.scoring import rows_of
+    from odesteer.evaluation.harness.model import rows_of
 
     asked = [("a", [1, 2], [3, 4]), ("b", [1, 2], [3, 5]), ("c", [1, 2, 3], [4])]
     assert [numbers for _, numbers in rows_of(asked, 99)] == [[2], [0, 1]]

@@ -10,7 +10,7 @@ from judge_models import asked
 from odesteer.data import Message
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.judges import create
-from odesteer.evaluation.judges.finetuned import verdict
+from odesteer.evaluation.judges.published_truthfulqa import verdict
 from odesteer.models import SteeredModel
 
 

@@ -13,7 +13,7 @@ from judge_models import asked
 
 from odesteer.errors import DataError, InvalidInputError, ModelError
 from odesteer.evaluation.judges import create
-from odesteer.evaluation.judges.criteria import read_criteria
+from odesteer.evaluation.judges.rubric_file import read_criteria
 
 CRITERIA = [
     {"name": "true", "question": "Is it true?", "weight": 3},

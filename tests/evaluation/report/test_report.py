@@ -145,7 +145,7 @@ def test_without_matplotlib(
 
 def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from odesteer.errors import ModelError
-    from odesteer.evaluation.judges.diversity import Diversity
+    from odesteer.evaluation.judges.ngrams import Diversity
 
     def fail(self: Diversity, items: Sequence[Item], texts: Sequence[str]) -> None:
         raise ModelError("out of order")

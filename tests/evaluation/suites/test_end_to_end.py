@@ -10,9 +10,10 @@ import pytest
 import tiny_models
 from odesteer import SteeredModel
 from odesteer.artifact import Steerer
+from odesteer.evaluation.config import Request
 from odesteer.evaluation.report import write_report
-from odesteer.evaluation.request import Request
-from odesteer.evaluation.runner import Outcome, Row, Runner, attempting
+from odesteer.evaluation.runner import Outcome, Row, Runner
+from odesteer.evaluation.runner import completions as attempting
 
 
 def run(lm: SteeredModel, folder: Path, suite: str, data: Path | None, **asked: Any) -> Outcome:

@@ -3,7 +3,7 @@
 import sys
 
 from odesteer.errors import OdesteerError
-from odesteer.evaluation.harness.registering import register
+from odesteer.evaluation.harness import register
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The model of lm-evaluation-harness: its own ``hf``, steered."""
+"""The model type ``odesteer`` of lm-evaluation-harness: its own ``hf``, steered."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,13 @@ from tqdm import tqdm
 
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.harness.arguments import Steers, read_steering
-from odesteer.evaluation.harness.scoring import Request, rows_of
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.tuning.likelihood import Batch, answer, is_read_late, logits_of
+from odesteer.tuning.likelihood import Batch, Row, answer, is_read_late, logits_of
+
+Request = tuple[Any, Sequence[int], Sequence[int]]
+"""As the harness hands it over: a key for its cache (None for a window of a longer text), the
+tokens of the context, and those of the continuation."""
 
 
 class SteeredHFLM(HFLM):  # type: ignore[misc]
@@ -136,3 +139,28 @@ def _check_options(options: dict[str, Any]) -> None:
         raise InvalidInputError(
             f"{', '.join(unknown)} would go to from_pretrained, and pretrained is a model already."
         )
+
+
+def row_of(request: Request, max_length: int) -> Row:
+    """The row that a request is scored in; contexts that are too long lose their beginning.
+
+    A text that is scored as a whole (without a key) is taken for generated from its first token
+    on, in every one of its windows.
+    """
+    key, context, continuation = request
+    tokens = (*context, *continuation)[-(max_length + 1) :][:-1]
+    n_context = len(tokens) - len(continuation) + 1
+    return Row(tokens, 1 if key is None else n_context, n_context - 1)
+
+
+def rows_of(requests: Sequence[Request], max_length: int) -> list[tuple[Row, list[int]]]:
+    """Each distinct row with the requests that it answers, the longest first.
+
+    Requests that differ in the last token of the continuation share a row. Those whose contexts
+    end at different tokens do not, even where all their tokens are the same: they are steered
+    from different tokens on.
+    """
+    rows: dict[Row, list[int]] = {}
+    for i, request in enumerate(requests):
+        rows.setdefault(row_of(request, max_length), []).append(i)
+    return sorted(rows.items(), key=lambda item: (-item[0].n_prompt, -len(item[0].tokens)))

@@ -1,4 +1,4 @@
-"""Judges: what a completion is worth, and by whose word."""
+"""Judges: score completions by exact rules, local models, trained classifiers or an endpoint."""
 
 from inspect import signature
 from typing import Any
@@ -14,19 +14,19 @@ _HOME = "odesteer.evaluation.judges"
 registry: Registry[Judge] = Registry(
     "judge",
     {
-        "diversity": f"{_HOME}.diversity:Diversity",
+        "diversity": f"{_HOME}.ngrams:Diversity",
         "multiple-choice": f"{_HOME}.multiple_choice:MultipleChoice",
         "perplexity": f"{_HOME}.perplexity:Perplexity",
-        "repetition": f"{_HOME}.repetition:Repetition",
+        "repetition": f"{_HOME}.ngrams:Repetition",
         "reward-model": f"{_HOME}.reward_model:RewardModel",
         "rubric": f"{_HOME}.rubric:Rubric",
-        "small-info": f"{_HOME}.small_info:SmallInfo",
+        "small-info": f"{_HOME}.small_truthfulqa:SmallInfo",
         "small-toxicity": f"{_HOME}.small_toxicity:SmallToxicity",
-        "small-truth": f"{_HOME}.small_truth:SmallTruth",
+        "small-truth": f"{_HOME}.small_truthfulqa:SmallTruth",
         "terrarium": f"{_HOME}.terrarium:Terrarium",
         "toxicity-model": f"{_HOME}.toxicity_model:ToxicityModel",
-        "truthfulqa-info": f"{_HOME}.truthfulqa_info:TruthfulQAInfo",
-        "truthfulqa-truth": f"{_HOME}.truthfulqa_truth:TruthfulQATruth",
+        "truthfulqa-info": f"{_HOME}.published_truthfulqa:TruthfulQAInfo",
+        "truthfulqa-truth": f"{_HOME}.published_truthfulqa:TruthfulQATruth",
     },
     "odesteer.judges",
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
-from odesteer.evaluation.metrics.choices import mc1, mc2, mc3
+from odesteer.evaluation.metrics.multiple_choice import mc1, mc2, mc3
 
 
 class MultipleChoice(Judge):

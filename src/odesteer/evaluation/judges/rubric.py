@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
-from odesteer.evaluation.judges.criteria import Criterion, read_criteria
-from odesteer.evaluation.judges.endpoint import Endpoint, NoReplyError
+from odesteer.evaluation.judges.chat_endpoint import Endpoint, NoReplyError
+from odesteer.evaluation.judges.rubric_file import Criterion, read_criteria
 
 _INSTRUCTION = """\
 You judge a response to a prompt. Answer every question about the response with a whole number in \

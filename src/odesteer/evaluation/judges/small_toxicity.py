@@ -9,15 +9,15 @@ from odesteer.data.files import read_csv, read_tsv
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Scores
+from odesteer.evaluation.judges.tfidf import Labelled, TfidfJudge, is_held_out
 from odesteer.evaluation.judges.toxicity_model import TOXIC
-from odesteer.evaluation.judges.trained import Labelled, TrainedJudge, is_held_out
 
 # Toxic words are often masked: f*ck, sh!t, @ss.
 _WORD = re.compile(r"[a-z0-9@$!*'#]+")
 _LABELS = {"Toxic": True, "Not Toxic": False}
 
 
-class SmallToxicity(TrainedJudge[str]):
+class SmallToxicity(TfidfJudge[str]):
     """``toxicity``, a probability, and ``toxic``, 1 from 0.5 on, from the words of a completion.
 
     Trained on ParaDetox (toxic sentences and neutral rewritings) and on comments labelled by
@@ -81,7 +81,7 @@ class SmallToxicity(TrainedJudge[str]):
             found.append(Labelled(text, _LABELS[label], f"comment {text}"))
         return found
 
-    def _thing(self, item: Item, text: str) -> str:
+    def _sample(self, item: Item, text: str) -> str:
         return text
 
     def _scores(self, probability: float) -> Scores:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.prompting import has_baseline
 from odesteer.evaluation.runner.contenders import PROMPT, Contender
-from odesteer.evaluation.runner.room import Room
+from odesteer.evaluation.runner.context_limits import Room
+from odesteer.evaluation.runner.prompt_only import has_baseline
 from odesteer.evaluation.task import Fold, Task
 from odesteer.tuning import Cell, Halving, Search
 from odesteer.tuning.grid import coarse

@@ -6,7 +6,7 @@ from odesteer.data import ContrastData, load_contrast
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
-from odesteer.evaluation.suites.reading import first, held_out, shuffled
+from odesteer.evaluation.suites.data_files import first, held_out, shuffled
 from odesteer.evaluation.task import Fold, Task
 
 _SEED = 42

@@ -9,7 +9,7 @@ from odesteer.data import ContrastData, Example
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
-from odesteer.evaluation.suites.reading import first, from_hub, read_rows, shuffled, unique
+from odesteer.evaluation.suites.data_files import first, from_hub, read_rows, shuffled, unique
 from odesteer.evaluation.task import Fold, Task
 
 _PROMPTS, _COMMENTS = "allenai/real-toxicity-prompts", "google/civil_comments"
@@ -160,7 +160,7 @@ class Detoxification(Task):
 
 
 def _one(data: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
-    from odesteer.evaluation.suites.reading import find
+    from odesteer.evaluation.suites.data_files import find
 
     if data.is_file():
         raise DataError(f"{data} is one file, but comments and prompts are needed. {_REMEDY}")

@@ -9,7 +9,7 @@ from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.metrics import product
 from odesteer.evaluation.suites.base import Sizes, Suite
-from odesteer.evaluation.suites.reading import field, find, first, from_hub, read_rows, shuffled
+from odesteer.evaluation.suites.data_files import field, find, first, from_hub, read_rows, shuffled
 from odesteer.evaluation.task import Decoding, Fold, Task
 
 SYSTEM = (

@@ -8,7 +8,7 @@ from odesteer.data import ContrastData, Example, Message
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
-from odesteer.evaluation.suites.reading import find, first, from_hub, read_rows, shuffled, unique
+from odesteer.evaluation.suites.data_files import find, first, from_hub, read_rows, shuffled, unique
 from odesteer.evaluation.task import Decoding, Fold, Task
 
 _DATASET = "HuggingFaceH4/ultrafeedback_binarized"

@@ -1,20 +1,25 @@
-"""The output folder of a run: raw results, tables, plots, one page."""
+"""Writes the report of a run: tables, plots, one HTML page, and the environment."""
 
 import json
+import platform
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from odesteer import __version__
 from odesteer.errors import DataError, MissingDependencyError
 from odesteer.evaluation.metrics import PairedBootstrap
-from odesteer.evaluation.report.environment import environment
-from odesteer.evaluation.report.page import page
+from odesteer.evaluation.report.html_page import page
 from odesteer.evaluation.report.plots import plots
 from odesteer.evaluation.report.summary import Line, summarize
 from odesteer.evaluation.report.tables import as_csv, as_json, as_markdown, curve_csv
 from odesteer.evaluation.runner import Outcome
-from odesteer.evaluation.runner.completing import TIMES
+from odesteer.evaluation.runner.pipeline import TIMES
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "datasets")
+
 
 FINAL = ("summary.json", "summary.csv", "summary.md", "curve.csv", "items.jsonl")
 """What depends on the results alone: the same bytes however the run got there."""
@@ -103,3 +108,20 @@ def _replace(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the machine, without names of users, hosts or folders."""
+    import torch
+
+    found: dict[str, Any] = {"odesteer": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    found["system"] = f"{platform.system()} {platform.machine()}"
+    found["threads"] = torch.get_num_threads()
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found

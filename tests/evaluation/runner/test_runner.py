@@ -14,7 +14,7 @@ import torch
 
 from odesteer import SteeredModel
 from odesteer.evaluation.report import FINAL, write_report
-from odesteer.evaluation.runner.completing import GENERATIONS, SCORES
+from odesteer.evaluation.runner.pipeline import GENERATIONS, SCORES
 
 _KILLS = int(os.environ.get("ODESTEER_KILLS", "4"))
 """By hand: ODESTEER_KILLS=50 pytest tests/evaluation/runner/test_run.py -k killed"""
@@ -71,7 +71,7 @@ def test_a_finished_run_writes_nothing_again(
     def never(*anything: object) -> None:
         raise AssertionError("it generated again")
 
-    monkeypatch.setattr("odesteer.evaluation.runner.attempting.write", never)
+    monkeypatch.setattr("odesteer.evaluation.runner.completions.write", never)
     bench_case.runner(lm, undisturbed).run()
     assert (undisturbed / GENERATIONS).read_bytes() == before
 

@@ -8,7 +8,7 @@ from bench_case import Numbers
 import tiny_models
 from odesteer import SteeredModel
 from odesteer.errors import DataError
-from odesteer.evaluation.runner.room import Room
+from odesteer.evaluation.runner.context_limits import Room
 
 
 def test_what_is_too_long_is_left_out(lm: SteeredModel) -> None:

@@ -8,7 +8,7 @@ from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges import Judge, Scores, create
 from odesteer.evaluation.judges.perplexity import Perplexity
-from odesteer.evaluation.runner.identity import digest
+from odesteer.evaluation.runner.digests import digest
 from odesteer.evaluation.task import Task
 from odesteer.models import SteeredModel
 

@@ -1,4 +1,4 @@
-"""How varied texts are: the share of distinct n-grams."""
+"""Diversity (Dist-n) and repetition of texts, from n-grams of words."""
 
 from collections.abc import Iterable
 
@@ -14,8 +14,8 @@ def n_grams(text: str, n: int) -> list[tuple[str, ...]]:
     """All runs of ``n`` words, in order."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InvalidInputError(f"n is {n!r}; an n-gram has a whole number of words, 1 or more.")
-    said = words(text)
-    return [said[i : i + n] for i in range(len(said) - n + 1)]
+    split = words(text)
+    return [split[i : i + n] for i in range(len(split) - n + 1)]
 
 
 def distinct(text: str, n: int) -> float | None:
@@ -34,3 +34,13 @@ def distinct_in_all(texts: Iterable[str], n: int) -> float | None:
     """
     found = [gram for text in texts for gram in n_grams(text, n)]
     return len(set(found)) / len(found) if found else None
+
+
+def repetition(text: str, n: int = 3) -> float:
+    """Share of the n-grams of words that occurred before in the same text, 0 to 1.
+
+    `seq-rep-n` of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training". A
+    text of fewer than ``n`` words repeats nothing.
+    """
+    found = n_grams(text, n)
+    return 1 - len(set(found)) / len(found) if found else 0.0

@@ -7,7 +7,7 @@ import pytest
 from odesteer import ContrastData, Example, Message
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.prompting import asked, has_baseline
+from odesteer.evaluation.runner.prompt_only import asked, has_baseline
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.task import Fold, Task
 

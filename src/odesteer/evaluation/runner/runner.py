@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odesteer.evaluation.runner.attempting import Elsewhere
-from odesteer.evaluation.runner.completing import Completing, Progress, Result
+from odesteer.evaluation.runner.completions import Elsewhere
 from odesteer.evaluation.runner.contenders import NONE, Contender
-from odesteer.evaluation.runner.judging import Bench
+from odesteer.evaluation.runner.judge_panel import Bench
+from odesteer.evaluation.runner.pipeline import Completing, Progress, Result
 from odesteer.evaluation.runner.plan import Place, Plan, Row
 from odesteer.evaluation.runner.selection import Point, Scored, chosen, mark, measurements, points
 from odesteer.evaluation.task import Task

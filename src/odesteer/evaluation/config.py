@@ -7,7 +7,7 @@ from typing import Any
 
 from odesteer.errors import InvalidInputError
 from odesteer.evaluation.runner import Bench, Layers, Plan, contenders
-from odesteer.evaluation.runner.room import Room
+from odesteer.evaluation.runner.context_limits import Room
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.suites.base import Suite
 from odesteer.evaluation.task import Task

@@ -11,13 +11,12 @@ from typing_extensions import Self
 
 from odesteer import __version__
 from odesteer.errors import DataError, InvalidInputError
-from odesteer.evaluation.runner.attempting import REFUSALS, Batch, Elsewhere, attempt
-from odesteer.evaluation.runner.fitting import Fitter
-from odesteer.evaluation.runner.identity import digest, item_digest, model_digest, plain
-from odesteer.evaluation.runner.judging import Bench
+from odesteer.evaluation.runner.completions import REFUSALS, Batch, Elsewhere, Written, attempt
+from odesteer.evaluation.runner.digests import digest, item_digest, model_digest, plain
+from odesteer.evaluation.runner.fit_cache import Fitter
+from odesteer.evaluation.runner.judge_panel import Bench
 from odesteer.evaluation.runner.plan import Row
-from odesteer.evaluation.runner.store import ResultStore
-from odesteer.evaluation.runner.writing import Written
+from odesteer.evaluation.runner.result_store import ResultStore
 from odesteer.models import SteeredModel
 
 GENERATIONS, SCORES, TIMES = "generations.jsonl", "scores.jsonl", "times.jsonl"

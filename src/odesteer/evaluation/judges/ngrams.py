@@ -1,11 +1,11 @@
-"""Dist-1, Dist-2 and Dist-3."""
+"""Judges that count n-grams of words: diversity (Dist-n) and repetition."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
-from odesteer.evaluation.metrics.diversity import distinct
+from odesteer.evaluation.metrics.ngrams import distinct, repetition
 
 _SIZES = (1, 2, 3)
 
@@ -24,3 +24,17 @@ class Diversity(Judge):
 
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
         return [{f"dist-{n}": distinct(text, n) for n in _SIZES} for text in texts]
+
+
+class Repetition(Judge):
+    """Share of the trigrams of words that occurred before in the same completion."""
+
+    name: ClassVar[str] = "repetition"
+    metrics = ("repetition",)
+    lower_is_better = frozenset(metrics)
+
+    def about(self) -> dict[str, Any]:
+        return {"kind": "exact", "what": "repeated trigrams of words by all, in a completion"}
+
+    def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
+        return [{"repetition": repetition(text)} for text in texts]

@@ -29,7 +29,7 @@ class Labelled(Generic[T]):
     group: str
 
 
-class TrainedJudge(Judge, Generic[T]):
+class TfidfJudge(Judge, Generic[T]):
     """A logistic regression on TF-IDF features, trained at the first use on the user's files.
 
     It knows words, not the world. How often it is right about what it has not seen is measured
@@ -88,7 +88,7 @@ class TrainedJudge(Judge, Generic[T]):
         """The words, or whatever else, that a thing is known by."""
 
     @abstractmethod
-    def _thing(self, item: Item, text: str) -> T:
+    def _sample(self, item: Item, text: str) -> T:
         """What is to be classified."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ class TrainedJudge(Judge, Generic[T]):
         scores = [self._missing() for _ in items]
         said = [i for i, text in enumerate(texts) if text.strip()]
         if said:
-            things = [self._thing(items[i], texts[i]) for i in said]
+            things = [self._sample(items[i], texts[i]) for i in said]
             for i, probability in zip(said, self._open().predict_proba(things)[:, 1], strict=True):
                 scores[i] = self._scores(float(probability))
         return scores
