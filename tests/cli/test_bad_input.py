@@ -10,7 +10,7 @@ import torch
 from command import Outcome, Run, files_in, save_model
 
 import tiny_models
-from odesteer.cli import output as output_module
+from odesteer.cli.output import files as output_files
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_read_only_output(refused, pairs: str, monkeypatch: pytest.MonkeyPatch
     read_only = {str(Path("old").resolve()), str(Path("locked").resolve())}
     access = os.access
     monkeypatch.setattr(
-        output_module.os,
+        output_files.os,
         "access",
         lambda path, mode: str(path) not in read_only and access(path, mode),
     )

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from command import Run, process
 
 import odesteer
-from odesteer.cli import screen as screen_module
 from odesteer.cli.app import app
-from odesteer.cli.screen import Screen
+from odesteer.cli.errors import UsageError
+from odesteer.cli.output.screen import Screen
 from odesteer.errors import DataError
 
 COMMANDS = ("bench", "demo", "fit", "generate", "serve", "tune", "inspect", "push", "methods")
@@ -93,7 +94,7 @@ def test_with_json_an_error_is_a_document_too(run: Run) -> None:
     ("error", "code", "said"),
     [
         (DataError("row 3 is bad; mend it."), 1, "row 3 is bad; mend it."),
-        (screen_module.UsageError("--x 3: no."), 2, "--x 3: no."),
+        (UsageError("--x 3: no."), 2, "--x 3: no."),
         (KeyboardInterrupt(), 130, "interrupted"),
         (PermissionError(13, "Permission denied", "/x"), 1, "Permission denied"),
         (ZeroDivisionError("division by zero"), 1, "--debug"),
@@ -103,7 +104,7 @@ def test_every_error_is_a_line_and_a_code(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for debug in (False, True):
-        with pytest.raises(screen_module.typer.Exit) as ended, Screen(debug=debug):
+        with pytest.raises(typer.Exit) as ended, Screen(debug=debug):
             raise error
         err = capsys.readouterr().err
         assert ended.value.exit_code == code

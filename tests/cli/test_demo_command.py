@@ -7,7 +7,7 @@ import pytest
 from command import Run, files_in
 
 from odesteer import load
-from odesteer.cli import demo as demo_module
+from odesteer.cli.commands.demo import command as demo_module
 
 WORLDS = ("truth", "civility", "mood")
 ARMS = ("unsteered", "steered", "opposite")

@@ -9,8 +9,8 @@ from command import Run
 
 from odesteer import Steerer, load, load_contrast
 from odesteer.artifact import PARTS, POSITIONS
-from odesteer.cli import fit as fit_module
-from odesteer.cli import options
+from odesteer.cli.arguments import options
+from odesteer.cli.commands import fit as fit_module
 from odesteer.models import CAPTURE_POSITIONS
 
 

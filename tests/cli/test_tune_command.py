@@ -11,7 +11,7 @@ import pytest
 from command import Run, files_in, process, save_pairs
 
 from odesteer import load, load_contrast
-from odesteer.cli import tune as tune_module
+from odesteer.cli.commands.tune import command as tune_module
 from odesteer.models import CAPTURE_POSITIONS
 from odesteer.tuning import BUDGET, PROXIES
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from odesteer import CAA, Conditional, ODESteer, Sum
 from odesteer.barriers import LinearBarrier, TensorSketchBarrier
-from odesteer.cli.opening import names_model
-from odesteer.cli.parameters import build_method, pairs_of
-from odesteer.cli.prompts import model_and_prompts, read_prompts, unescaped
-from odesteer.cli.screen import UsageError
+from odesteer.cli.arguments.parameters import build_method, pairs_of
+from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts, unescaped
+from odesteer.cli.errors import UsageError
+from odesteer.cli.model.opening import names_model
 from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.flows import RK4
 

@@ -44,7 +44,7 @@ def test_tokens_drawn_from_the_heads_of_several_layers(
         with pytest.raises(InvalidInputError, match="another capture"):
             together.capture(examples, [1, 3], "random_answer", folder=tmp_path, **how)
         patch.undo()
-        patch.setattr("odesteer.cluster.capturing.capture", None)
+        patch.setattr("odesteer.cluster.capture.capture", None)
         again = together.capture(examples, [1, 3], "random_answer", folder=tmp_path, **how)
     assert torch.equal(again.states[3], two.states[3])
 

@@ -9,8 +9,7 @@ import pytest
 import ray_jobs
 
 from odesteer.cluster import ModelSource
-from odesteer.cluster.attempts import Attempts
-from odesteer.cluster.worker import Failure, Orders, Worker, table
+from odesteer.cluster.worker import Attempts, Failure, Orders, Worker, table
 from odesteer.errors import ClusterError, InvalidInputError, ModelError
 
 

@@ -15,7 +15,7 @@ from odesteer.data import Example
 from odesteer.errors import InvalidInputError
 from odesteer.methods import CAA
 from odesteer.models import CAPTURE_POSITIONS, Activations, SteeredModel, shards
-from odesteer.tuning.fits import Fits
+from odesteer.tuning.fit_cache import Fits
 
 WORDS = "the dog and the cat or who is it"
 LAYERS = [3, 0]

@@ -20,8 +20,8 @@ from odesteer.tuning import (
     heat_map,
     tune,
 )
-from odesteer.tuning.crossing import openings, questions
-from odesteer.tuning.likelihood import log_likelihoods
+from odesteer.tuning.objectives.log_likelihood import log_likelihoods
+from odesteer.tuning.objectives.prompts import openings, questions
 
 
 @pytest.fixture(scope="module")

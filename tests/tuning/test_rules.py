@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.tuning import Cell, Halving, Measurement, Score, coarse_layers
-from odesteer.tuning.grid import finer
+from odesteer.tuning.search.grid import finer
 
 
 def cell(layer: int, value: float = 1.0, quantity: str = "level") -> Cell:

@@ -13,16 +13,17 @@ import typer
 from rich.console import Console
 
 from odesteer import __version__
-from odesteer.cli.bench import bench
-from odesteer.cli.demo import demo
-from odesteer.cli.fit import fit
-from odesteer.cli.generate import generate
-from odesteer.cli.inspect import inspect
-from odesteer.cli.methods import methods
-from odesteer.cli.push import push
-from odesteer.cli.screen import FAILURE, INTERRUPTED, SUCCESS, failure, report, write_json
-from odesteer.cli.serve import serve
-from odesteer.cli.tune import tune
+from odesteer.cli.commands.bench.command import bench
+from odesteer.cli.commands.demo.command import demo
+from odesteer.cli.commands.fit import fit
+from odesteer.cli.commands.generate.command import generate
+from odesteer.cli.commands.inspect import inspect
+from odesteer.cli.commands.methods import methods
+from odesteer.cli.commands.push import push
+from odesteer.cli.commands.serve import serve
+from odesteer.cli.commands.tune.command import tune
+from odesteer.cli.errors import FAILURE, INTERRUPTED, SUCCESS
+from odesteer.cli.output.screen import failure, report, write_json
 
 app = typer.Typer(
     name="odesteer",

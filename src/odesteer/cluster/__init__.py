@@ -2,6 +2,6 @@
 
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model import ClusterModel
-from odesteer.cluster.source import ModelSource
+from odesteer.cluster.model_source import ModelSource
 
 __all__ = ["Cluster", "ClusterModel", "ModelSource"]

@@ -9,10 +9,9 @@ from weakref import WeakSet
 
 from typing_extensions import Self
 
-from odesteer.cluster.attempts import Attempts
-from odesteer.cluster.connecting import connected, require_ray
-from odesteer.cluster.source import ModelSource
-from odesteer.cluster.worker import Failure, Orders, Task, Worker, table
+from odesteer.cluster.connection import connected, require_ray
+from odesteer.cluster.model_source import ModelSource
+from odesteer.cluster.worker import Attempts, Failure, Orders, Task, Worker, table
 from odesteer.errors import ClusterError, InvalidInputError
 
 

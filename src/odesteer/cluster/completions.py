@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from odesteer.cluster.cluster import Cluster
-from odesteer.cluster.source import ModelSource
+from odesteer.cluster.model_source import ModelSource
 from odesteer.cluster.worker import Shared
 from odesteer.evaluation.runner.completions import Batch, Written, attempt
 from odesteer.models import SteeredModel

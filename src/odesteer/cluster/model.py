@@ -2,23 +2,23 @@
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer.cluster.capturing import Capturing
+from odesteer.cluster.capture import Capturing
 from odesteer.cluster.cluster import Cluster
-from odesteer.cluster.source import ModelSource
-from odesteer.cluster.writing import Batch, write
+from odesteer.cluster.model_source import ModelSource
+from odesteer.cluster.worker import Shared
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models import Activations, Encoded, Generation, SteeredModel
 from odesteer.models.batches import Side
 from odesteer.models.captured_tokens import Tokens
 from odesteer.models.encoding import Prompt, is_one_prompt
-from odesteer.models.rows import Amounts, Quantity, Steerers, check_rows
+from odesteer.models.rows import Amounts, Quantity, Steerers, check_rows, rows_of
 from odesteer.models.seeding import batch_seed
 from odesteer.models.shards import Shards
 from odesteer.models.steering import Steering
@@ -151,3 +151,25 @@ class ClusterModel(SteeredModel):
 def _rows(quantity: Quantity, part: slice) -> Quantity:
     """A quantity for some of the rows."""
     return quantity[part] if isinstance(quantity, (Sequence, Tensor)) else quantity
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that are continued together.
+
+    Attributes:
+        prompts: them.
+        rows: where they stand among all prompts.
+        options: what else `SteeredModel.generate` is told.
+    """
+
+    prompts: Sequence[Prompt]
+    rows: slice
+    options: dict[str, Any]
+
+
+def write(lm: SteeredModel, batch: Batch, shared: Shared) -> list[Any]:
+    """The texts of a batch; shared are the steerers of all prompts."""
+    steerers = shared[0]
+    own = None if steerers is None else rows_of(steerers, batch.rows)
+    return lm.generate(batch.prompts, own, **batch.options)

@@ -3,13 +3,14 @@
 import pickle
 import socket
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from odesteer import __version__
-from odesteer.cluster.source import ModelSource
+from odesteer.cluster.model_source import ModelSource
 from odesteer.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -149,3 +150,19 @@ def table(number: int, content: Any) -> "pyarrow.Table":
     # Large: a column of ordinary binaries holds no more than two gigabytes.
     data = pyarrow.array([pickle.dumps(content)], type=pyarrow.large_binary())
     return pyarrow.table({"number": [number], "content": data})
+
+
+class Attempts:
+    """Counts, in a place that outlives any worker.
+
+    A job during which its worker dies is begun again on another, without end as far as Ray Data
+    is concerned. What has been counted here tells a job that kills from a worker that died.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[tuple[int, int]] = Counter()
+
+    def begin(self, run: int, job: int) -> int:
+        """Count one more attempt at a job of a run; returns their number."""
+        self._begun[run, job] += 1
+        return self._begun[run, job]

@@ -1,17 +1,16 @@
 """Selecting layer, amount and parameters of a method under a fluency budget."""
 
-from odesteer.tuning.grid import AMOUNTS, Candidate, Cell, coarse_layers
-from odesteer.tuning.halving import Halving
 from odesteer.tuning.heat_map import heat_map
-from odesteer.tuning.margin import LikelihoodMargin
-from odesteer.tuning.measurement import Measurement, Score
-from odesteer.tuning.objective import Objective
-from odesteer.tuning.reading import ReadingJudge
+from odesteer.tuning.objectives.base import Measurement, Objective, Score
+from odesteer.tuning.objectives.factories import PROXIES, from_data, from_world
+from odesteer.tuning.objectives.generated_texts import SAMPLING, TextJudge, WrittenTexts
+from odesteer.tuning.objectives.likelihood_margin import LikelihoodMargin
+from odesteer.tuning.objectives.reading_judge import ReadingJudge
 from odesteer.tuning.run import BUDGET, Progress, Tuning, tune
-from odesteer.tuning.search import Ask, Search
-from odesteer.tuning.sources import PROXIES, from_data, from_world
-from odesteer.tuning.surface import Row, Surface
-from odesteer.tuning.written import SAMPLING, TextJudge, WrittenTexts
+from odesteer.tuning.search.grid import AMOUNTS, Candidate, Cell, coarse_layers
+from odesteer.tuning.search.results import Row, Surface
+from odesteer.tuning.search.search import Ask, Search
+from odesteer.tuning.search.successive_halving import Halving
 
 __all__ = [
     "AMOUNTS",

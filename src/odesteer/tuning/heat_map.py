@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from odesteer.errors import MissingDependencyError
-from odesteer.tuning.surface import MEASURED, Row, Surface
+from odesteer.tuning.search.results import MEASURED, Row, Surface
 
 _SIZE = 0.55
 

@@ -9,14 +9,13 @@ from odesteer.data import ContrastData
 from odesteer.errors import OdesteerError
 from odesteer.models import SteeredModel
 from odesteer.models.captured_tokens import CapturePosition
-from odesteer.tuning.fits import Fits, part_of
-from odesteer.tuning.grid import Candidate, Cell, coarse_layers
-from odesteer.tuning.halving import Halving
-from odesteer.tuning.journal import Journal
-from odesteer.tuning.measurement import Measurement
-from odesteer.tuning.objective import Objective
-from odesteer.tuning.search import Ask, Search, check_number
-from odesteer.tuning.surface import Surface
+from odesteer.tuning.fit_cache import Fits, part_of
+from odesteer.tuning.objectives.base import Measurement, Objective
+from odesteer.tuning.search.checkpoint import Journal
+from odesteer.tuning.search.grid import Candidate, Cell, coarse_layers
+from odesteer.tuning.search.results import Surface
+from odesteer.tuning.search.search import Ask, Search, check_number
+from odesteer.tuning.search.successive_halving import Halving
 
 BUDGET = 0.1
 """Nats a token: a perplexity 1.1 times that of unsteered text."""

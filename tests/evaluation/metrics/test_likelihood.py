@@ -85,7 +85,7 @@ def test_what_cannot_be_scored_is_refused(lm: SteeredModel) -> None:
 
 
 def test_a_perplexity_too_large_for_a_float_is_infinite() -> None:
-    from odesteer.tuning.likelihood import LogLikelihood
+    from odesteer.tuning.objectives.log_likelihood import LogLikelihood
 
     assert perplexity(LogLikelihood(-5000.0, 1)) == math.inf
 

@@ -161,7 +161,7 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
     asked: list[tuple[str, str]] = []
     fit = attempting.write
     from odesteer.data import ContrastData
-    from odesteer.tuning import fits
+    from odesteer.tuning import fit_cache as fits
 
     whole = fits.fitted
 

@@ -14,7 +14,7 @@ from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.harness.arguments import Steers, read_steering
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.tuning.likelihood import Batch, Row, answer, is_read_late, logits_of
+from odesteer.tuning.objectives.log_likelihood import Batch, Row, answer, is_read_late, logits_of
 
 Request = tuple[Any, Sequence[int], Sequence[int]]
 """As the harness hands it over: a key for its cache (None for a window of a longer text), the

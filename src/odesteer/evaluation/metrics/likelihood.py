@@ -10,8 +10,8 @@ from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount
 from odesteer.models import Encoded, SteeredModel
 from odesteer.models.encoding import Encoder
-from odesteer.tuning.likelihood import LogLikelihood
-from odesteer.tuning.likelihood import log_likelihoods as encoded_log_likelihoods
+from odesteer.tuning.objectives.log_likelihood import LogLikelihood
+from odesteer.tuning.objectives.log_likelihood import log_likelihoods as encoded_log_likelihoods
 
 
 def log_likelihoods(

@@ -6,7 +6,7 @@ from typing import Any
 from odesteer.artifact import Steerer
 from odesteer.evaluation.runner.plan import Row
 from odesteer.models import SteeredModel
-from odesteer.tuning.fits import Fits, part_of
+from odesteer.tuning.fit_cache import Fits, part_of
 
 
 class Fitter:

@@ -12,7 +12,7 @@ from odesteer.evaluation.runner.context_limits import Room
 from odesteer.evaluation.runner.prompt_only import has_baseline
 from odesteer.evaluation.task import Fold, Task
 from odesteer.tuning import Cell, Halving, Search
-from odesteer.tuning.grid import coarse
+from odesteer.tuning.search.grid import coarse
 
 Phase = Literal["validation", "test"]
 

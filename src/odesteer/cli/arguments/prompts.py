@@ -1,0 +1,60 @@
+"""Prompts on the command line and on stdin."""
+
+import re
+import sys
+from collections.abc import Sequence
+
+from odesteer.cli.errors import UsageError
+from odesteer.cli.model.opening import names_model
+
+FROM_STDIN = "-"
+
+_ESCAPE = re.compile(r"\\([nt\\])")
+_ESCAPED = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def model_and_prompts(words: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
+    """Which of the words is the model, and the rest.
+
+    Without ``model``, the first word is the model if it is a folder, a path, or has the form
+    owner/name. Raises `UsageError` if no prompt is left.
+    """
+    if model is not None or not words or not names_model(words[0]):
+        first, rest = model, list(words)
+    else:
+        first, *rest = words
+    if not rest:
+        taken = f": {words[0]!r} is taken for the MODEL" if words else ""
+        raise UsageError(f"there is no PROMPT{taken}; write one, or - to read them from stdin.")
+    return first, rest
+
+
+def read_prompts(words: Sequence[str], *, raw: bool) -> list[str]:
+    """The prompts, those from stdin in the place of ``-``: one a line, blank lines left out.
+
+    Unless ``raw``, backslash-n stands for a line end, backslash-t for a tab and two backslashes
+    for one. Raises `UsageError` for what is no text.
+    """
+    prompts: list[str] = []
+    for word in words:
+        prompts += _lines_of_stdin() if word == FROM_STDIN else [word]
+    if not prompts:
+        raise UsageError("there was no prompt on stdin; write one a line.")
+    for number, prompt in enumerate(prompts, start=1):
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"prompt {number} is not UTF-8: {prompt!r:.80}.") from None
+    return prompts if raw else [unescaped(prompt) for prompt in prompts]
+
+
+def unescaped(text: str) -> str:
+    r"""``\n``, ``\t`` and ``\\`` as what they stand for; any other backslash stays."""
+    return _ESCAPE.sub(lambda found: _ESCAPED[found[1]], text)
+
+
+def _lines_of_stdin() -> list[str]:
+    try:
+        return [line for line in sys.stdin.read().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not UTF-8 ({error}); save the prompts in UTF-8.") from None

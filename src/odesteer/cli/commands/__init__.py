@@ -1,0 +1,1 @@
+"""The commands of ``odesteer``, one file or folder each."""

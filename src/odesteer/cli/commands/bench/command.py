@@ -1,0 +1,233 @@
+"""``odesteer bench``: which method, which layer, how much, and does it really help?"""
+
+from pathlib import Path
+from shlex import quote
+from typing import Annotated
+
+import typer
+
+from odesteer.cli.arguments.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.commands.bench import arguments as bench_words
+from odesteer.cli.commands.bench.report import progress, show, show_plan
+from odesteer.cli.errors import UsageError
+from odesteer.cli.model.backend import (
+    Engine,
+    EngineName,
+    RayAddress,
+    Workers,
+    WorkerThreads,
+    spread,
+)
+from odesteer.cli.model.opening import ModelChoice
+from odesteer.cli.output.screen import Screen
+from odesteer.cli.output.text import seconds
+
+_BUNDLED = "odesteer-terrarium"
+
+
+def bench(
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="terrarium, truthfulqa, ultrafeedback, realtoxicityprompts or contrast.",
+            show_default=False,
+        ),
+    ] = "terrarium",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Hub id or folder.  [default: the bundled model]"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where to save.  [default: bench-SUITE]"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Data in its published format.  [default: from the hub]"),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Rows of the table.  [default: all]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How many.  [default: 3; quick: 1]")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="L,…",
+            help="To begin with, or all.  [default: the task's own, and then those beside it]",
+        ),
+    ] = None,
+    amounts: Annotated[
+        str | None,
+        typer.Option(metavar="X,…", help="To begin with, in each method's natural quantity."),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD.NAME=A/B/…",
+            help="Values of a parameter to choose among, as in odesteer.barrier=linear/polynomial;"
+            " may be given several times.",
+        ),
+    ] = None,
+    refinements: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="How often to look between the best and the next."),
+    ] = 1,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The most test items of each fold and seed."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Little data, one seed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its cost, and do nothing.")
+    ] = False,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge", metavar="NAME", help="Instead of the suite's; may be given several times."
+        ),
+    ] = None,
+    judge_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME.OPTION=VALUE", help="Of a judge; may be given several times."),
+    ] = None,
+    perplexity_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="What perplexity is measured under.  [default: MODEL itself]"
+        ),
+    ] = None,
+    budget: Annotated[
+        float,
+        typer.Option(metavar="NATS", help="What a setting may cost in fluency, nats a token."),
+    ] = 0.5,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put prompts through the model's chat template.")
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Prompts at a time.  [default: 16; bundled: 100]"),
+    ] = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_threads: WorkerThreads = None,
+    ray_address: RayAddress = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare methods, each at its own best.
+
+    On a suite of tasks, at settings chosen on validation.
+
+    Interrupt it whenever you like: the same command goes on where it stopped.
+
+    Examples:
+
+    odesteer bench terrarium --quick
+
+    odesteer bench truthfulqa --model Qwen/Qwen2.5-0.5B-Instruct --chat --methods odesteer,caa
+
+    odesteer bench contrast --model Qwen/Qwen2.5-0.5B --data pairs.jsonl --layers 8,12,16
+    """
+    with Screen(json=json, debug=debug) as screen:
+        folder = Path(f"bench-{suite}") if output is None else output
+        choice = ModelChoice(model, revision, device, dtype)
+        where = Engine(engine, workers, worker_threads, ray_address)
+        numbers, every = bench_words.layers(layers)
+        request = bench_words.request(
+            suite=suite,
+            model=_BUNDLED
+            if model is None
+            else Path(model).name
+            if Path(model).is_dir()
+            else model,
+            data=data,
+            quick=quick,
+            limit=limit,
+            methods=None if methods is None else bench_words.words(methods),
+            seeds=seeds,
+            layers=numbers,
+            every_layer=every,
+            amounts=None if amounts is None else bench_words.amounts(amounts),
+            variants=bench_words.variants(vary or []),
+            judges=None if judge is None else tuple(judge),
+            judge_options=bench_words.judge_options(judge_option or []),
+            perplexity_model=perplexity_model,
+            chat=chat,
+            budget=budget,
+            refinements=refinements,
+        )
+        if suite == "terrarium" and model is not None:
+            raise UsageError(
+                "the terrarium's texts are those of the bundled model; leave out --model, or"
+                " choose another suite."
+            )
+        size = batch_size or (100 if model is None else 16)
+        if not dry_run:
+            bench_words.check_folder(folder)
+        tasks = request.tasks()
+        if dry_run:
+            n_layers = choice.n_layers(screen)
+            if n_layers is None:
+                raise UsageError(
+                    "the model's configuration does not say how many layers it has; leave out"
+                    " --dry-run."
+                )
+            plan = request.plan(tasks, n_layers)
+            show_plan(screen, plan, request.bench(None, tasks, size), bundled=model is None)
+            return
+        began = seconds()
+        # Judges that cannot work are told before a model is loaded.
+        request.bench(None, tasks, size)
+        with where.started() as cluster, choice.opened(screen) as own:
+            from odesteer.evaluation.report import write_report
+            from odesteer.evaluation.runner import Runner
+
+            lm, elsewhere = spread(own, choice, cluster)
+            if chat and not getattr(lm.tokenizer, "chat_template", None):
+                raise UsageError(f"--chat: {request.model} has no chat template; leave it out.")
+            plan = request.plan(tasks, lm.n_layers, lm)
+            for task, n in plan.left_out.items():
+                screen.note(f"{task}: {n} texts are longer than the model's context and left out")
+            judges = request.bench(lm, tasks, size)
+            for name, reason in judges.unavailable.items():
+                screen.note(f"not judged by {name}: {reason}")
+            with progress(screen) as tell:
+                runner = Runner(
+                    lm,
+                    plan,
+                    judges,
+                    folder,
+                    batch_size=size,
+                    on_progress=tell,
+                    elsewhere=elsewhere,
+                )
+                outcome = runner.run()
+            screen.note("writing the report …")
+            lines = write_report(
+                outcome,
+                folder,
+                title=f"odesteer bench {suite}, {request.model}",
+                about=request.about(),
+            )
+        show(screen, outcome, lines)
+        screen.write(f"Saved in {folder}; open {quote(str(folder / 'report.html'))}")
+        screen.document(
+            {
+                "suite": suite,
+                "model": request.model,
+                "folder": str(folder),
+                "lines": [line.to_json() for line in lines],
+                "unavailable_judges": judges.unavailable,
+                "seconds": seconds() - began,
+            }
+        )

@@ -1,0 +1,112 @@
+"""What ``odesteer bench`` shows: its plan, how far it is, and the headline figures."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from odesteer.cli.output.screen import Screen
+from odesteer.cli.output.text import seconds
+
+if TYPE_CHECKING:
+    from odesteer.evaluation.report import Line
+    from odesteer.evaluation.runner import Bench, Outcome, Plan, Progress
+
+_PACE = 40
+"""Completions a second of the bundled model on one idle core, judged."""
+
+
+@contextmanager
+def progress(screen: Screen) -> "Iterator[Any]":
+    """Shows how far it is and how long it will take: a bar, or a line a minute."""
+    if screen.is_interactive:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        words = TextColumn("{task.fields[left]}"), TextColumn("{task.description}")
+        with Bar(
+            BarColumn(), MofNCompleteColumn(), *words, console=screen.err, transient=True
+        ) as bar:
+            task = bar.add_task("", total=None, left="")
+            yield lambda p: bar.update(
+                task, completed=p.done, total=p.total, description=p.doing, left=_left(p)
+            )
+        return
+    last = seconds()
+
+    def line(now: "Progress") -> None:
+        nonlocal last
+        if seconds() - last >= 60:
+            last = seconds()
+            screen.note(f"{now.done} of about {now.total}, {_left(now)}: {now.doing}")
+
+    yield line
+
+
+def _left(now: "Progress") -> str:
+    left = now.seconds_left
+    if left is None:
+        return ""
+    return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
+
+
+def show_plan(screen: Screen, plan: "Plan", judges: "Bench", *, bundled: bool) -> None:
+    cost = plan.cost()
+    rows = {}
+    for task in plan.tasks:
+        fold = plan.folds[task.name, plan.seeds[0]]
+        sizes = "; ".join(
+            f"{each.name}: fitted on {len(each.fit)}, {len(each.validation)} to choose by,"
+            f" {len(each.test)} to report on"
+            for each in fold
+        )
+        layers = ", ".join(map(str, plan.layers[task.name].first))
+        rows[task.name] = f"{task.headline}; layer {layers}; {sizes}"
+        rows[f"  judges of {task.name}"] = ", ".join(judges.of(task)) or "none can work here"
+    rows["rows"] = ", ".join(contender.name for contender in plan.contenders)
+    rows["seeds"] = ", ".join(map(str, plan.seeds))
+    rows["fits"] = f"at most {cost.fits:,}"
+    rows["completions"] = (
+        f"at most {cost.completions:,}: {cost.validation:,} to choose settings, {cost.test:,} to"
+        " report on"
+    )
+    rows["tokens"] = f"at most {cost.tokens:,}"
+    if bundled:
+        rows["time"] = f"at most {cost.completions / _PACE / 60:.0f} min on one idle core, and fits"
+    screen.rows(rows)
+    for name, reason in judges.unavailable.items():
+        screen.note(f"not judged by {name}: {reason}")
+    screen.document(
+        {
+            "plan": rows,
+            "fits": cost.fits,
+            "validation_completions": cost.validation,
+            "test_completions": cost.test,
+            "most_tokens": cost.tokens,
+            "unavailable_judges": judges.unavailable,
+        }
+    )
+
+
+def show(screen: Screen, outcome: "Outcome", lines: "Sequence[Line]") -> None:
+    """The headline figures; the folder has the rest."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from odesteer.evaluation.report.tables import compared, interval, ordered
+
+    for task in outcome.plan.tasks:
+        mine = [line for line in lines if line.task == task.name]
+        references = compared(mine)[:2]  # there is room for no more
+        table = Table(title=f"{task.name}: {task.headline}", title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("")
+        table.add_column("setting")
+        for heading in (task.headline, *(f"− {name}" for name in references)):
+            table.add_column(heading, justify="right")
+        for line in ordered(outcome, task, mine):
+            table.add_row(
+                line.contender,
+                "; ".join(dict.fromkeys(line.settings.values())),
+                interval(line.metrics.get(task.headline)),
+                *(interval(line.against.get(name), signed=True) for name in references),
+            )
+        screen.print(table)

@@ -1,0 +1,1 @@
+"""``odesteer demo``: the command, the trial of one world, the timing, the plot."""

@@ -1,0 +1,188 @@
+"""``odesteer fit``: a steerer from contrastive data."""
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from odesteer.cli.arguments.options import (
+    BatchSize,
+    CapturePosition,
+    Columns,
+    DataSplit,
+    Debug,
+    Device,
+    Dtype,
+    Duplicates,
+    Force,
+    Identical,
+    Json,
+    ModelArgument,
+    Params,
+    Revision,
+    SteeredTokens,
+    Subset,
+)
+from odesteer.cli.errors import checking_usage
+from odesteer.cli.model.backend import Engine, EngineName, RayAddress, Workers, WorkerThreads
+from odesteer.cli.model.opening import ModelChoice
+from odesteer.cli.output.files import check_output
+from odesteer.cli.output.screen import Screen
+from odesteer.cli.output.steerers import describe
+from odesteer.cli.output.text import in_nats, seconds
+
+if TYPE_CHECKING:
+    from odesteer.artifact import Steerer, SteererSet
+
+LayerPart = Literal["residual", "heads"]
+
+
+def fit(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Contrastive data: .jsonl, .json, .csv, .tsv or .parquet, or a data set"
+            " owner/name on the hub. Rows are {positive, negative}, {prompt, chosen, rejected} or"
+            " {text, label}.",
+        ),
+    ],
+    layer: Annotated[
+        list[int],
+        typer.Option(
+            metavar="N",
+            help="Steer after this decoder layer, counted from zero; repeat it for several layers"
+            " at once, each with a fit of its own, in one file.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
+    ],
+    model: ModelArgument = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="Steering method, see: odesteer methods")
+    ] = "odesteer",
+    param: Params = None,
+    column: Columns = None,
+    duplicates: Duplicates = "error",
+    identical: Identical = "error",
+    subset: Subset = None,
+    split: DataSplit = None,
+    part: Annotated[
+        LayerPart,
+        typer.Option(help="The output of the layer, or the outputs of its attention heads."),
+    ] = "residual",
+    position: Annotated[
+        CapturePosition,
+        typer.Option(help="Which tokens of each example to fit on."),
+    ] = "last",
+    steer_position: SteeredTokens = "last",
+    revision: Revision = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of whatever is random in the fit.")] = 0,
+    batch_size: BatchSize = 16,
+    device: Device = None,
+    dtype: Dtype = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    worker_threads: WorkerThreads = None,
+    ray_address: RayAddress = None,
+    force: Force = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Fit a steerer on texts that do and do not show it.
+
+    What can be refused is refused before the model is loaded. Examples:
+
+    odesteer fit Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --layer 13 -o truthful.safetensors
+
+    odesteer fit ./my-model --data pairs.csv --layer 8 --method caa -o caa.safetensors
+    """
+    with Screen(json=json, debug=debug) as screen:
+        check_output(output, force=force)
+        choice = ModelChoice(model, revision, device, dtype)
+        where = Engine(engine, workers, worker_threads, ray_address)
+
+        from odesteer.cli.arguments.parameters import build_method, pairs_of
+        from odesteer.data import load_contrast
+
+        with checking_usage():
+            unfitted = build_method(method, param or [], seed)
+            columns = pairs_of(column or [], "--column")
+        pairs = load_contrast(
+            data,
+            columns=columns,
+            duplicates=duplicates,
+            identical=identical,
+            name=subset,
+            split=split,
+        )
+        choice.check_layers(layer, screen)
+        started = seconds()
+        with where.started() as cluster, choice.opened(screen, cluster) as lm:
+            ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"
+            screen.note(f"{ready} in {seconds() - started:.1f} s; fitting …")
+            started = seconds()
+            steerer = lm.fit(
+                unfitted,
+                pairs,
+                layer if len(layer) > 1 else layer[0],
+                part=part,
+                position=position,
+                steer_position=steer_position,
+                seed=seed,
+                batch_size=batch_size,
+                progress=screen.is_interactive,
+            )
+            took = seconds() - started
+        steerer.save(output)
+        for member in steerer.members:
+            screen.rows(_summary(member))
+        screen.rows(
+            {
+                "fitted in": f"{took:.1f} s",
+                "saved": f"{output} ({output.stat().st_size:,} bytes)",
+            }
+        )
+        screen.write(f"\nNext:\n{_next(choice, steerer, output)}")
+        screen.document(
+            {
+                "saved": str(output),
+                "bytes": output.stat().st_size,
+                "fit_seconds": took,
+                **describe(steerer),
+            }
+        )
+
+
+def _summary(steerer: "Steerer") -> dict[str, str]:
+    origin, site = steerer.provenance, steerer.site
+    barrier = getattr(steerer.method, "barrier", None)
+    rows = {
+        "method": f"{type(steerer.method).__name__}, by default {steerer.method.default_amount}",
+        "model": f"{origin.model_id}, width {steerer.width}, {origin.n_layers} layers",
+        "site": f"{site}; fitted on positions: {origin.capture_position}",
+        "examples": f"{origin.n_positive} positive, {origin.n_negative} negative",
+    }
+    held_out = dict(origin.held_out)
+    if held_out:
+        rows["held out"] = ", ".join(
+            f"{name.replace('_', ' ')} {figure:.3f}" for name, figure in held_out.items()
+        ).replace("auc", "AUC")
+    if barrier is not None:
+        rows["levels"] = (
+            f"1 is h = {in_nats(barrier.upper_)}, where the best 10 % of the positives begin;"
+            f" -1 is h = {in_nats(barrier.lower_)}"
+        )
+    rows["mean norm"] = f"{steerer.method.mean_norm_:.4g} activation units"
+    return rows
+
+
+def _next(choice: ModelChoice, steerer: "Steerer | SteererSet", output: Path) -> str:
+    amount = steerer.members[0].method.default_amount
+    return (
+        f"  odesteer generate {choice.words}--steer {quote(str(output))} --compare"
+        f' --{amount.quantity} {amount.value} "A PROMPT"\n'
+        f"  odesteer inspect {quote(str(output))}"
+    )

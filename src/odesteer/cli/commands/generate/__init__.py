@@ -1,0 +1,1 @@
+"""``odesteer generate``: the command, and generation with a receipt for each steerer."""

@@ -1,0 +1,245 @@
+"""``odesteer generate``: texts of a steered model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from odesteer.cli.arguments.options import (
+    ArcLength,
+    Debug,
+    Device,
+    Dtype,
+    Interpolation,
+    Json,
+    Level,
+    Revision,
+    SteerPosition,
+    Strength,
+)
+from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts
+from odesteer.cli.errors import UsageError
+from odesteer.cli.model.opening import ModelChoice
+from odesteer.cli.output.screen import Screen
+from odesteer.cli.output.text import beside, harmless, in_nats, shown
+
+if TYPE_CHECKING:
+    from odesteer.cli.arguments.steerers import Applied
+    from odesteer.cli.commands.generate.texts import Account, Written
+
+
+def generate(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] PROMPT...",
+            help="Texts to continue; \\n in them is a line end, - reads them from stdin, one a"
+            " line. If the first is a folder, or has the form owner/name, it is the model;"
+            " otherwise that is the bundled one.",
+            show_default=False,
+        ),
+    ] = None,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[@AMOUNT]",
+            help="A steerer that fit saved, and how much it steers: @1.5 in the method's own"
+            " quantity, or @T=5, @strength=0.3. Repeat it for several at once.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The model; then all words are prompts."),
+    ] = None,
+    level: Level = None,
+    T: ArcLength = None,
+    strength: Strength = None,
+    interpolation: Interpolation = None,
+    position: Annotated[
+        SteerPosition | None,
+        typer.Option(help="Which tokens to steer, instead of what the file says."),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the unsteered text beside the steered one.")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show the text as it arises, for one prompt.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The most tokens to write.  [default: 128]"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="X", help="Of the sampling.  [default: 0.7]")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Sample from this share of the mass.  [default: 0.9]"),
+    ] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Take the likeliest token instead of sampling.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the sampling.  [default: 0]")
+    ] = (None),
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put each prompt to the model as a user's message.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Take backslashes in prompts as they are.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Prompts at a time.")] = 16,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Continue prompts with a steered model.
+
+    Examples:
+
+    odesteer generate --steer truth.safetensors --compare "Q: Who makes honey?\\nA:"
+
+    odesteer generate Qwen/Qwen2.5-0.5B --steer a.safetensors@2 --steer b.safetensors@T=5 "Once"
+    """
+    with Screen(json=json, debug=debug) as screen:
+        name, rest = model_and_prompts(words or [], model)
+        prompts = read_prompts(rest, raw=raw)
+        if compare and not steer:
+            raise UsageError("--compare needs a steerer to compare with; name one with --steer.")
+        if stream and json:
+            raise UsageError("--stream is for people and --json for machines; leave out one.")
+        if stream and len(prompts) > 1:
+            raise UsageError(f"--stream shows one prompt, not {len(prompts)}; leave it out.")
+        choice = ModelChoice(name, revision, device, dtype)
+
+        from odesteer.cli.arguments.steerers import one_amount, read_steerers
+        from odesteer.cli.commands.generate.texts import Writer, sampling_of
+
+        sampling = sampling_of(temperature, top_p, seed, greedy)
+        amount = one_amount(level, T, strength, interpolation)
+        if amount is not None and not steer:
+            raise UsageError(f"--{amount.quantity} needs a steerer; name one with --steer FILE.")
+        applied = read_steerers(steer or [], amount, position)
+        _check_model(choice, applied)
+        choice.n_layers(screen)
+        with choice.opened(screen) as lm:
+            writer = Writer(lm, prompts, sampling, max_new_tokens, batch_size, chat=chat)
+            show = _Streamed(screen, prompts[0], compare) if stream else None
+            unsteered = None
+            if compare:
+                looking = [each.looking for each in applied]
+                unsteered = writer.write(looking, show.begin("unsteered") if show else None)
+            steered = writer.write(applied, show.begin("steered") if show else None)
+            model_id = lm.model_id
+        if show is not None:
+            show.end()
+        for i, prompt in enumerate(prompts):
+            if show is None:
+                _show(screen, prompt, applied, steered[i], unsteered[i] if unsteered else None)
+            if show is not None or unsteered is None:
+                for each, account in zip(applied, steered[i].accounts, strict=True):
+                    screen.note(f"{each}: {_said(account)}")
+        screen.document(
+            {
+                "model": model_id,
+                "steerers": [each.to_json() for each in applied],
+                "sampling": {**asdict(sampling), "max_new_tokens": writer.max_new_tokens},
+                "results": [
+                    {
+                        "prompt": prompt,
+                        **steered[i].to_json(),
+                        **({} if unsteered is None else {"unsteered": unsteered[i].to_json()}),
+                    }
+                    for i, prompt in enumerate(prompts)
+                ],
+            }
+        )
+
+
+def _check_model(choice: ModelChoice, applied: "Sequence[Applied]") -> None:
+    """Raise `UsageError` for steerers of another model where no model is named."""
+    if choice.name is not None:
+        return
+    bundled = Path(choice.source).name
+    for each in applied:
+        fitted_on = each.steerer.provenance.model_id
+        if fitted_on is not None and fitted_on != bundled:
+            raise UsageError(
+                f"{each.file} was fitted on the model {fitted_on!r}, and no MODEL is named, so that"
+                " the bundled one would be steered; name it: odesteer generate MODEL"
+                f" --steer {each.file} PROMPT"
+            )
+
+
+class _Streamed:
+    """Shows one text, or two after each other, as they arise."""
+
+    def __init__(self, screen: Screen, prompt: str, named: bool) -> None:
+        self._screen = screen
+        self._prompt = Text(prompt, style="dim")
+        self._named = named
+        self._begun = False
+
+    def begin(self, name: str) -> Callable[[int, str], None]:
+        """What to call with each piece of the text called ``name``."""
+        if self._begun:
+            self._screen.write("\n")
+        self._begun = True
+        if self._named:
+            self._screen.print(Text(f"── {name} ──", style="bold"))
+        self._screen.out.print(self._prompt, end="", soft_wrap=True)
+        return lambda row, piece: self._screen.write(harmless(piece), end="")
+
+    def end(self) -> None:
+        self._screen.write("")
+
+
+def _show(
+    screen: Screen,
+    prompt: str,
+    applied: "Sequence[Applied]",
+    steered: "Written",
+    unsteered: "Written | None",
+) -> None:
+    if unsteered is None:
+        screen.print_unwrapped(Text.assemble((prompt, "dim"), harmless(steered.text).rstrip("\n")))
+        return
+    how = ", ".join(str(each.amount) for each in applied)
+    both = {"unsteered": unsteered, f"steered, {how}": steered}
+    screen.print(
+        Text(prompt, style="italic"),
+        beside(
+            {heading: shown(written.text) for heading, written in both.items()},
+            {heading: _receipt(written) for heading, written in both.items()},
+        ),
+        "",
+    )
+
+
+def _receipt(written: "Written") -> Text:
+    """The accounts of all steerers below a text."""
+    return Text("\n".join(_said(account) for account in written.accounts), style="dim")
+
+
+def _said(account: "Account") -> str:
+    if account.is_open is False:
+        return f"left alone: its condition finds h {in_nats(account.condition or 0.0)} nats"
+    if account.before is None or account.after is None:
+        return f"{account.moved} tokens"
+    before, after = in_nats(account.before), in_nats(account.after)
+    moved = f"{before} nats" if before == after else f"{before} → {after} nats"
+    return f"mean h {moved} over {account.moved} tokens{_troubles(account)}"
+
+
+def _troubles(account: "Account") -> str:
+    said = ""
+    if account.capped:
+        said += f", {account.capped} at the cap before their level"
+    if account.unusable:
+        said += f", {account.unusable} zero or not finite and left alone"
+    return said

@@ -1,0 +1,212 @@
+"""``odesteer serve``: a steered model behind OpenAI's API, and a page to play with."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from odesteer.cli.arguments.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.errors import UsageError, checking_usage
+from odesteer.cli.model.opening import ModelChoice
+from odesteer.cli.output.screen import Screen
+from odesteer.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from odesteer.serving import Engine
+
+EngineName = Literal["hf", "vllm"]
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
+            show_default=False,
+        ),
+    ] = None,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="A steerer, and what requests call it; repeat it for several. The bundled model"
+            " has some for its worlds if none are named.",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; others need a --token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="0 takes any that is free.")
+    ] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ODESTEER_TOKEN",
+            metavar="WORD",
+            help="What requests must bring along, as the API key of a client.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What requests call the model.  [default: its id, or bundled]"
+        ),
+    ] = None,
+    allow_upload: Annotated[
+        bool, typer.Option("--allow-upload", help="Let requests upload steerers.")
+    ] = False,
+    max_batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most texts that are written at a time.")
+    ] = 16,
+    max_queue: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most texts that wait.")
+    ] = 256,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most tokens of one text.")
+    ] = 4096,
+    max_prompt: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most tokens of a prompt.")
+    ] = 32768,
+    max_body: Annotated[int, typer.Option(min=1, metavar="BYTES", help="The largest request.")] = 2
+    ** 20,
+    max_upload: Annotated[
+        int, typer.Option(min=1, metavar="BYTES", help="The largest steerer to upload.")
+    ] = 2**26,
+    grace: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="SECONDS", help="How long texts may be finished when it is to end."
+        ),
+    ] = 60,
+    engine: Annotated[
+        EngineName, typer.Option(help="What runs the model: transformers, or vLLM for scale.")
+    ] = "hf",
+    vllm_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD", help="A word for the command line of vLLM's server; repeat it."
+        ),
+    ] = None,
+    revision: Revision = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Serve a steered model over OpenAI's API.
+
+    At / is a page to play with. Requests choose the steering: with a model name such as
+    bundled+truth@1.5, or with the field steering. Examples:
+
+    odesteer serve
+
+    odesteer serve Qwen/Qwen2.5-0.5B-Instruct --steer truthful=truthful.safetensors
+    """
+    with Screen(json=json, debug=debug) as screen:
+        files = _named_files(steer or [])
+        choice = ModelChoice(model, revision, device, dtype)
+        if engine == "vllm":
+            if json:
+                raise UsageError("--json is not for --engine vllm; leave it out.")
+            _serve_vllm(choice, files, host, port, token, vllm_arg or [])
+            return
+        if vllm_arg:
+            raise UsageError("--vllm-arg is for --engine vllm; leave it out.")
+        try:
+            from odesteer.serving import BUNDLED, Engine, Settings, bound, fitted_worlds, run
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"serving needs {error.name}; pip install 'odesteer[serve]'."
+            ) from error
+
+        from odesteer.artifact import load
+
+        with checking_usage():
+            settings = Settings(
+                host=host,
+                port=port,
+                token=token,
+                allow_upload=allow_upload,
+                max_tokens=max_tokens,
+                max_prompt=max_prompt,
+                max_body=max_body,
+                max_upload=max_upload,
+                grace=grace,
+            )
+        steerers = {called: load(file) for called, file in files.items()}
+        screen.note(f"loading {model or 'the bundled model'} …")
+        with bound(settings) as listener, choice.opened(screen) as lm:
+            called = name or (BUNDLED if model is None else lm.model_id) or "model"
+            served = Engine(lm, called, max_batch=max_batch, max_queue=max_queue)
+            for each, steerer in steerers.items():
+                served.steerers.add(each, steerer)
+            if model is None and not steerers:
+                for each, fitted in fitted_worlds(lm):
+                    served.steerers.add(each, fitted)
+                    screen.note(f"fitted {each}")
+            run(served, settings, listener, lambda address: _begun(screen, address, served))
+        screen.note("ended.")
+
+
+def _begun(screen: Screen, address: str, engine: "Engine") -> None:
+    names = ", ".join(engine.steerers) or "none"
+    screen.rows(
+        {
+            "page": f"{address}/",
+            "API": f"{address}/v1",
+            "model": engine.model_id,
+            "steerers": names,
+        }
+    )
+    first = next(iter(engine.steerers), None)
+    if first is not None:
+        screen.write(f"\nSteer with a model name such as {engine.model_id}+{first}@1.5")
+    screen.document({"url": address, "model": engine.model_id, "steerers": list(engine.steerers)})
+    screen.note("Ctrl-C ends it and finishes what runs.")
+
+
+def _named_files(words: list[str]) -> dict[str, str]:
+    """Steerers by name. Raises `UsageError` for words that do not name them."""
+    from odesteer.artifact import check_name
+
+    files: dict[str, str] = {}
+    for word in words:
+        name, equals, file = word.partition("=")
+        if not equals or not file:
+            raise UsageError(f"--steer {word!r}: write NAME=FILE, as in truth=truth.safetensors.")
+        with checking_usage():
+            check_name(name)
+        if name in files:
+            raise UsageError(f"--steer names {name!r} twice; choose another name for one.")
+        files[name] = file
+    return files
+
+
+def _serve_vllm(
+    choice: ModelChoice,
+    files: dict[str, str],
+    host: str,
+    port: int,
+    token: str | None,
+    words: list[str],
+) -> None:
+    """Become vLLM's server."""
+    from odesteer.serving.settings import Settings
+    from odesteer.vllm import serve as become_server
+
+    with checking_usage():
+        Settings(host=host, port=port, token=token)
+        arguments = list(words)
+        for option, value in (
+            ("--revision", choice.revision),
+            ("--dtype", choice.dtype),
+        ):
+            if value is not None:
+                arguments += [option, value]
+        if token is not None:
+            os.environ["VLLM_API_KEY"] = token  # where others on the machine cannot read it
+        if choice.device is not None:
+            raise UsageError("--device is not for --engine vllm; set CUDA_VISIBLE_DEVICES.")
+    become_server(str(choice.source), files, host=host, port=port, arguments=arguments)

@@ -1,0 +1,1 @@
+"""``odesteer tune``: the command, the parsing of candidates, its report and files."""

@@ -1,0 +1,328 @@
+"""``odesteer tune``: the layer, the amount and the parameters that serve best."""
+
+import warnings
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from odesteer.cli.arguments.options import (
+    BatchSize,
+    CapturePosition,
+    Columns,
+    DataSplit,
+    Debug,
+    Device,
+    Dtype,
+    Duplicates,
+    Force,
+    Identical,
+    Json,
+    ModelArgument,
+    Params,
+    Revision,
+    SteeredTokens,
+    Subset,
+)
+from odesteer.cli.commands.tune.candidates import candidates_of
+from odesteer.cli.commands.tune.report import (
+    no_choice,
+    plain,
+    progress,
+    save_surface,
+    show,
+    warn_of_little,
+)
+from odesteer.cli.errors import UsageError, checking_usage
+from odesteer.cli.model.opening import ModelChoice
+from odesteer.cli.output.files import check_new_folder, check_output
+from odesteer.cli.output.screen import Screen
+from odesteer.cli.output.steerers import describe
+from odesteer.cli.output.text import seconds
+from odesteer.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from odesteer.data import ContrastData
+    from odesteer.models import SteeredModel
+    from odesteer.tuning import Objective
+
+Proxy = Literal["judge", "likelihood"]
+
+_N_PAIRS = 300
+_POOR_AUC = 0.7
+DEFAULT_BUDGET = 0.1
+_FILES = {"steerer": "steerer.safetensors", "surface": "surface.json", "plot": "surface.png"}
+_JOURNAL = "journal.jsonl"
+
+
+def tune(
+    model: ModelArgument = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Contrastive data, as for: odesteer fit. Part of its groups is held out to select"
+            " on.",
+        ),
+    ] = None,
+    world: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of data: truth, civility or mood, on the bundled model, with its exact"
+            " judge.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where to save what it finds.")
+    ] = Path("odesteer-tune"),
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Steering method; repeat it to choose among several.  [default: odesteer]",
+        ),
+    ] = None,
+    param: Params = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=A/B/…",
+            help="Values of a parameter to choose among, as in barrier=linear/polynomial; repeat"
+            " it to try all combinations.",
+        ),
+    ] = None,
+    layer: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N",
+            help="A decoder layer to try, counted from zero; repeat it.  [default: all, or eight"
+            " between 15 and 85 percent of the depth]",
+        ),
+    ] = None,
+    amounts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="QUANTITY=A,B,…",
+            help="Amounts to try, as in level=1,1.5,2 or strength=0.1,0.3.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float,
+        typer.Option(
+            metavar="NATS",
+            help="The most that steering may cost in fluency, nats a token on average.",
+        ),
+    ] = DEFAULT_BUDGET,
+    objective: Annotated[
+        Proxy | None,
+        typer.Option(
+            help="With data: judge what the steered model writes by a classifier learned from"
+            " groups held out, or compare likelihoods of held-out responses.  [default: judge]"
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=4, metavar="N", help="Validation prompts, at most.")
+    ] = 96,
+    rungs: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How often prompts are added for the settings not yet given up; 1 measures every"
+            " setting on every prompt.",
+        ),
+    ] = 3,
+    refinements: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="How often to look between the best and the next."),
+    ] = 1,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The longest continuation.  [default: 48]"),
+    ] = None,
+    column: Columns = None,
+    duplicates: Duplicates = "error",
+    identical: Identical = "error",
+    subset: Subset = None,
+    split: DataSplit = None,
+    position: Annotated[
+        CapturePosition | None,
+        typer.Option(help="Which tokens of each example to fit on.  [default: last]"),
+    ] = None,
+    steer_position: SteeredTokens = "last",
+    revision: Revision = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of splits, fits and sampling.")
+    ] = 0,
+    batch_size: BatchSize = 16,
+    device: Device = None,
+    dtype: Dtype = None,
+    force: Force = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Choose layer, amount and parameters on held-out data.
+
+    Tries a coarse grid, gives up hopeless settings early, then looks around the best one. Saves
+    the steerer fitted at the choice, all that was measured, and a plot of it. Run again with the
+    same words after an interrupt, it goes on where it was. Examples:
+
+    odesteer tune --world truth
+
+    odesteer tune ./my-model --data pairs.jsonl --method odesteer --method caa --budget 0.1
+    """
+    with Screen(json=json, debug=debug) as screen:
+        _check_words(locals())
+        check_new_folder(output)
+        files = {name: output / file for name, file in _FILES.items()}
+        if output.exists():
+            check_output(files["steerer"], force=force)
+        choice = ModelChoice(model, revision, device, dtype)
+
+        from odesteer.cli.arguments.parameters import pairs_of
+        from odesteer.data import ContrastData, load_contrast
+        from odesteer.terrarium import world as world_named
+        from odesteer.tuning import Halving, from_world
+        from odesteer.tuning import tune as select
+
+        with checking_usage():
+            known = None if world is None else world_named(world)
+            candidates = candidates_of(
+                method or ["odesteer"], param or [], vary or [], amounts or [], seed
+            )
+            columns = pairs_of(column or [], "--column")
+        source = known or load_contrast(
+            str(data),
+            columns=columns,
+            duplicates=duplicates,
+            identical=identical,
+            name=subset,
+            split=split,
+        )
+        if layer:
+            choice.check_layers(layer, screen)
+        started = seconds()
+        with choice.opened(screen) as lm:
+            screen.note(f"loaded {lm.model_id} in {seconds() - started:.1f} s")
+            started = seconds()
+            if isinstance(source, ContrastData):
+                fit_data, measured = _from_data(
+                    lm,
+                    source,
+                    objective or "judge",
+                    screen,
+                    n_items=samples,
+                    max_new_tokens=max_new_tokens or 48,
+                    seed=seed,
+                    batch_size=batch_size,
+                )
+            else:
+                fit_data = source.contrast("fit", seed, _N_PAIRS)
+                measured = from_world(lm, source, n_items=samples, seed=seed)
+            position = position or (known.position if known else "last")
+            output.mkdir(exist_ok=True)
+            with progress(screen) as tell:
+                found = select(
+                    lm,
+                    fit_data,
+                    candidates,
+                    measured,
+                    layers=layer,
+                    budget=budget,
+                    halving=Halving(rungs=rungs),
+                    refinements=refinements,
+                    position=position,
+                    steer_position=steer_position,
+                    seed=seed,
+                    batch_size=batch_size,
+                    journal=output / _JOURNAL,
+                    progress=tell,
+                )
+            surface, chosen = found.surface, found.surface.choice
+            tested = None
+            if known is not None and chosen is not None and found.steerer is not None:
+                screen.note("measuring the choice on test prompts …")
+                test = from_world(lm, known, "test", n_items=samples, seed=seed)
+                tested = test.score(None), test.score(found.steerer, chosen.cell.amount)
+        took = seconds() - started
+        document = surface.to_json()
+        if tested is not None:
+            document["test"] = dict(zip(("unsteered", "steered"), map(plain, tested), strict=True))
+        drawn = save_surface(files, surface, document, screen)
+        if chosen is None or found.steerer is None:
+            files["steerer"].unlink(missing_ok=True)  # it is not of this surface
+            raise InvalidInputError(no_choice(surface, files["surface"]))
+        found.steerer.save(files["steerer"])
+        warn_of_little(surface)
+        show(screen, surface, tested)
+        screen.rows(
+            {
+                "took": f"{took:.0f} s",
+                "saved": ", ".join(str(files[n]) for n in files if n != "plot" or drawn),
+            }
+        )
+        amount = chosen.cell.amount
+        screen.write(
+            f"\nNext:\n  odesteer generate {choice.words}--steer {quote(str(files['steerer']))}"
+            f' --compare --{amount.quantity} {amount.value:g} "A PROMPT"'
+        )
+        screen.document(
+            {
+                "choice": {
+                    "candidate": candidates[chosen.cell.candidate].label,
+                    "layer": chosen.cell.layer,
+                    amount.quantity: chosen.cell.value,
+                    **plain(chosen.score),
+                },
+                "unsteered": document["unsteered"],
+                "test": document.get("test"),
+                "objective": document["objective"],
+                "settings": len(surface.rows),
+                "seconds": took,
+                "files": {n: str(files[n]) for n in files if n != "plot" or drawn},
+                "steerer": describe(found.steerer),
+            }
+        )
+
+
+def _check_words(given: dict[str, Any]) -> None:
+    """Raise `UsageError` for options that do not go together."""
+    if (given["data"] is None) == (given["world"] is None):
+        raise UsageError("give --data FILE, or --world NAME for a world of the bundled model.")
+    if given["world"] is not None:
+        for name in ("model", "objective", "max_new_tokens", "column", "subset", "split"):
+            if given[name]:
+                word = "a model" if name == "model" else f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{word} ({given[name]}) does not go with --world, which is judged exactly on"
+                    " the bundled model; use --data."
+                )
+    if not given["budget"] >= 0:
+        raise UsageError(f"--budget {given['budget']}: give nats a token, from 0.")
+
+
+def _from_data(
+    lm: "SteeredModel", data: "ContrastData", proxy: Proxy, screen: Screen, **options: int
+) -> "tuple[ContrastData, Objective]":
+    """What to fit on, and what to select by."""
+    from odesteer.tuning import from_data
+
+    fit, objective = from_data(lm, data, proxy, **options)
+    about = objective.about()
+    screen.note(f"fitting on {fit!r}; selecting on {objective.n_items} prompts of other groups")
+    if "judge_auc" in about:
+        auc = about["judge_auc"]
+        screen.note(
+            f"a judge learned from {about['judge_examples']} others: AUC {auc:.3f} on groups left"
+            " out"
+        )
+        if auc < _POOR_AUC:
+            warnings.warn(
+                "the judge hardly tells the sides apart on groups that it has not seen (AUC"
+                f" {auc:.2f}), so its choice means little; use more data, or --objective"
+                " likelihood.",
+                stacklevel=2,
+            )
+    return fit, objective

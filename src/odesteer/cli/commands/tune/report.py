@@ -1,0 +1,139 @@
+"""What ``odesteer tune`` finds, in files and on the screen, and how far it is."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from odesteer.cli.output.screen import Screen
+from odesteer.cli.output.text import seconds
+from odesteer.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from odesteer.tuning import Progress, Score, Surface
+
+
+def save_surface(
+    files: dict[str, Path], surface: "Surface", document: dict[str, Any], screen: Screen
+) -> bool:
+    """Write the surface; whether there is a plot too."""
+    from odesteer.artifact.atomic import write_whole
+    from odesteer.tuning import heat_map
+
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    write_whole(files["surface"], f"{text}\n".encode())
+    try:
+        write_whole(files["plot"], heat_map(surface))
+    except MissingDependencyError as error:
+        screen.note(f"no plot was drawn: {error}")
+        return False
+    return True
+
+
+def no_choice(surface: "Surface", path: Path) -> str:
+    row = surface.least_costly()
+    if row is None or row.score is None:
+        return f"no setting could be judged; see {path}."
+    cell = row.cell
+    return (
+        f"no setting stays within the budget of {surface.budget:g} nats a token. The least costly,"
+        f" layer {cell.layer} at {cell.amount}, costs {row.score.fluency:.3g}: raise --budget, or"
+        f" try smaller --amounts. All that was measured is in {path}."
+    )
+
+
+def warn_of_little(surface: "Surface") -> None:
+    row = surface.choice
+    if row is None or row.score is None:
+        return
+    rise = row.score.value - surface.unsteered.value
+    error = (row.score.value_error**2 + surface.unsteered.value_error**2) ** 0.5
+    if not rise > 2 * error:
+        warnings.warn(
+            f"the best setting is not clearly better than no steering ({row.score.value:.3g}"
+            f" against {surface.unsteered.value:.3g}, standard error of the difference at most"
+            f" {error:.2g}).",
+            stacklevel=2,
+        )
+
+
+def show(screen: Screen, surface: "Surface", tested: "tuple[Score, Score] | None") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    choice = surface.choice
+    if choice is None or choice.score is None:
+        return
+    table = Table(title=str(surface.about["value"]), title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("", "layer", "amount", "value", "cost, nats a token"):
+        table.add_column(heading, justify="left" if heading in ("", "amount") else "right")
+    table.add_row("unsteered", "", "", _with_error(surface.unsteered), "")
+    for number, candidate in enumerate(surface.candidates):
+        row = surface.best_of(number)
+        if row is None or row.score is None:
+            table.add_row(candidate.label, "", "none within the budget", "", "")
+            continue
+        mark = " ←" if row is choice and len(surface.candidates) > 1 else ""
+        table.add_row(
+            f"{candidate.label}{mark}",
+            str(row.cell.layer),
+            str(row.cell.amount),
+            _with_error(row.score),
+            f"{row.score.fluency:+.3f}",
+        )
+    screen.print(table)
+    n_whole = sum(row.state == "measured" for row in surface.rows)
+    rows = {
+        "choice": f"{surface.candidates[choice.cell.candidate].label}, layer {choice.cell.layer},"
+        f" {choice.cell.amount}",
+        "settings": f"{len(surface.rows)} tried, {n_whole} of them on all {choice.score.n} prompts",
+    }
+    if tested is not None:
+        rows["on test prompts"] = (
+            f"{_with_error(tested[1])}, unsteered {_with_error(tested[0])}, cost"
+            f" {tested[1].fluency:+.3f}"
+        )
+    screen.rows(rows)
+
+
+def _with_error(score: "Score") -> str:
+    return f"{score.value:.3f} ± {score.value_error:.3f}"
+
+
+def plain(score: "Score | None") -> dict[str, Any]:
+    from odesteer.tuning.search.results import plain_score
+
+    return plain_score(score)
+
+
+@contextmanager
+def progress(screen: Screen) -> "Iterator[Callable[[Progress], None]]":
+    """A bar with the time left for whoever watches, else a line for each part of the work."""
+    if screen.is_interactive:
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=screen.err) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda now: bar.update(
+                task, completed=now.done, total=now.total, description=now.doing
+            )
+        return
+    started = seconds()
+    before, doing, busy, done = started, "", 0.0, 0
+
+    def note(now: "Progress") -> None:
+        nonlocal before, doing, busy, done
+        moment = seconds()
+        if now.done > done:  # what captures and fits take says nothing of what is left
+            busy += moment - before
+        before, done = moment, now.done
+        if now.doing != doing:
+            doing = now.doing
+            left = f", about {busy * (now.total / done - 1):.0f} s left" if done else ""
+            screen.note(f"{doing} ({moment - started:.0f} s{left})")
+
+    yield note

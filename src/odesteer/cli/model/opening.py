@@ -1,0 +1,194 @@
+"""Opening the model that a command works on."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from odesteer.cli.errors import UsageError
+from odesteer.cli.output.screen import Screen
+from odesteer.errors import ModelError
+
+if TYPE_CHECKING:
+    from odesteer.cluster import Cluster, ModelSource
+    from odesteer.models import SteeredModel
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PATH = re.compile(r"(\.{0,2}|~[\w.-]*)/\S*")
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+def names_model(word: str) -> bool:
+    """Whether a word is a folder, looks like the path of one, or like an id on the hub."""
+    if not word or "\n" in word:
+        return False
+    is_name = _HUB_ID.fullmatch(word) or _PATH.fullmatch(word)
+    return bool(is_name) or (len(word) < 256 and Path(word).is_dir())
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the command line says about the model.
+
+    Attributes:
+        name: id on the hub or folder; None for the bundled model.
+        revision: of a model on the hub.
+        device: where it runs.
+        dtype: its floating-point type.
+
+    Raises `UsageError` for devices and types that do not exist.
+    """
+
+    name: str | None
+    revision: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in _DTYPES:
+            raise UsageError(f"--dtype {self.dtype!r} is not one of {', '.join(_DTYPES)}.")
+        if self.device is not None:
+            _check_device(self.device)
+        if self.revision is not None and (self.name is None or Path(self.name).is_dir()):
+            what = "the bundled model" if self.name is None else f"the folder {self.name}"
+            raise UsageError(f"--revision is for models on the hub; {what} has none.")
+
+    @property
+    def source(self) -> str:
+        """Id or folder, for ``from_pretrained``."""
+        if self.name is not None:
+            return self.name
+        from odesteer.terrarium import model_path
+
+        return str(model_path())
+
+    @property
+    def words(self) -> str:
+        """The model on a command line, with a space behind it; nothing for the bundled one."""
+        return "" if self.name is None else f"{quote(self.name)} "
+
+    def on_workers(self) -> "ModelSource":
+        """The model in words for workers."""
+        from odesteer.cluster import ModelSource
+
+        return ModelSource.of(
+            self.name, revision=self.revision, device=self.device, dtype=self.dtype
+        )
+
+    def n_layers(self, screen: Screen) -> int | None:
+        """Number of decoder layers by the configuration, before any weights are loaded.
+
+        None where it does not tell. Raises `ModelError` if there is no such model.
+        """
+        from transformers import AutoConfig
+
+        on_hub = self.name is not None and not Path(self.name).is_dir()
+        if on_hub and _PATH.fullmatch(str(self.name)):
+            raise ModelError(f"there is no folder {self.name}.")
+        if on_hub:
+            screen.note(f"looking for {self.name} on the Hugging Face hub …")
+        try:
+            with _quiet_libraries(bars=False):
+                config: Any = AutoConfig.from_pretrained(self.source, revision=self.revision)
+        except (OSError, ValueError) as error:
+            if not on_hub or isinstance(error, ValueError):
+                return None  # loading the model tells at once what is wrong with it
+            # Loading would go through all the attempts at a connection once more.
+            at = "" if self.revision is None else f" at revision {self.revision!r}"
+            raise ModelError(
+                f"there is no model {self.name!r}{at}: it is no folder here, and could not be had"
+                " from the Hugging Face hub. Check the spelling (a folder, or owner/name) and the"
+                f" connection. ({' '.join(str(error).split()):.200})"
+            ) from error
+        text_config = getattr(config, "get_text_config", lambda decoder: config)(decoder=True)
+        number = getattr(text_config, "num_hidden_layers", None)
+        return number if isinstance(number, int) else None
+
+    def check_layers(self, layers: Sequence[int], screen: Screen) -> None:
+        """Raise `UsageError` for a layer that the model does not have, as far as is known."""
+        for layer in layers:
+            if layer < 0:
+                raise UsageError(f"--layer {layer}: layers count from zero.")
+            if layers.count(layer) > 1:
+                raise UsageError(f"--layer {layer} is given twice; leave one out.")
+        n_layers = self.n_layers(screen)
+        if n_layers is not None and max(layers) >= n_layers:
+            raise UsageError(
+                f"--layer {max(layers)}: {self.name or 'the bundled model'} has {n_layers} decoder"
+                f" layers, counted from zero: 0 to {n_layers - 1}."
+            )
+
+    @contextmanager
+    def opened(self, screen: Screen, cluster: "Cluster | None" = None) -> "Iterator[SteeredModel]":
+        """The model; with a cluster one that its workers load, of which this process has only an
+        outline. Meanwhile the libraries below are quiet. Raises `ModelError`."""
+        from odesteer.models import SteeredModel
+
+        bundled = self.name is None
+        with (
+            _quiet_libraries(bars=screen.is_interactive and not bundled),
+            _one_thread() if bundled else nullcontext(),
+        ):
+            if cluster is not None:
+                from odesteer.cluster import ClusterModel
+
+                source = self.on_workers()
+                yield ClusterModel(*source.outline(), cluster, source)
+                return
+            yield SteeredModel.from_pretrained(
+                self.source, revision=self.revision, device=self.device, dtype=self.dtype or "auto"
+            )
+
+
+@contextmanager
+def _quiet_libraries(*, bars: bool) -> Iterator[None]:
+    """No logs of the libraries below, and no progress ``bars`` of theirs."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
+    logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread.
+
+    The bundled model is so small that more threads mostly wait for each other, and many times
+    longer where other programs want the cores. Nor do figures then depend on how many there are.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(
+            f"--device {device!r} is no device; use cpu, cuda, cuda:1, mps …"
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: there is no GPU that torch can use; try cpu.")

@@ -1,0 +1,1 @@
+"""Output that commands share: screen, text, paths, descriptions of steerers."""

@@ -1,0 +1,47 @@
+"""Describe a steerer as plain data, for JSON output and for tables."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from odesteer.artifact import Steerer, SteererSet
+
+
+def describe(steerer: "Steerer | SteererSet") -> dict[str, Any]:
+    """What a steerer, or each of a set, is and where it comes from, as plain data."""
+    from odesteer.artifact import SteererSet
+
+    if isinstance(steerer, SteererSet):
+        return {
+            "digest": steerer.digest(),
+            "quantities": list(steerer.quantities),
+            "steerers": [_describe_one(member) for member in steerer],
+        }
+    return _describe_one(steerer)
+
+
+def _describe_one(steerer: "Steerer") -> dict[str, Any]:
+    origin, method = steerer.provenance, steerer.method
+    barrier = getattr(method, "barrier", None)
+    return {
+        "digest": steerer.digest(),
+        "method": type(method).__name__,
+        "parameters": {name: _plain(value) for name, value in method.get_params().items()},
+        "quantities": list(method.quantities),
+        "default": str(method.default_amount),
+        "width": steerer.width,
+        "mean_norm": method.mean_norm_,
+        "site": None if steerer.site is None else asdict(steerer.site),
+        "gate": None if steerer.gate is None else str(steerer.gate),
+        "levels": None if barrier is None else {"1": barrier.upper_, "-1": barrier.lower_},
+        "held_out": dict(origin.held_out),
+        "provenance": {
+            name: value
+            for name, value in asdict(origin).items()
+            if name != "held_out" and value is not None
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)

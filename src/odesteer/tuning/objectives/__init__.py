@@ -1,0 +1,1 @@
+"""Objectives that settings are selected by: likelihood margin, judged texts, trained judge."""

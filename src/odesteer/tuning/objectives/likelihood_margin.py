@@ -1,0 +1,123 @@
+"""Selection by the likelihood of held-out responses, without generating."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from odesteer.artifact import Steerer
+from odesteer.data import ContrastData, Example
+from odesteer.errors import InvalidInputError
+from odesteer.methods import Amount
+from odesteer.models import Encoded, SteeredModel
+from odesteer.tuning.objectives.base import Measurement, Objective
+from odesteer.tuning.objectives.log_likelihood import log_likelihoods
+from odesteer.tuning.objectives.prompts import openings, questions, spread
+
+
+class LikelihoodMargin(Objective):
+    """How much steering raises held-out positive responses above the negative ones.
+
+    The value of a prompt is the mean log-likelihood of its positive responses, nats a token, less
+    that of its negative ones, each less what the unsteered model gives. The cost in fluency
+    is the fall in log-likelihood of what the unsteered model itself writes after the prompt,
+    sampled once: an estimate of the KL divergence from the unsteered to the steered model.
+
+    Parameters:
+        lm: the model.
+        data: held-out contrastive data.
+        max_items: at most so many prompts, spread over the data.
+        max_new_tokens: the length of what the unsteered model writes.
+        seed: of that.
+        batch_size: texts at a time.
+    """
+
+    title = "rise of the likelihood margin of positive over negative responses, nats a token"
+    fluency_title = "fall in likelihood of the unsteered model's own texts (KL), nats a token"
+
+    def __init__(
+        self,
+        lm: SteeredModel,
+        data: ContrastData,
+        *,
+        max_items: int = 96,
+        max_new_tokens: int = 32,
+        seed: int = 0,
+        batch_size: int = 16,
+    ) -> None:
+        if max_items < 1:
+            raise InvalidInputError(f"max_items must be positive, not {max_items}.")
+        self.lm = lm
+        self.data = data
+        self.max_new_tokens = max_new_tokens
+        self.seed = seed
+        self.batch_size = batch_size
+        self.questions = spread(questions(data), max_items)
+        self._texts: list[list[Encoded]] = []
+        self._signs: list[list[float]] = []
+        self._unsteered: list[list[float | None]] = []
+
+    @property
+    def n_items(self) -> int:
+        return len(self.questions)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "objective": "likelihood",
+            "value": self.title,
+            "fluency": self.fluency_title,
+            "prompts": self.n_items,
+            "data_digest": self.data.digest(),
+            "max_new_tokens": self.max_new_tokens,
+            "seed": self.seed,
+        }
+
+    def measure(
+        self, steerer: Steerer | None, amount: Amount | None, items: range
+    ) -> list[Measurement]:
+        self._prepare()
+        found = self._likelihoods(steerer, amount, items)
+        return [self._compared(i, likelihoods) for i, likelihoods in zip(items, found, strict=True)]
+
+    def _compared(self, i: int, likelihoods: Sequence[float | None]) -> Measurement:
+        """Responses come with their sign, the model's own texts with sign 0."""
+        raised: dict[float, list[float]] = {1.0: [], -1.0: [], 0.0: []}
+        for sign, now, before in zip(self._signs[i], likelihoods, self._unsteered[i], strict=True):
+            if now is not None and before is not None:
+                raised[sign].append(now - before)
+        sides = [sign * _mean(raised[sign]) for sign in (1.0, -1.0) if raised[sign]]
+        own = raised[0.0]
+        return Measurement(sum(sides) if sides else None, -_mean(own) if own else None)
+
+    def _prepare(self) -> None:
+        """Have the unsteered model write after each prompt, once, and see what it makes of all."""
+        if self._unsteered:
+            return
+        prompts = [openings([question])[0] for question in self.questions]
+        written = self.lm.generate(
+            prompts,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+        )
+        self._texts, self._signs = [], []
+        for question, prompt, text in zip(self.questions, prompts, written, strict=True):
+            positive, negative = question.examples
+            own = (Example(prompt, text),) if text.strip() else ()
+            self._texts.append([self.lm.encode(e) for e in (*positive, *negative, *own)])
+            self._signs.append([1.0] * len(positive) + [-1.0] * len(negative) + [0.0] * len(own))
+        self._unsteered = self._likelihoods(None, None, range(self.n_items))
+
+    def _likelihoods(
+        self, steerer: Steerer | None, amount: Amount | None, items: range
+    ) -> list[list[float | None]]:
+        texts = [text for i in items for text in self._texts[i]]
+        found = log_likelihoods(self.lm, texts, steerer, amount, batch_size=self.batch_size)
+        means = iter([each.mean for each in found])
+        return [[next(means) for _ in self._texts[i]] for i in items]
+
+
+def _mean(figures: Sequence[float]) -> float:
+    return sum(figures) / len(figures)

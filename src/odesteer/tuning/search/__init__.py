@@ -1,0 +1,1 @@
+"""The search over settings: grid, successive halving, results, checkpoint."""

@@ -1,0 +1,119 @@
+"""Which settings are measured on further items and which are given up."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from odesteer.errors import InvalidInputError
+from odesteer.tuning.objectives.base import Measurement, Score, mean_and_error
+from odesteer.tuning.search.grid import Cell
+
+MISSING_SHARE = 0.1
+"""So many more items than of the unsteered model may have no value, as a share."""
+
+NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving over validation items.
+
+    All settings are measured on a first share of the items. Then four kinds are given up, and
+    the others measured on further items, until all items are used:
+
+    - not judged: too many items have no value;
+    - over budget: the mean cost in fluency less two standard errors is over the budget;
+    - behind: the mean difference to the best setting within the budget, item by item, plus two
+      standard errors is below zero;
+    - halved: not among the best ``1 / factor`` of what is left, nor among the best ``least``.
+
+    Parameters:
+        rungs: how often items are added; 1 measures every setting on every item.
+        factor: how many times fewer settings remain after each rung.
+        least: settings that halving leaves.
+        first: the fewest items of a rung.
+
+    Raises `InvalidInputError` for numbers that make no sense.
+    """
+
+    rungs: int = 3
+    factor: float = 2.0
+    least: int = 4
+    first: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("rungs", "least", "first"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise InvalidInputError(f"{name} must be a positive integer, not {number!r}.")
+        if not 1 <= self.factor < math.inf:
+            raise InvalidInputError(f"factor must be at least 1, not {self.factor!r}.")
+
+    def steps(self, n_items: int) -> list[range]:
+        """The items that each rung adds; the first rungs are the shorter ones."""
+        ends = [math.ceil(n_items / 2**k) for k in range(self.rungs - 1, -1, -1)]
+        ends = sorted({end for end in ends if end >= self.first or end == n_items})
+        starts = [0, *ends[:-1]]
+        return [range(a, b) for a, b in zip(starts, ends, strict=True)]
+
+    def most(self, n_cells: int, steps: Sequence[range]) -> int:
+        """The most measurements of items that so many settings come to in these rungs."""
+        most = 0
+        for items in steps:
+            most += n_cells * len(items)
+            n_cells = max(math.ceil(n_cells / self.factor), min(n_cells, self.least))
+        return most
+
+    def given_up(
+        self,
+        measured: Mapping[Cell, Sequence[Measurement]],
+        budget: float,
+        most_missing: float = MISSING_SHARE,
+    ) -> dict[Cell, str]:
+        """The settings to measure no further, each with the reason.
+
+        All were measured on the same items; ``most_missing`` is the largest share of them that
+        may be without a value.
+        """
+        scores = {cell: Score.of(items) for cell, items in measured.items()}
+        reasons: dict[Cell, str] = {}
+        for cell, score in scores.items():
+            if math.isnan(score.value) or score.missing > most_missing * score.n:
+                reasons[cell] = NOT_JUDGED
+            elif _surely_over(score.fluency, score.fluency_error, budget):
+                reasons[cell] = "over budget"
+        left = sorted(
+            (c for c in scores if c not in reasons), key=lambda c: rank(scores[c], budget)
+        )
+        if left and scores[left[0]].fluency <= budget:
+            best = measured[left[0]]
+            for cell in left[1:]:
+                difference, error = mean_and_error(
+                    a.value - b.value
+                    for a, b in zip(measured[cell], best, strict=True)
+                    if a.value is not None and b.value is not None
+                )
+                if difference + 2 * error < 0:
+                    reasons[cell] = "behind"
+        left = [cell for cell in left if cell not in reasons]
+        kept = max(math.ceil(len(left) / self.factor), self.least)
+        return reasons | dict.fromkeys(left[kept:], "halved")
+
+
+def rank(score: Score, budget: float) -> tuple[bool, float, float]:
+    """Smaller is better: within the budget, then by value, then by cost.
+
+    Settings over the budget are ordered by their cost alone.
+    """
+    over = not score.fluency <= budget
+    if over:
+        return True, _or_infinite(score.fluency), -_or_infinite(score.value)
+    return False, -score.value, score.fluency
+
+
+def _surely_over(cost: float, error: float, budget: float) -> bool:
+    return cost - 2 * (0.0 if math.isnan(error) else error) > budget
+
+
+def _or_infinite(figure: float) -> float:
+    return math.inf if math.isnan(figure) else figure
