@@ -8,10 +8,8 @@ fft        the published form: a TensorSketch with 8,000 components, whose gradi
            fast Fourier transforms at every step (written here from the mathematics)
 full       the same sketch collapsed to a quadratic form of rank d
 low        the exact kernel, at the rank that displaces activations with an error of 1e-4
-in place   the same as decoding does it: prepared once, a few activations moved where they lie
+in place   the same as a step of decoding: prepared once, a few activations moved in place
 addition   a + v, the cost of activation addition
-
-``--only compiled`` times the flows that have no such form: plain, and compiled by torch.compile.
 """
 
 import json
@@ -28,7 +26,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.compiled import compiled_rows
 from benchmarks.machine import describe_machine, peak_memory
 from benchmarks.timing import interleaved
 from odesteer.barriers import Barrier, PolynomialBarrier, TensorSketchBarrier
@@ -197,15 +194,6 @@ def _cell(value: float | str) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def compiled(widths: tuple[int, ...], batches: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Flows of float32 activations without a fused form, plain and compiled."""
-    rows = []
-    for d in widths:
-        test, _ = activations(max(batches), d, seed=1)
-        rows += compiled_rows(*activations(300, d, seed=0), test, batches)
-    return rows
-
-
 def large() -> dict[str, Any]:
     """The exact kernel on 20,000 activations of width 4096."""
     positive, negative = activations(10_000, 4096, seed=2)
@@ -225,7 +213,7 @@ def main(
         Path | None, typer.Option("--json", help="Also write the figures here.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="Small sizes only, to see that it runs.")] = False,
-    part: Annotated[str, typer.Option("--only", help="steering, fitting, large or compiled.")] = "",
+    part: Annotated[str, typer.Option("--only", help="steering, fitting or large.")] = "",
 ) -> None:
     """Time steering and fitting."""
     console = Console(width=160)
@@ -233,12 +221,6 @@ def main(
     console.print(machine)
     if part == "large":
         console.print(_table("fitting 20,000 x 4096: seconds, and memory", [large()]))
-        return
-    if part == "compiled":
-        rows = compiled((64,), (1, 4)) if quick else compiled((160, 1024), (1, 16))
-        console.print(_table("flows without a fused form", rows))
-        if output is not None:
-            output.write_text(json.dumps({"machine": machine, "compiled": rows}, indent=1) + "\n")
         return
     rows = []
     if part != "fitting":

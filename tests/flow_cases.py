@@ -19,8 +19,19 @@ from odesteer.flows import (
 )
 
 
+class AffineField(VectorField):
+    """v(a) = Aa + b, with A `[d, d]` and b `[d]`, whose solution is known."""
+
+    def __init__(self, matrix: torch.Tensor, offset: torch.Tensor) -> None:
+        self.matrix = matrix
+        self.offset = offset
+
+    def __call__(self, a: torch.Tensor) -> torch.Tensor:
+        return a @ self.matrix.to(a).T + self.offset.to(a)
+
+
 class StepwiseEuler(FixedStep):
-    """Explicit Euler, but not the class whose flows of quadratics are compiled as a whole."""
+    """Explicit Euler in another class, for which flows of quadratics take no fused form."""
 
     order = 1
     stages = 1

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from barrier_cases import WIDTH, contrast, fitted, queries
-from flow_cases import SOLVERS
+from flow_cases import SOLVERS, AffineField
 from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.flows import (
-    AffineField,
     BogackiShampine,
     Certified,
     ConstantField,

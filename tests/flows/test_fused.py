@@ -1,4 +1,4 @@
-"""The compiled Euler loop gives what the step-by-step one gives."""
+"""The numba Euler loop gives what the step-by-step one gives."""
 
 import math
 
@@ -17,7 +17,6 @@ from odesteer.barriers import (
     UnitSphere,
 )
 from odesteer.flows import Euler, GradientField, ReachValue, Solution, solve
-from odesteer.flows.fused import DiagonalFlow
 
 pytest.importorskip("numba", reason="the compiled loop needs odesteer[fast]")
 
@@ -77,7 +76,6 @@ MANY = 200
 
 
 def _many_rows() -> Tensor:
-    """More than one block, the last in part."""
     return torch.randn(43, 24, generator=torch.Generator().manual_seed(5)) * 2
 
 
@@ -98,43 +96,7 @@ def test_many_steps_of_single_precision(
         torch.testing.assert_close(ours.state[row], alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("radial", [True, False])
-@pytest.mark.parametrize(
-    ("duration", "finishes"), [(0.5, True), (-0.5, True), (20.0, False), (-60.0, False)]
-)
-def test_steps_on_sums_are_those_on_coordinates(
-    radial: bool, duration: float, finishes: bool
-) -> None:
-    """Whether all of them can be taken on sums, or the last are left to the coordinates."""
-    from odesteer.flows.fused.cpu import euler
-    from odesteer.flows.fused.moments import moment_steps
-
-    generator = torch.Generator().manual_seed(1)
-    curvature, slope = torch.randn(2, 20, generator=generator).double()
-    flow = DiagonalFlow(curvature, slope, 0.3, radial)
-    state = 3 * torch.randn(5, 20, generator=generator)
-    signed = torch.full((5,), duration).double()
-    taken, moved = torch.zeros(5, dtype=torch.int64), state.double()
-    moment_steps(
-        moved.numpy(),
-        curvature.numpy(),
-        slope.numpy(),
-        radial,
-        signed.numpy(),
-        MANY,
-        torch.zeros(5).double().numpy(),
-        taken.numpy(),
-    )
-    assert bool((taken == MANY).all()) == finishes
-    if finishes:
-        expected = euler(flow, state.double(), signed, MANY, None)
-        torch.testing.assert_close(moved, expected.state, rtol=1e-8, atol=1e-8)
-    ours, expected = (euler(flow, start, signed, MANY, None) for start in (state, state.double()))
-    torch.testing.assert_close(ours.state.double(), expected.state, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(ours.time, expected.time)
-
-
-def test_activations_without_a_direction_leave_their_block_alone() -> None:
+def test_rows_without_a_gradient_leave_the_others_alone() -> None:
     fitted, _ = _fitted(BARRIERS[0])
     a, field = _many_rows(), GradientField(fitted)
     clean = solve(field, a, 2.0, Euler(MANY)).state

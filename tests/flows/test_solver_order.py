@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from barrier_cases import fitted, queries
-from flow_cases import SOLVERS
+from flow_cases import SOLVERS, AffineField
 from odesteer.barriers import UnitSphere
 from odesteer.barriers.composed import FixedBarrier
 from odesteer.barriers.quadratic import linear_function
 from odesteer.errors import InvalidInputError
 from odesteer.flows import (
     RK4,
-    AffineField,
     BogackiShampine,
     Certified,
     ConstantField,

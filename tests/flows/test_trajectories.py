@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from barrier_cases import WIDTH, fitted, queries
-from flow_cases import FIXED_STEP, SOLVERS
+from flow_cases import FIXED_STEP, SOLVERS, AffineField
 from odesteer.flows import (
-    AffineField,
     BogackiShampine,
     Certified,
     Euler,

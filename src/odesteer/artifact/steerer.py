@@ -97,13 +97,6 @@ class Steerer(Artifact):
         """A copy whose floating-point tensors are on ``device`` in ``dtype``."""
         return replace(self, method=self.method.to(device, dtype))
 
-    def compiled(self) -> "Steerer":
-        """A copy whose flow `torch.compile` compiles when it is first used, see `Method.compiled`.
-
-        A form for this run: what is saved is the same. Models take it with ``compiled=True``.
-        """
-        return replace(self, method=self.method.compiled())
-
     def check_width(self, width: int) -> None:
         """Raise `ModelError` unless activations of this width can be steered."""
         heads = self.site is not None and self.site.part == "heads"

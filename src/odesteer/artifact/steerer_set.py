@@ -89,10 +89,6 @@ class SteererSet(Artifact):
         """A copy whose floating-point tensors are on ``device`` in ``dtype``."""
         return SteererSet(steerer.to(device, dtype) for steerer in self)
 
-    def compiled(self) -> "SteererSet":
-        """A copy of which each is compiled, see `Steerer.compiled`."""
-        return SteererSet(steerer.compiled() for steerer in self)
-
     def content(self) -> Content:
         return content_of(self.steerers, is_set=True)
 

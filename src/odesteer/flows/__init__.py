@@ -1,18 +1,15 @@
 """Flows: vector fields, the solvers that follow them, and where they stop."""
 
-from odesteer.flows.compiled import CompiledFlow, CompilerWarning
-from odesteer.flows.event import ReachValue
 from odesteer.flows.field import (
-    AffineField,
     ConstantField,
     GradientField,
     SumField,
     TangentField,
     VectorField,
 )
-from odesteer.flows.fused.in_place import FlowInPlace, flow_in_place
+from odesteer.flows.fused import FlowInPlace, flow_in_place
 from odesteer.flows.metrics import Covariance, Euclidean, MatrixMetric, Metric
-from odesteer.flows.solution import Solution
+from odesteer.flows.problem import ReachValue, Solution
 from odesteer.flows.solve import solve
 from odesteer.flows.solvers import (
     RK4,
@@ -32,12 +29,12 @@ from odesteer.registry import Registry
 registry: Registry[Solver] = Registry(
     "solver",
     {
-        "euler": "odesteer.flows.solvers.euler:Euler",
-        "midpoint": "odesteer.flows.solvers.midpoint:Midpoint",
-        "rk4": "odesteer.flows.solvers.rk4:RK4",
-        "three-eighths": "odesteer.flows.solvers.rk4:ThreeEighths",
-        "bogacki-shampine": "odesteer.flows.solvers.bogacki_shampine:BogackiShampine",
-        "geodesic": "odesteer.flows.solvers.geodesic:Geodesic",
+        "euler": "odesteer.flows.solvers.explicit:Euler",
+        "midpoint": "odesteer.flows.solvers.explicit:Midpoint",
+        "rk4": "odesteer.flows.solvers.explicit:RK4",
+        "three-eighths": "odesteer.flows.solvers.explicit:ThreeEighths",
+        "bogacki-shampine": "odesteer.flows.solvers.explicit:BogackiShampine",
+        "geodesic": "odesteer.flows.solvers.explicit:Geodesic",
         "certified": "odesteer.flows.solvers.certified:Certified",
     },
     entry_point_group="odesteer.solvers",
@@ -54,11 +51,8 @@ metric_registry: Registry[Metric] = Registry(
 
 __all__ = [
     "RK4",
-    "AffineField",
     "BogackiShampine",
     "Certified",
-    "CompiledFlow",
-    "CompilerWarning",
     "ConstantField",
     "Covariance",
     "EmbeddedPair",

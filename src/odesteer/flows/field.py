@@ -1,4 +1,4 @@
-"""Vector fields v: R^d -> R^d."""
+"""Vector fields v: R^d -> R^d: of a gradient, constant, tangent, sums."""
 
 import math
 from abc import ABC, abstractmethod
@@ -52,17 +52,6 @@ class ConstantField(VectorField):
 
     def __call__(self, a: Tensor) -> Tensor:
         return self.direction.to(a).expand_as(a)
-
-
-class AffineField(VectorField):
-    """v(a) = Aa + b, with A `[d, d]` and b `[d]`."""
-
-    def __init__(self, matrix: Tensor, offset: Tensor) -> None:
-        self.matrix = matrix
-        self.offset = offset
-
-    def __call__(self, a: Tensor) -> Tensor:
-        return a @ self.matrix.to(a).T + self.offset.to(a)
 
 
 class TangentField(VectorField):

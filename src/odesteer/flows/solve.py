@@ -1,4 +1,4 @@
-"""Solving da/dt = v(a) for a batch of activations."""
+"""Solving da/dt = v(a) for a batch of activations: checks, restriction to a subspace, results."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,19 +6,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from odesteer.errors import ConvergenceError, InvalidInputError
-from odesteer.flows.equal_steps import Record, solve_fixed
-from odesteer.flows.event import ReachValue
+from odesteer.errors import InvalidInputError
 from odesteer.flows.field import GradientField, VectorField
 from odesteer.flows.fused import DiagonalFlow, diagonal_flow, fused_euler
-from odesteer.flows.locating import locate
+from odesteer.flows.loops import Record, adaptive_steps, equal_steps
 from odesteer.flows.metrics import Euclidean
-from odesteer.flows.problem import Problem
-from odesteer.flows.solution import Solution
-from odesteer.flows.solvers import Certified, EmbeddedPair, Euler, FixedStep, Solver
-
-_SMALLEST_STEP = 2.0**-20
-
+from odesteer.flows.problem import Problem, ReachValue, Solution
+from odesteer.flows.solvers import Certified, Euler, FixedStep, Solver
 
 Lift = Callable[[Tensor], Tensor]
 
@@ -43,10 +37,10 @@ def solve(
     step-size control gives up before T; before a value is reached it ends there instead, like
     the cap.
     """
-    return _solve(field, a, T, solver, until, record=None)
+    return solve_recorded(field, a, T, solver, until, record=None)
 
 
-def _solve(
+def solve_recorded(
     field: VectorField,
     a: Tensor,
     T: float | Tensor,
@@ -54,37 +48,37 @@ def _solve(
     until: ReachValue | None,
     record: Record | None,
 ) -> Solution:
-    start, duration, until = flat(field, a, T, solver, until)
+    """As `solve`; appends the time and state before each step and at the end to ``record``."""
+    start, duration, until = _checked(field, a, T, solver, until)
     shape = a.shape[:-1]
-    whole = field
-    field, state, lift = restricted(field, solver, start)
-    flow = diagonal(field, solver) if record is None else None
+    inner, state, lift = _restricted(field, solver, start)
+    flow = _diagonal(inner, solver) if record is None else None
     solution = None
     if flow is not None:
         solution = fused_euler(flow, state, duration, solver.n_steps, until)  # type: ignore[attr-defined]
     if solution is None:
-        run = solve_fixed if isinstance(solver, FixedStep) else _controlled
-        problem = Problem(field, state, duration, until, start.norm(dim=-1))
-        solution = run(problem, solver, record)  # type: ignore[arg-type]
+        problem = Problem(inner, state, duration, until, start.norm(dim=-1))
+        loop = equal_steps if isinstance(solver, FixedStep) else adaptive_steps
+        solution = loop(problem, solver, record)  # type: ignore[arg-type]
     if lift is not None:
         solution = replace(solution, state=lift(solution.state))
         if record is not None:
             record[:] = [(time, lift(state)) for time, state in record]
-        if isinstance(solver, Certified) and isinstance(whole, GradientField):
-            solution = _certify(whole, start, duration, solution)
-    solution = replace(solution, state=moved(start, solution.state, solution.time))
+        if isinstance(solver, Certified) and isinstance(field, GradientField):
+            solution = _certify(field, start, duration, solution)
+    solution = replace(solution, state=_unless_still(start, solution.state, solution.time))
     if record is not None:
         record[:] = [
-            (time.reshape(shape), moved(start, state, time).reshape(a.shape))
+            (time.reshape(shape), _unless_still(start, state, time).reshape(a.shape))
             for time, state in record
         ]
     return solution.reshape(shape)
 
 
-def flat(
+def _checked(
     field: VectorField, a: Tensor, T: float | Tensor, solver: Solver, until: ReachValue | None
 ) -> tuple[Tensor, Tensor, ReachValue | None]:
-    """The activations `[n, d]`, and for each its T `[n]` and the value to stop at; all checked."""
+    """Arguments checked and flattened: activations `[n, d]`, T `[n]` and the value to stop at."""
     solver.check()
     if (until is not None or isinstance(solver, Certified)) and not isinstance(
         field, GradientField
@@ -106,12 +100,12 @@ def flat(
     return a.reshape(-1, a.shape[-1]), duration, until
 
 
-def restricted(
+def _restricted(
     field: VectorField, solver: Solver, state: Tensor
 ) -> tuple[VectorField, Tensor, Lift | None]:
-    """The flow through ``state`` `[n, d]` in an invariant subspace `[n, k]`, and the way back.
+    """The flow through ``state`` `[n, d]` in an invariant subspace `[n, k]`, and the lift back.
 
-    Without a subspace the same, and None.
+    Where there is no such subspace, field and state as they are, and None.
     """
     if isinstance(field, GradientField) and isinstance(field.metric, Euclidean):
         restriction = field.barrier.restrict(state, radial=solver.spherical)
@@ -121,8 +115,8 @@ def restricted(
     return field, state, None
 
 
-def diagonal(field: VectorField, solver: Solver) -> DiagonalFlow | None:
-    """The flow whose steps can be taken in one call; None where there is no such form."""
+def _diagonal(field: VectorField, solver: Solver) -> DiagonalFlow | None:
+    """The flow in the form that `fused_euler` takes; None where it has no such form."""
     if torch.compiler.is_compiling() or not isinstance(solver, Euler):
         return None
     return diagonal_flow(field.barrier) if isinstance(field, GradientField) else None
@@ -139,16 +133,16 @@ def _per_row(name: str, value: Tensor, shape: torch.Size) -> Tensor:
         ) from None
 
 
-def moved(start: Tensor, state: Tensor, time: Tensor) -> Tensor:
+def _unless_still(start: Tensor, state: Tensor, time: Tensor) -> Tensor:
     """``state`` `[n, d]`, but ``start`` to the bit where no time has passed."""
     return torch.where((time > 0)[:, None], state, start)
 
 
 def _certify(field: GradientField, start: Tensor, duration: Tensor, solution: Solution) -> Solution:
-    """The certificate once more, in all coordinates.
+    """Check the certificate again in all coordinates.
 
-    The steps were certified in the coordinates of the restriction. A rise of h below the rounding
-    of the way back would not survive it; such activations stay where they were.
+    The steps were certified in the coordinates of the subspace. A rise of h that is smaller than
+    the rounding of the lift would be lost; such activations stay where they were.
     """
     rise = field.barrier.value(solution.state) - field.barrier.value(start)
     risen = torch.where(duration < 0, -rise, rise) >= 0
@@ -157,72 +151,3 @@ def _certify(field: GradientField, start: Tensor, duration: Tensor, solution: So
         state=torch.where(risen[:, None], solution.state, start),
         time=solution.time * risen,
     )
-
-
-def _controlled(
-    problem: Problem, solver: EmbeddedPair | Certified, record: Record | None
-) -> Solution:
-    """Steps whose size each activation chooses for itself."""
-    a, until, sign = problem.state, problem.until, problem.sign
-    total = problem.duration.abs()
-    h, slope = problem.evaluate(a)
-    nominal = total / (solver.solver.n_steps if isinstance(solver, Certified) else 10)
-    size = nominal.clone()
-    taken = torch.zeros_like(total)
-    rejected = torch.zeros_like(total, dtype=torch.int64)
-    reached = torch.zeros_like(total, dtype=torch.bool)
-    if until is not None:
-        reached = until.holds(h, sign)
-    moving = ~reached & (total > 0)
-    if record is not None:
-        record.append((taken, a))
-    for _ in range(solver.max_steps):
-        if not bool(moving.any()):
-            break
-        before = taken
-        size = torch.minimum(size, total - taken)
-        dt = (sign * size)[:, None]
-        if isinstance(solver, EmbeddedPair):
-            trial, error = solver.step_with_error(problem.field, a, dt, slope)
-            allowed = solver.atol + solver.rtol * problem.norm
-            ratio = error.norm(dim=1) / allowed
-            trial_h, trial_slope = problem.evaluate(trial)
-            good = ratio <= 1
-            factor = (0.9 * ratio.clamp_min(1e-10) ** (-1 / solver.order)).clamp(0.2, 5.0)
-            next_size = size * factor
-            # A flow into a maximum ends there, since the unit field has no value at it. To the
-            # tolerance it is there when a step turns the field round and wins nothing.
-            stuck = good & ((slope * trial_slope).sum(1) < 0) & (sign * (trial_h - h) < 0)
-        else:
-            trial = problem.stepped(solver, a, dt, slope)
-            trial_h, trial_slope = problem.evaluate(trial)
-            good = sign * (trial_h - h) >= 0
-            next_size = torch.where(good, torch.minimum(2 * size, nominal), size / 2)
-            # At a maximum either every step lowers h, or rounding makes some short one level.
-            level = (trial_h == h) & (size < 0.99 * torch.minimum(nominal, total - taken))
-            stuck = level | (~good & (next_size < _SMALLEST_STEP * nominal))
-        accepted = moving & good & ~stuck
-        rejected = rejected + (moving & ~good)
-        if until is not None:
-            crossed = accepted & until.holds(trial_h, sign)
-            if bool(crossed.any()):
-                located, share = locate(problem, solver, a, dt, slope, h)
-                a = torch.where(crossed[:, None], located, a)
-                taken = torch.where(crossed, taken + share * size, taken)
-                reached = reached | crossed
-                accepted, moving = accepted & ~crossed, moving & ~crossed
-        a = torch.where(accepted[:, None], trial, a)
-        h = torch.where(accepted, trial_h, h)
-        slope = torch.where(accepted[:, None], trial_slope, slope)
-        taken = torch.where(accepted, taken + size, taken)
-        size = next_size
-        moving = moving & ~stuck & (total - taken > _SMALLEST_STEP * nominal)
-        if record is not None and not torch.equal(before, taken):
-            record.append((taken, a))
-    if until is None and bool(moving.any()):
-        raise ConvergenceError(
-            f"{solver!r} took {solver.max_steps} attempts without reaching the end for"
-            f" {int(moving.sum())} of {len(a)} activations; raise max_steps, or take"
-            f" {'a smaller T' if isinstance(solver, Certified) else 'a larger rtol'}."
-        )
-    return Solution(a, taken, reached=None if until is None else reached, rejected=rejected)

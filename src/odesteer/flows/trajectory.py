@@ -1,14 +1,13 @@
-"""The path of activations under a flow."""
+"""Trajectories: every accepted state of a flow, with values and speeds of the barrier."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from odesteer.flows.event import ReachValue
 from odesteer.flows.field import GradientField, VectorField
-from odesteer.flows.solution import Solution
-from odesteer.flows.solve import _solve
+from odesteer.flows.problem import ReachValue, Solution
+from odesteer.flows.solve import solve_recorded
 from odesteer.flows.solvers import Solver
 
 
@@ -41,7 +40,7 @@ def trajectory(
 ) -> Trajectory:
     """As `solve`, with every accepted state; takes memory for all of them."""
     record: list[tuple[Tensor, Tensor]] = []
-    solution = _solve(field, a, T, solver, until, record)
+    solution = solve_recorded(field, a, T, solver, until, record)
     times = torch.stack([time for time, _ in record])
     states = torch.stack([state for _, state in record])
     if not isinstance(field, GradientField):

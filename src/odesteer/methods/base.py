@@ -102,16 +102,6 @@ class Method(Estimator, ABC):
         """
         return Prepared(self, self._checked(a, amount))
 
-    def compiled(self) -> Self:
-        """A copy whose flow `torch.compile` compiles when it is first used.
-
-        Raises `InvalidInputError` where there is nothing to compile.
-        """
-        raise InvalidInputError(
-            f"{type(self).__name__} moves activations without a flow of many steps, so there is"
-            " nothing to compile; use it as it is."
-        )
-
     def solve_usable(self, a: Tensor, amount: Amount | None = None) -> Solution:
         """As `solve`, for methods that act through this one: without the checks of `solve`.
 

@@ -3,20 +3,16 @@
 Zhao et al., ICLR 2026, arXiv 2602.17560.
 """
 
-import copy
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from odesteer.barriers import Barrier, Contrast, PolynomialBarrier, TensorSketchBarrier
 from odesteer.errors import InvalidInputError
 from odesteer.flows import (
-    CompiledFlow,
     Euclidean,
     Euler,
-    FixedStep,
     GradientField,
     Metric,
     ReachValue,
@@ -51,8 +47,6 @@ class ODESteer(Method):
     keeps_norm: ClassVar[bool] = False
     cost: ClassVar[str] = "O(d r), r the rank of h, for any number of steps"
     reference: ClassVar[str] = "Zhao et al., ICLR 2026, arXiv 2602.17560"
-
-    _flow: CompiledFlow | None = None
 
     def __init__(
         self,
@@ -90,30 +84,6 @@ class ODESteer(Method):
         self.check_fitted()
         return GradientField(self.barrier, self.metric)
 
-    def compiled(self) -> Self:
-        """A copy whose flow `torch.compile` compiles when it is first used, see `CompiledFlow`.
-
-        Copies of it by `to` share its graphs, so keep it. Raises `InvalidInputError` for solvers
-        that choose the size of their steps, which they do by looking at values.
-        """
-        self.check_fitted()
-        if not isinstance(self.solver, FixedStep):
-            raise InvalidInputError(
-                f"{self.solver!r} chooses its steps by looking at values, which a compiled graph"
-                " cannot; take a solver of equal steps, such as RK4()."
-            )
-        method = copy.copy(self)
-        method._flow = CompiledFlow()
-        return method
-
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> Self:
-        moved = super().to(device, dtype)
-        if self._flow is not None and dtype is not None:
-            moved._flow = CompiledFlow()  # rounded tensors make another flow
-        return moved
-
     def trajectory(
         self,
         a: Tensor,
@@ -137,7 +107,6 @@ class ODESteer(Method):
         return trajectory(self.field, a, duration, self.solver, until=until)
 
     def _fit(self, contrast: Contrast) -> None:
-        vars(self).pop("_flow", None)  # graphs of what was fitted before
         self.default_amount  # noqa: B018  (raises for two or none)
         check_max_strength(self.max_strength)
         self.solver.check()
@@ -148,8 +117,6 @@ class ODESteer(Method):
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         duration, until = self._how_far(amount)
-        if self._flow is not None and isinstance(self.solver, FixedStep):
-            return self._flow.solve(self.field, a, duration, self.solver, until=until)
         return solve(self.field, a, duration, self.solver, until=until)
 
     def prepared(self, amount: Amount, a: Tensor) -> Prepared:

@@ -1,6 +1,5 @@
 """Methods that act through another method."""
 
-import copy
 from typing import Any
 
 from typing_extensions import Self
@@ -50,13 +49,6 @@ class Wrapper(Method):
         barrier = self.method.barrier  # type: ignore[attr-defined]
         self.check_fitted()
         return barrier
-
-    def compiled(self) -> Self:
-        """A copy around the compiled form of the method inside; raises where that has none."""
-        self.check_fitted()
-        wrapper = copy.copy(self)
-        wrapper.method = self.method.compiled()
-        return wrapper
 
     def _fit(self, contrast: Contrast) -> None:
         self._check_inner()

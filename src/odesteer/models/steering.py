@@ -31,8 +31,7 @@ class Steering:
     Models that `torch.compile` has compiled run their Python code meanwhile, which is slower and
     never wrong. With ``compiled`` they stay compiled, static caches and CUDA graphs included: the
     first passes compile graphs with the steering in them, which this object uses again whenever
-    it is enabled, so keep it. Receipts and gates exclude that. Graphs of `Steerer.compiled` too
-    are used only with it, since without it no compiled code of the process runs.
+    it is enabled, so keep it. Receipts and gates exclude that.
 
     Attributes:
         shares: who moves which rows.

@@ -8,25 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from odesteer.flows.event import ReachValue
 from odesteer.flows.fused.diagonal import DiagonalFlow, as_float64
-from odesteer.flows.fused.moments import moment_steps
-from odesteer.flows.solution import Solution
+from odesteer.flows.problem import ReachValue, Solution
 
 _LOCATE_ITERATIONS = 40
-# Steps on sums start with passes over all coordinates, and gain by taking activations together.
-_FEWEST_STEPS_ON_SUMS = 64
-_FEWEST_ROWS_ON_SUMS = 2
 
 
 def euler(
     flow: DiagonalFlow, state: Tensor, duration: Tensor, n_steps: int, until: ReachValue | None
 ) -> Solution:
-    """See `fused_euler`.
-
-    Many steps from several float32 activations are taken on sums over the coordinates, which is
-    exact to float32 rounding; what those do not reach, and all else, on the coordinates.
-    """
+    """See `fused_euler`; float64 inside."""
     moved = as_float64(state).clone()
     signed = as_float64(duration)
     tau = torch.full_like(signed, math.nan)
@@ -35,19 +26,7 @@ def euler(
     time = torch.zeros_like(signed)
     reached = torch.zeros_like(signed, dtype=torch.bool)
     curvature, slope = as_float64(flow.curvature).numpy(), as_float64(flow.slope).numpy()
-    taken = np.zeros(len(moved), dtype=np.int64)
-    many = n_steps >= _FEWEST_STEPS_ON_SUMS and len(moved) >= _FEWEST_ROWS_ON_SUMS
-    if many and until is None and state.dtype == torch.float32:
-        moment_steps(
-            moved.numpy(),
-            curvature,
-            slope,
-            flow.radial,
-            signed.numpy(),
-            n_steps,
-            time.numpy(),
-            taken,
-        )
+    usable = np.ones(len(moved), dtype=np.bool_)
     euler_rows(
         moved.numpy(),
         curvature,
@@ -56,7 +35,7 @@ def euler(
         flow.radial,
         signed.numpy(),
         n_steps,
-        taken,
+        usable,
         until is not None,
         tau.numpy(),
         time.numpy(),
@@ -82,13 +61,13 @@ def euler_rows(
     radial: bool,
     duration: Any,
     n_steps: int,
-    taken: Any,
+    usable: Any,
     stops: bool,
     tau: Any,
     time: Any,
     reached: Any,
 ) -> None:
-    """One activation at a time, from ``taken`` `[n]` steps on; a step is one pass over coordinates.
+    """Move the ``usable`` rows `[n]` of ``state`` `[n, k]`; a step is one pass over coordinates.
 
     h and the unit gradient v need only the sums of y², λy², my, λ²y², λmy and m². v is
     (qᵢ - pyᵢ)/‖q - py‖ with q = λy/n + m, and p = x·q/n for radial inputs, else 0.
@@ -98,7 +77,7 @@ def euler_rows(
     for i in range(k):
         slope2 += slope[i] * slope[i]
     for row in range(state.shape[0]):
-        if taken[row] == n_steps:
+        if not usable[row]:
             continue
         y = state[row]
         dt = duration[row] / n_steps
@@ -116,7 +95,7 @@ def euler_rows(
         if stops and sign * (h - tau[row]) >= 0.0:
             reached[row] = True
             continue
-        for _ in range(taken[row], n_steps):
+        for _ in range(n_steps):
             p = (ly2 / (n * n) + my / n) / n if radial else 0.0
             # ‖q - py‖² from the same sums
             length2 = l2y2 / (n * n) + 2.0 * lmy / n + slope2
@@ -155,7 +134,7 @@ def euler_rows(
                 ly = curvature[i] * y[i] + lw
                 l2y2_next += ly * ly
                 lmy_next += ly * slope[i]
-            share = 1.0
+            fraction = 1.0
             next_y2 = y2 + 2.0 * yw + w2
             m = math.sqrt(next_y2) if radial else 1.0
             next_h = (ly2 + 2.0 * lyw + lw2) / (m * m) + 2.0 * (my + mw) / m + offset
@@ -171,10 +150,10 @@ def euler_rows(
                         high = middle
                     else:
                         low = middle
-                share = high
+                fraction = high
             for i in range(k):
-                y[i] += share * ((grow - 1.0 + bend * curvature[i]) * y[i] + step * slope[i])
-            time[row] += share * abs(dt)
+                y[i] += fraction * ((grow - 1.0 + bend * curvature[i]) * y[i] + step * slope[i])
+            time[row] += fraction * abs(dt)
             if crossed:
                 reached[row] = True
                 break

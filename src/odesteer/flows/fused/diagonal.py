@@ -1,4 +1,4 @@
-"""Flows of quadratic barriers in eigen-coordinates, reduced to two vectors and a constant."""
+"""Quadratic barriers in their eigenbasis: the curvature, slope and offset of compiled loops."""
 
 from dataclasses import dataclass
 

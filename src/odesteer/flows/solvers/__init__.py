@@ -1,12 +1,15 @@
-"""Solvers of initial value problems, one a file."""
+"""Solvers of initial value problems: what a step is, explicit ones, and certified steps."""
 
 from odesteer.flows.solvers.base import EmbeddedPair, FixedStep, Solver
-from odesteer.flows.solvers.bogacki_shampine import BogackiShampine
 from odesteer.flows.solvers.certified import Certified
-from odesteer.flows.solvers.euler import Euler
-from odesteer.flows.solvers.geodesic import Geodesic
-from odesteer.flows.solvers.midpoint import Midpoint
-from odesteer.flows.solvers.rk4 import RK4, ThreeEighths
+from odesteer.flows.solvers.explicit import (
+    RK4,
+    BogackiShampine,
+    Euler,
+    Geodesic,
+    Midpoint,
+    ThreeEighths,
+)
 
 __all__ = [
     "RK4",

@@ -1,4 +1,4 @@
-"""What a solver is: a rule for one step, and how the step size is chosen."""
+"""Base classes of solvers: equal steps, and steps whose size an error estimate controls."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar

@@ -1,8 +1,8 @@
-"""Steps that may not lower the barrier."""
+"""Certified steps: a fixed-step solver whose steps are rejected where they lower the barrier."""
 
 from odesteer.errors import InvalidInputError
 from odesteer.flows.solvers.base import FixedStep, Solver, check_count
-from odesteer.flows.solvers.euler import Euler
+from odesteer.flows.solvers.explicit import Euler
 
 
 class Certified(Solver):

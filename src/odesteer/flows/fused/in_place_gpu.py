@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from odesteer.flows.fused.base import FlowInPlace
 from odesteer.flows.fused.diagonal import DiagonalFlow
-from odesteer.flows.fused.in_place import FlowInPlace
 
 _BISECTIONS = 24  # as many as a float32 has bits
 
@@ -110,7 +110,7 @@ def _flow(  # type: ignore[no-untyped-def]
         lyw = tl.sum(ly * w)
         lw2 = tl.sum(lam * w * w)
         mw = tl.sum(m * w)
-        share = 1.0
+        fraction = 1.0
         if stops:
             end = _height(y2 + 2.0 * yw + w2, ly2 + 2.0 * lyw + lw2, my + mw, offset, radial)
             crossed = moving & (sign * (end - goal) >= 0.0)
@@ -128,10 +128,10 @@ def _flow(  # type: ignore[no-untyped-def]
                 past = sign * (h - goal) >= 0.0
                 high = tl.where(past, middle, high)
                 low = tl.where(past, low, middle)
-            share = tl.where(crossed, high, 1.0)
-        y += share * w
-        rho += share * w_rho
-        taken += tl.where(moving, share * tl.abs(dt), 0.0)
+            fraction = tl.where(crossed, high, 1.0)
+        y += fraction * w
+        rho += fraction * w_rho
+        taken += tl.where(moving, fraction * tl.abs(dt), 0.0)
         if stops:
             there = tl.where(crossed, 1.0, there)
             moving = moving & (crossed == 0)
@@ -180,7 +180,7 @@ def _lift(  # type: ignore[no-untyped-def]
             tl.store(usable + token, 0.0)
 
 
-class OnDevice(FlowInPlace):
+class InPlaceOnGPU(FlowInPlace):
     """Activations of any floating-point type up to 32 bits on a GPU."""
 
     def __init__(
@@ -219,7 +219,7 @@ class OnDevice(FlowInPlace):
         self._account = self._basis.new_empty(3, n).unbind()  # time, reached, usable
 
     def over(self, rows: Tensor | None) -> FlowInPlace:
-        return OnDevice(*self._parts, rows)
+        return InPlaceOnGPU(*self._parts, rows)
 
     def move(self, states: Tensor) -> bool:
         if (

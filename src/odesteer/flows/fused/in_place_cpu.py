@@ -1,20 +1,123 @@
-"""A few activations moved where they lie, each by one compiled call: products, steps, way back.
-
-What `odesteer.flows.solve` does for float32 activations on the CPU, without a tensor in between.
-"""
+"""Flows in place on the CPU (numba): basis products, all steps and the lift in one call."""
 
 import math
 from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numba.extending import intrinsic
+from torch import Tensor
 
+from odesteer.flows.fused.base import FlowInPlace
 from odesteer.flows.fused.cpu import euler_rows
+from odesteer.flows.fused.diagonal import DiagonalFlow, as_float64
 
-_MOST = float(np.finfo(np.float32).max)
-_LEAST = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
+# Multiplications in a product with the basis, above which torch's product is faster than the
+# compiled loop.
+LARGE = 1_000_000
+_LARGEST_SQUARE = float(np.finfo(np.float32).max)
+_SMALLEST_SQUARE = float(np.finfo(np.float32).tiny / np.finfo(np.float32).eps)
 _EPS = float(np.finfo(np.float32).eps)
+
+
+class InPlaceOnCPU(FlowInPlace):
+    """Explicit Euler for float32 activations: what `odesteer.flows.solve` does, without a tensor
+    in between.
+
+    ``basis`` Q is `[d, r]` float32; ``duration`` and ``value`` `[n]`; ``rows`` `[n]` the numbers
+    of the activations in their batch (None: all, in order). Activations that are zero, not
+    finite, moved for no time or to what is not finite stay as they are, to the bit.
+    """
+
+    def __init__(
+        self,
+        basis: Tensor,
+        flow: DiagonalFlow,
+        n_steps: int,
+        duration: Tensor,
+        value: Tensor | None,
+        rows: Tensor | None = None,
+    ) -> None:
+        self._arguments = basis, flow, n_steps, duration, value
+        self._basis = basis.detach()
+        self._rows = rows
+        numbers = torch.arange(len(duration)) if rows is None else rows
+        tables = [
+            self._basis.numpy(),
+            *(
+                as_float64(table).numpy()
+                for table in (
+                    flow.curvature,
+                    flow.slope,
+                    duration,
+                    duration if value is None else value,
+                )
+            ),
+            numbers.numpy(),
+        ]
+        self._tables = [np.ascontiguousarray(table) for table in tables]
+        self._offset = np.array([flow.offset])
+        (d, r), n, k = basis.shape, len(numbers), len(flow.curvature)
+        self._width = d
+        coordinates = np.zeros((n, r), np.float32)  # Qᵀa, then what to lift
+        lifted = np.zeros((n, d), np.float32)  # Q times those
+        self._scale = np.zeros(n, np.float32)
+        self._states = np.zeros((n, k))
+        self._time = np.zeros(n)
+        self._reached = np.zeros(n, np.bool_)
+        self._usable = np.zeros(n, np.bool_)
+        self._coordinates = torch.from_numpy(coordinates)
+        self._lifted = torch.from_numpy(lifted)
+        numbers_of_call = [n, d, r, k, int(flow.radial), n_steps, int(value is not None)]
+        arrays = (
+            *self._tables,
+            self._offset,
+            coordinates,
+            lifted,
+            self._scale,
+            self._states,
+            self._time,
+            self._reached,
+            self._usable,
+        )
+        addresses = [array.ctypes.data for array in arrays]
+        # All that a call needs behind one address: passing arguments costs more than a step.
+        self._plan = np.array([*numbers_of_call, *addresses], np.int64)
+        self._address = int(self._plan.ctypes.data)
+        self._is_large = n * r * d > LARGE
+
+    def over(self, rows: Tensor | None) -> FlowInPlace:
+        return InPlaceOnCPU(*self._arguments, rows)
+
+    def move(self, states: Tensor) -> bool:
+        if (
+            type(states) is not Tensor
+            or states.dtype is not torch.float32
+            or not states.is_cpu
+            or not states.is_contiguous()
+        ):
+            return False
+        if self._is_large:
+            self._move_with_matmul(states)
+        else:
+            _call_move(states.data_ptr(), self._width, self._address)
+        return True
+
+    def _move_with_matmul(self, states: Tensor) -> None:
+        """As the compiled move, with both products by torch."""
+        address, rows = states.data_ptr(), self._rows
+        flat = states.view(-1, self._width)
+        torch.mm(flat if rows is None else flat[rows], self._basis, out=self._coordinates)
+        _call_flow(address, self._width, self._address)
+        torch.mm(self._coordinates, self._basis.T, out=self._lifted)
+        _call_write(address, self._width, self._address)
+
+    def account(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        stops = self._arguments[-1] is not None
+        reached = torch.from_numpy(self._reached.copy()) if stops else None
+        time = torch.from_numpy(self._time).float()
+        return time, reached, torch.from_numpy(self._usable.copy())
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -34,77 +137,6 @@ _compiled = numba.njit(
     error_model="numpy",
     fastmath={"reassoc", "contract", "nsz", "arcp"},
 )
-
-
-class TokenFlow:
-    """Explicit Euler for ``n`` float32 activations on the CPU, prepared for many calls.
-
-    ``basis`` Q is `[d, r]` float32; ``curvature`` and ``slope`` `[k]`, k = r, or r + 1 where
-    ``radial``; ``duration`` and ``tau`` `[n]`, all float64; ``rows`` `[n]` the numbers of the
-    activations, int64. Activations that are zero, not finite, moved for no time or to what is not
-    finite stay as they are, to the bit.
-
-    `move` does all in one call. The products with Q, where somebody else is to take them, go
-    before and after `step`, and `land` ends the move.
-
-    Attributes:
-        coordinates: `[n, r]` float32, given to `step` as Qᵀa, and left by it as what to lift.
-        lifted: `[n, d]` float32, given to `land` as Q times those.
-        time, reached, usable: of the last call, each `[n]`, as in `Solution`.
-    """
-
-    def __init__(
-        self,
-        basis: Any,
-        curvature: Any,
-        slope: Any,
-        offset: float,
-        radial: bool,
-        duration: Any,
-        n_steps: int,
-        tau: Any | None,
-        rows: Any,
-    ) -> None:
-        tables = [basis, curvature, slope, duration, duration if tau is None else tau, rows]
-        self._tables = [np.ascontiguousarray(table) for table in tables]
-        self._offset = np.array([offset])
-        d, r = basis.shape
-        n, k = len(rows), len(curvature)
-        self.coordinates = np.zeros((n, r), np.float32)
-        self.lifted = np.zeros((n, d), np.float32)
-        self._scale = np.zeros(n, np.float32)
-        self._states = np.zeros((n, k))
-        self.time = np.zeros(n)
-        self.reached = np.zeros(n, np.bool_)
-        self.usable = np.zeros(n, np.bool_)
-        numbers = [n, d, r, k, int(radial), n_steps, int(tau is not None)]
-        arrays = (
-            *self._tables,
-            self._offset,
-            self.coordinates,
-            self.lifted,
-            self._scale,
-            self._states,
-            self.time,
-            self.reached,
-            self.usable,
-        )
-        addresses = [array.ctypes.data for array in arrays]
-        # All that a call needs behind one address: passing arguments costs more than a step.
-        self._plan = np.array([*numbers, *addresses], np.int64)
-        self._address = int(self._plan.ctypes.data)
-
-    def move(self, address: int, stride: int) -> None:
-        """Move activations that begin at ``address`` and lie ``stride`` numbers apart."""
-        _call_move(address, stride, self._address)
-
-    def step(self, address: int, stride: int) -> None:
-        """All steps, from and to ``coordinates``."""
-        _call_step(address, stride, self._address)
-
-    def land(self, address: int, stride: int) -> None:
-        """Write where the activations have come to, from ``lifted``."""
-        _call_land(address, stride, self._address)
 
 
 @_compiled  # type: ignore[untyped-decorator]
@@ -165,7 +197,7 @@ def _lift(basis: Any, z: Any, lifted: Any) -> None:
 
 @_compiled  # type: ignore[untyped-decorator]
 def _arrays(address: int, stride: int, plan: int) -> Any:
-    """What every part of a move works on: see `TokenFlow`."""
+    """The arrays behind the addresses of ``plan``, see `InPlaceOnCPU`."""
     at = numba.carray(_pointer(plan), (21,), np.int64)
     n, d, r = at[0], at[1], at[2]
     rows = numba.carray(_pointer(at[12]), (n,), np.int64)
@@ -184,7 +216,7 @@ def _arrays(address: int, stride: int, plan: int) -> Any:
 
 @_compiled  # type: ignore[untyped-decorator]
 def _flow(address: int, stride: int, plan: int) -> None:
-    """Steps from z = Qᵀa, which becomes what times Q is added to ``scale`` times a."""
+    """All steps from z = Qᵀa; z becomes c in the moved a = ``scale``·a + Qc."""
     memory, rows, _, z, _, scale, time, reached, usable = _arrays(address, stride, plan)
     at = numba.carray(_pointer(plan), (21,), np.int64)
     n, width, r, k = at[0], at[1], at[2], at[3]
@@ -195,7 +227,6 @@ def _flow(address: int, stride: int, plan: int) -> None:
     tau = numba.carray(_pointer(at[11]), (n,), np.float64)
     offset = numba.carray(_pointer(at[13]), (1,), np.float64)[0]
     y = numba.carray(_pointer(at[17]), (n, k), np.float64)
-    taken = np.zeros(n, np.int64)
     start = np.ones(n)
     for i in range(n):
         first = rows[i] * stride
@@ -203,9 +234,8 @@ def _flow(address: int, stride: int, plan: int) -> None:
         for j in range(width):
             squared += memory[first + j] * memory[first + j]
         time[i], reached[i], scale[i] = 0.0, False, 1.0
-        usable[i] = _LEAST < squared <= _MOST
+        usable[i] = _SMALLEST_SQUARE < squared <= _LARGEST_SQUARE
         if not usable[i]:
-            taken[i] = n_steps
             y[i] = 1.0
             continue
         inside = 0.0
@@ -216,7 +246,7 @@ def _flow(address: int, stride: int, plan: int) -> None:
             y[i, r] = math.sqrt(max(squared - inside, squared * _EPS))
             start[i] = y[i, r]
     euler_rows(
-        y, curvature, slope, offset, radial, duration, n_steps, taken, stops, tau, time, reached
+        y, curvature, slope, offset, radial, duration, n_steps, usable, stops, tau, time, reached
     )
     for i in range(n):
         if not time[i] > 0.0:
@@ -229,8 +259,8 @@ def _flow(address: int, stride: int, plan: int) -> None:
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _land(address: int, stride: int, plan: int) -> None:
-    """a = ``scale`` times a + ``lifted``, where that is finite."""
+def _write(address: int, stride: int, plan: int) -> None:
+    """Write a = ``scale``·a + ``lifted`` where that is finite."""
     memory, rows, _, _, lifted, scale, time, reached, usable = _arrays(address, stride, plan)
     n, d = lifted.shape
     for i in range(n):
@@ -247,26 +277,26 @@ def _land(address: int, stride: int, plan: int) -> None:
             time[i], reached[i], usable[i] = 0.0, False, False
 
 
-_SIGNATURE = "void(int64, int64, int64)"
+_SIGNATURE = "void(int64, int64, int64)"  # address of the first activation, stride, plan
 
 
 @numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
-def _move(address: int, stride: int, plan: int) -> None:
+def _move_entry(address: int, stride: int, plan: int) -> None:
     memory, rows, basis, z, lifted, _, _, _, _ = _arrays(address, stride, plan)
     _project(memory, stride, rows, basis, z)
     _flow(address, stride, plan)
     _lift(basis, z, lifted)
-    _land(address, stride, plan)
+    _write(address, stride, plan)
 
 
 @numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
-def _step(address: int, stride: int, plan: int) -> None:
+def _flow_entry(address: int, stride: int, plan: int) -> None:
     _flow(address, stride, plan)
 
 
 @numba.cfunc(_SIGNATURE, cache=True)  # type: ignore[untyped-decorator]
-def _end(address: int, stride: int, plan: int) -> None:
-    _land(address, stride, plan)
+def _write_entry(address: int, stride: int, plan: int) -> None:
+    _write(address, stride, plan)
 
 
-_call_move, _call_step, _call_land = _move.ctypes, _step.ctypes, _end.ctypes
+_call_move, _call_flow, _call_write = _move_entry.ctypes, _flow_entry.ctypes, _write_entry.ctypes
