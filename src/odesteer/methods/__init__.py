@@ -1,4 +1,4 @@
-"""Steering methods, one a file, on one contract."""
+"""Steering methods: the base class, one file for each method, the registry."""
 
 from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.angular import Angular

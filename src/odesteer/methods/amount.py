@@ -1,4 +1,4 @@
-"""How much to steer: exactly one of four quantities."""
+"""Amounts: how much to steer, as level, T, strength or interpolation."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ QUANTITIES = {
     "level": "of the barrier: 0 the decision boundary, 1 the 90 % quantile of positives",
     "T": "arc length in activation units",
     "strength": "T in units of the mean activation norm",
-    "interpolation": "share of a transport map: 0 nothing, 1 the whole map",
+    "interpolation": "fraction of a transport map: 0 nothing, 1 the whole map",
 }
 
 
@@ -85,9 +85,9 @@ class Amount:
 
 
 class CheckedAmount(Amount):
-    """An amount that a method has checked, on the device of the activations and in their type.
+    """An amount that a method has checked, on the device and in the type of the activations.
 
-    Nobody looks at its value again, so that nothing waits for the device.
+    It is not validated again, which on a GPU would wait for the device.
     """
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Angular steering (Vu and Nguyen, NeurIPS 2025, arXiv 2510.26243)."""
+"""Angular steering: rotation in a fixed plane (Vu and Nguyen, NeurIPS 2025, arXiv 2510.26243)."""
 
 import math
 from typing import ClassVar
@@ -22,15 +22,15 @@ class Angular(Method):
     activation in the plane turns, along the shorter way: at the angle 0 all of it points to the
     positives, at 90 none of it is left along b₁, at 180 it points to the negatives.
 
-    ``interpolation`` is the share of the way from an activation's own angle to the target; beyond
-    1 it goes on past it, and a negative one is a share of the way round the other side to the
+    ``interpolation`` is the fraction of the turn from an activation's own angle to the target;
+    above 1 it turns past the target, and a negative one turns by that fraction towards the
     opposite of the target. ``level`` turns each activation until the barrier has the value, in
     closed form, and at most to the target (for a negative level: to its opposite); activations
     with too little in the plane stop where h is best on their way and count as not reached.
 
     Parameters:
         angle: the target, degrees from b₁ towards b₂.
-        interpolation: the share of the way when nobody says how much.
+        interpolation: default fraction of the turn to the target.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``barrier_``, ``plane_`` the rows b₁ and b₂ `[2, d]`, and ``separation_`` ‖μ₊ - μ₋‖,
@@ -93,17 +93,17 @@ class Angular(Method):
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device).expand(a.shape[:-1])
         x, y = (a @ plane.T).unbind(-1)
         radius = torch.hypot(x, y)
-        # To steer the other way is to steer the opposite of the activation.
+        # A negative amount steers the opposite of the activation.
         sign = torch.where(value >= 0, 1.0, -1.0).to(a)
-        way = _wrapped(math.radians(self.angle % 360) - torch.atan2(sign * y, sign * x))
+        full_turn = _wrapped(math.radians(self.angle % 360) - torch.atan2(sign * y, sign * x))
         reached = None
         if amount.quantity == "level":
             h = self.barrier_.value(a)
             tau = torch.as_tensor(self.barrier_.threshold(value)).to(a)
             missing = sign * (tau - h) / self.separation_
-            turn, reached = _turn_to(missing, sign * x, sign * y, radius, way)
+            turn, reached = _turn_to(missing, sign * x, sign * y, radius, full_turn)
         else:
-            turn = value.abs() * way
+            turn = value.abs() * full_turn
         # cos t - 1 as -2 sin²(t/2), which keeps the digits of small turns.
         less, across = -2 * torch.sin(turn / 2).square(), torch.sin(turn)
         change = torch.stack([less * x - across * y, across * x + less * y], dim=-1)
@@ -112,30 +112,30 @@ class Angular(Method):
 
 
 def _turn_to(
-    missing: Tensor, x: Tensor, y: Tensor, radius: Tensor, way: Tensor
+    missing: Tensor, x: Tensor, y: Tensor, radius: Tensor, full_turn: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The signed turn within ``way`` by which x grows by ``missing``, and whether there is one."""
-    # In the sense of the way, angles grow; x is large enough from -limit to limit.
-    angle, way_length = torch.atan2(torch.where(way < 0, -y, y), x), way.abs()
+    """The signed turn of at most ``full_turn`` that raises x by ``missing``; whether it exists."""
+    # Mirrored so that the turn is counterclockwise; x is large enough from -limit to limit.
+    angle, longest = torch.atan2(torch.where(full_turn < 0, -y, y), x), full_turn.abs()
     cosine = (x + missing) / radius.clamp_min(torch.finfo(x.dtype).tiny)
     limit = torch.arccos(cosine.clamp(-1, 1))
     wanted = torch.where(angle < 0, (-limit - angle).clamp_min(0), 2 * math.pi - limit - angle)
-    reachable = (cosine <= 1) & (wanted <= way_length)
-    # Where it is not, x is largest on the way at the angle 0 or at one of the ends.
-    end = torch.where(torch.cos(angle + way_length) > torch.cos(angle), way_length, 0.0)
-    best = torch.where((angle < 0) & (-angle <= way_length), -angle, end)
-    there = missing <= 0
-    turn = torch.where(there, 0.0, torch.where(reachable, wanted, best))
-    return torch.where(way < 0, -turn, turn), there | reachable
+    reachable = (cosine <= 1) & (wanted <= longest)
+    # Otherwise x is largest at the angle 0 or at one of the ends.
+    end = torch.where(torch.cos(angle + longest) > torch.cos(angle), longest, 0.0)
+    best = torch.where((angle < 0) & (-angle <= longest), -angle, end)
+    satisfied = missing <= 0
+    turn = torch.where(satisfied, 0.0, torch.where(reachable, wanted, best))
+    return torch.where(full_turn < 0, -turn, turn), satisfied | reachable
 
 
 def _wrapped(angle: Tensor) -> Tensor:
-    """An angle in radians between -π and π."""
+    """The angle in radians, wrapped to [-π, π)."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 def _principal(residuals: Tensor, axis: Tensor) -> Tensor | None:
-    """The unit vector across ``axis`` `[d]` along which ``residuals`` `[n, d]` vary most.
+    """The first principal component of ``residuals`` `[n, d]` orthogonal to ``axis`` `[d]`.
 
     None where they vary by no more than rounding.
     """

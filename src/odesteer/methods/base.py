@@ -20,13 +20,12 @@ from odesteer.methods.amount import Amount, CheckedAmount
 class Method(Estimator, ABC):
     """A steering method: fitted on two sets of activations, moves activations.
 
-    A subclass states its ``quantities`` (the ways of saying how much, the natural one first) and
-    implements `_fit` and `_solve`. Methods that climb a barrier have an attribute ``barrier``;
-    methods without one do not have the attribute.
+    A subclass states its ``quantities`` and implements `_fit` and `_solve`. Methods that climb a
+    barrier have an attribute ``barrier``; others do not have the attribute.
 
     Attributes of the class, from which the table of methods is made (`odesteer methods`):
-        quantities: the ways of saying how much, the natural one first. Methods that wrap others
-            have those of what they wrap, so ask the instance, not the class.
+        quantities: the quantities that `steer` takes, the natural one first. Those of a method
+            around another are the inner one's, so read them from the instance.
         dynamics: the field or the map.
         barrier_summary: the barrier it climbs, "" for none.
         solver_summary: how the field is followed or the map is evaluated.
@@ -64,7 +63,7 @@ class Method(Estimator, ABC):
             self.mean_norm_ = float(norms.double().mean())
             self._fit(contrast)
         except BaseException:
-            self.forget()  # half a fit is none
+            self.forget()  # never half fitted
             raise
         return self
 
@@ -79,7 +78,7 @@ class Method(Estimator, ABC):
     ) -> Tensor:
         """The steered activations, `[..., d] -> [..., d]`, in the type of ``a``.
 
-        Exactly one quantity says how much (default: the method's own). A tensor gives one value
+        At most one quantity is given (default: the method's own). A tensor gives one value
         for each activation and must broadcast against ``a.shape[:-1]``. Activations that are zero
         or not finite come back unchanged. ``a`` itself is not modified.
         """
@@ -87,23 +86,23 @@ class Method(Estimator, ABC):
         return self.solve(a, amount).state
 
     def solve(self, a: Tensor, amount: Amount | None = None) -> Solution:
-        """As `steer`, with the account of what happened to each activation."""
+        """As `steer`, with arc length and status of each activation (`Solution`)."""
         amount = self._checked(a, amount)
         x, usable = self._usable(a)
-        # Unusable rows run through the same arithmetic as a harmless vector, so that there is no
-        # data-dependent branch, and are put back at the end.
+        # Unusable rows are replaced by ones and put back at the end, which avoids a
+        # data-dependent branch.
         solution = self._solve(torch.where(usable[..., None], x, 1.0), amount)
         return solution.keep_unusable(a, usable)
 
     def prepared(self, amount: Amount, a: Tensor) -> Prepared:
-        """It and how much to steer, checked once, for many activations like ``a`` `[n, 1, d]`.
+        """Check an amount once for many decoding steps with activations like ``a`` `[n, 1, d]`.
 
         Raises as `solve` does.
         """
         return Prepared(self, self._checked(a, amount))
 
     def solve_usable(self, a: Tensor, amount: Amount | None = None) -> Solution:
-        """As `solve`, for methods that act through this one: without the checks of `solve`.
+        """As `solve` without its checks, for methods that wrap this one.
 
         ``a`` must be finite, nonzero, in float32 or float64 and of the right width, and tensors
         in ``amount`` in its type.
@@ -111,7 +110,7 @@ class Method(Estimator, ABC):
         return self._solve(a, self.default_amount if amount is None else amount)
 
     def _checked(self, a: Tensor, amount: Amount | None) -> CheckedAmount:
-        """How much to steer activations ``a``, in the type that they are steered in."""
+        """The amount (or the default) after all checks, in the type that ``a`` is steered in."""
         if isinstance(amount, CheckedAmount):
             return amount
         self.check_fitted()
@@ -138,13 +137,13 @@ class Method(Estimator, ABC):
         wide = torch.float64 if a.dtype == torch.float64 else torch.float32
         converted = value.to(a.device, wide)
         if converted.dtype != value.dtype:
-            Amount(amount.quantity, converted)  # what was finite need not be in a narrower type
+            Amount(amount.quantity, converted)  # may overflow in the narrower type
         return CheckedAmount(amount.quantity, converted)
 
     def _usable(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """``a`` in float32 or float64, and which rows can be steered."""
+        """``a`` in float32 or float64, and a mask of the rows that can be steered."""
         x = a if a.dtype in (torch.float32, torch.float64) else a.float()
-        # Norms whose squares leave the range of the type are as good as zero or infinite.
+        # Norms whose squares underflow or overflow count as zero or infinite.
         squared = x.square().sum(dim=-1)
         limits = torch.finfo(x.dtype)
         return x, torch.isfinite(squared) & (squared > limits.tiny / limits.eps)
@@ -161,7 +160,7 @@ class Method(Estimator, ABC):
     @property
     @abstractmethod
     def default_amount(self) -> Amount:
-        """How much `steer` steers when nobody says."""
+        """The amount that `steer` uses when none is given."""
 
     @abstractmethod
     def _fit(self, contrast: Contrast) -> None:

@@ -1,4 +1,4 @@
-"""Steering only the activations that need it."""
+"""Conditional steering: a method applied only where a gate barrier is low."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -19,16 +19,16 @@ from odesteer.methods.wrapper import Wrapper
 class Conditional(Wrapper):
     """Another method where a gate g(a) is below a level, and nothing where it is not.
 
-    The gate is asked once, at the activation as it comes; rows that it holds back come back to
-    the bit. How much is said in the quantities of the method inside, and ``level`` is one of the
-    method's own barrier. A row that is held back counts as having reached a level only if it was
-    there already.
+    The gate is evaluated once, at the unsteered activation; rows at or above the level are
+    returned to the bit. Quantities are those of the method inside, and ``level`` is one of its
+    own barrier. A row that is not steered counts as having reached a level only if it was there
+    already.
 
     Parameters:
-        method: what steers; after `fit`, the fitted one.
+        method: the method inside; after `fit`, the fitted one.
         gate: the barrier g; after `fit`, the fitted one. None for the method's own barrier.
-        below: the level of the gate from which on nothing is done, in units of the gate's levels:
-            0 its decision boundary, 1 the 90 % quantile of g over positives.
+        below: the level of the gate at and above which rows are not steered: 0 its decision
+            boundary, 1 the 90 % quantile of g over positives.
     """
 
     dynamics: ClassVar[str] = "the method's where g(a) < τ, a' = a elsewhere"
@@ -70,13 +70,13 @@ class Conditional(Wrapper):
 
     @property
     def field(self) -> Any:
-        """The field that the rows follow which are not held back, where the method has one."""
+        """The field of the method inside; AttributeError where it has none."""
         field = self.method.field  # type: ignore[attr-defined]
         self.check_fitted()
         return field
 
     def acts(self, a: Tensor) -> Tensor:
-        """Which activations `[..., d]` are not held back, `[...]` bool."""
+        """Mask `[...]` of the activations `[..., d]` that are steered."""
         self.check_fitted()
         gate = self._gate()
         return gate.value(a) < gate.threshold(self.below)
@@ -93,7 +93,7 @@ class Conditional(Wrapper):
         gate.threshold(self.below)  # raises where the level has no meaning
 
     def _gate(self) -> Barrier:
-        """The fitted gate. Raises `InvalidInputError` if the method has none to offer."""
+        """The fitted gate. Raises `InvalidInputError` where there is none."""
         gate = self.gate
         if gate is None:
             gate = getattr(self.method, "barrier", None)
@@ -114,7 +114,7 @@ class Conditional(Wrapper):
         return replace(
             solution,
             state=torch.where(acts[..., None], solution.state, a),
-            # A row that was at the level from the start took no time to get there.
+            # A row that was at the level from the start has time 0.
             reached=None if reached is None else reached & (acts | (solution.time == 0)),
             rejected=None if rejected is None else torch.where(acts, rejected, 0),
             time=torch.where(acts, solution.time, 0.0),

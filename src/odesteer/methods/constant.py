@@ -22,11 +22,11 @@ from odesteer.methods.base import Method
 class ConstantMethod(Method):
     """a + T·w: one Euler step, or any number of them, along a constant field w.
 
-    T multiplies w as the method defines it, of whatever length; ``strength`` is the length of the
-    displacement in mean activation norms. ``level`` clamps: the barrier is linear and rises along
-    w, so where it meets the level has a closed form, and activations already past it stay.
+    T multiplies w, which need not have length one; ``strength`` is the length of the displacement
+    in mean activation norms. ``level`` clamps: the barrier is linear and rises along w, so the
+    step to the level has a closed form; activations already past it stay.
 
-    A subclass implements ``_fit``, which learns the linear barrier ``barrier_`` and ``direction_``
+    A subclass implements `_fit`, which learns the linear barrier ``barrier_`` and ``direction_``
     w `[d]`.
     """
 
@@ -67,7 +67,7 @@ class ConstantMethod(Method):
             multiplier = value
         multiplier = multiplier.expand(a.shape[:-1])
         moved = a + multiplier[..., None] * direction
-        # Adding nothing would still turn -0 into 0.
+        # Adding zero would turn -0 into 0.
         state = torch.where(multiplier[..., None] == 0, a, moved)
         return Solution(state, multiplier.abs() * length, reached=reached)
 
@@ -80,7 +80,7 @@ class CAA(ConstantMethod):
     multiple of the 90 % quantile over positives, in closed form.
 
     Parameters:
-        T: the multiplier when nobody says how much.
+        T: the default multiplier.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``direction_`` μ₊ - μ₋ `[d]`, and ``barrier_`` (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
@@ -116,13 +116,13 @@ class RepE(ConstantMethod):
     The differences are positive minus negative over pairs: within a group the first of both
     classes, the second of both, and so on, the shorter side serving again in turn; without groups,
     sets of equal size in order. An example without a partner stands against the mean of the other
-    class; none is left out. The sign of v is the one with which positives score higher on average.
+    class. The sign of v is the one with which positives score higher on average.
 
     T is a length in activation units; ``strength`` is the same in mean activation norms; ``level``
     clamps v·a in closed form.
 
     Parameters:
-        strength: how far `steer` goes when nobody says, in mean activation norms.
+        strength: default length of the displacement, in mean activation norms.
         centred: whether the mean of the differences is taken off before their principal component,
             as published. Without, v also follows the mean difference of the classes.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
@@ -163,7 +163,7 @@ class ITI(ConstantMethod):
     norms; ``level`` clamps the logit of the probe in closed form.
 
     Parameters:
-        strength: how far `steer` goes when nobody says, in mean activation norms.
+        strength: default length of the displacement, in mean activation norms.
         probe: the linear barrier whose normal is θ; the published probe by default.
             `LinearBarrier` is the same probe at its optimum, `MeanDifferenceBarrier` the mass mean
             shift of the paper.

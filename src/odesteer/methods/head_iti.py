@@ -1,4 +1,4 @@
-"""Inference-time intervention on attention heads (Li et al., NeurIPS 2023)."""
+"""ITI on attention heads (inference-time intervention, Li et al., NeurIPS 2023)."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -33,16 +33,16 @@ class HeadITI(ConstantMethod):
     ``level`` clamps the sum of the heads' projections in closed form.
 
     To choose among the heads of several layers, compare `head_accuracies` of each and fit each
-    layer with the ``heads`` that are its share.
+    layer with the ``heads`` chosen for it.
 
     Parameters:
         n_heads: number of attention heads; must be set before `fit`.
         top_k: how many heads to shift; a quarter of them, at least one, when None.
         heads: the heads to shift, from zero, instead of ranking them; excludes ``top_k``.
-        T: the multiplier α when nobody says how much, in deviations.
+        T: default multiplier α, in deviations.
         probe: a linear barrier, fitted to each head. `MeanDifferenceBarrier` is the mass mean
             shift of the paper.
-        validation: share of the groups on which probes are ranked.
+        validation: fraction of the groups on which probes are ranked.
         folds: of the held-out quantiles that levels count in, see `Barrier`.
         seed: of the folds and of the groups held out for ranking.
 

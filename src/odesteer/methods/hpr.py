@@ -26,15 +26,15 @@ class HPR(Method):
     reflects an activation to the other side. An activation with θ·a < 0 is turned in the plane of
     a and its reflection, towards the reflection, by the angle γ(a) that a small network predicts:
     a' = cos γ·a + sin γ·‖a‖·t with the unit tangent t of that plane. Activations on the positive
-    side stay as they are to the bit, and so do the few along θ itself, which have no plane.
+    side stay to the bit, and so do those along θ itself, for which there is no plane.
 
     The network is trained on the negatives alone: its target is the angle between a negative and
     its positive counterpart, arccos(a₋·a₊/‖a₋‖‖a₊‖), its loss the squared error in radians². The
     counterparts are the pairs by group, see `counterparts`. Training starts from the mean angle
     and stops by the loss on pairs of held-out groups; where no weights beat the mean angle there,
-    this is what is kept (``n_epochs_`` is 0). The angle of a pair holds all that the two differ
-    in, not only what θ tells apart, and in many dimensions the whole of it goes far beyond the
-    positives; a share of it, or a level, does not.
+    the mean angle is kept (``n_epochs_`` is 0). The angle of a pair includes every difference of
+    the two, not only that along θ, and in many dimensions the whole angle goes far beyond the
+    positives; a fraction of it, or a level, does not.
 
     ``interpolation`` multiplies γ. ``level`` turns in the same plane, also on the positive side
     and, for negative levels, the other way, until the logit of the probe has the value, in closed
@@ -42,7 +42,7 @@ class HPR(Method):
     at ±θ, where h is extreme; activations that end there count as not reached.
 
     Parameters:
-        interpolation: share of the predicted angle when nobody says how much.
+        interpolation: default fraction of the predicted angle.
         max_angle: the largest turn to a level, radians.
         C: inverse strength of the probe's regularisation, see `HomogeneousBarrier`.
         hidden: widths of the network's hidden layers, which are smooth (SiLU).
@@ -141,8 +141,8 @@ class HPR(Method):
             x = self.angle_inputs_(negative)
             generator = torch.Generator().manual_seed(self.seed)
             network = Perceptron.drawn((contrast.width, *self.hidden, 1), generator, x, flat=True)
-            share = float(target.double().mean()) / math.pi
-            network.offset_ = math.log(max(share, 1e-6) / max(1 - share, 1e-6))
+            mean = float(target.double().mean()) / math.pi
+            network.offset_ = math.log(max(mean, 1e-6) / max(1 - mean, 1e-6))
             self.angle_ = network
             judged = (held_out if bool(held_out.any()) else ~held_out).nonzero()[:, 0].to(x.device)
 
@@ -180,10 +180,10 @@ class HPR(Method):
             wanted = angle - torch.arccos(goal.clamp(-1, 1))
             wanted = torch.where(value >= 0, wanted.clamp_min(0), wanted.clamp_max(0))
             h = self.barrier_.value(a)[..., None] / length
-            there = torch.where(value >= 0, h >= goal, h <= goal)
-            turn = torch.where(there, 0.0, wanted.clamp(-self.max_angle, self.max_angle))
+            satisfied = torch.where(value >= 0, h >= goal, h <= goal)
+            turn = torch.where(satisfied, 0.0, wanted.clamp(-self.max_angle, self.max_angle))
             turn = torch.where(rotation.has_plane, turn, 0.0)
-            reached = (there | ((goal.abs() <= 1) & (turn == wanted)))[..., 0]
+            reached = (satisfied | ((goal.abs() <= 1) & (turn == wanted)))[..., 0]
         else:
             turn = value * self.angle(a)[..., None]
             turn = torch.where((angle > math.pi / 2) & rotation.has_plane, turn, 0.0)
@@ -194,7 +194,7 @@ class HPR(Method):
         """θ `[d]` and ‖w‖, of the probe's weights w = ‖w‖θ."""
         function = self.barrier_.function_
         assert isinstance(function, QuadraticFunction)
-        assert function.basis_ is not None  # what a linear function is
+        assert function.basis_ is not None  # a linear function has one
         return function.basis_[:, 0], 2 * function.slope_[0]
 
 

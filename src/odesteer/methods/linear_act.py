@@ -10,7 +10,7 @@ from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 
-# Coordinates at a time, so that float64 copies stay small.
+# Coordinates fitted at a time, to bound the memory of float64 copies.
 _BLOCK = 256
 
 
@@ -19,14 +19,14 @@ class LinearAcT(Method):
 
     m(a) = ω⊙a + β and a' = a + λ(m(a) - a), where ωᵢ and βᵢ are the least-squares fit of the
     sorted positives to the sorted negatives of coordinate i, the optimal transport in one
-    dimension. Sets of unequal sizes are matched by quantile: n₊·n₋ copies of each, in effect. A
-    coordinate in which the negatives are constant is shifted (ω = 1).
+    dimension. Sets of unequal sizes are matched by quantile. A coordinate in which the negatives
+    are constant is shifted (ω = 1).
 
-    ``interpolation`` is λ; beyond 1 it extrapolates, and a negative one steers the other way by
-    |λ| of the map that is fitted from the positives to the negatives.
+    ``interpolation`` is λ; above 1 it extrapolates, and a negative one applies |λ| of the map
+    fitted from the positives to the negatives.
 
     Parameters:
-        interpolation: λ when nobody says how much.
+        interpolation: default λ, the fraction of the map.
 
     Learned: ``mean_positive_`` μ₊, ``mean_negative_`` μ₋, ``slope_`` ω and ``reverse_slope_``,
     that of the other map, `[d]`; β = μ₊ - ω⊙μ₋.
@@ -64,7 +64,7 @@ class LinearAcT(Method):
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device)
         value = value.expand(a.shape[:-1])[..., None]
         positive, negative = self.mean_positive_.to(a), self.mean_negative_.to(a)
-        # About the means, where nothing large cancels: m(a) - a = μ₊ - μ₋ + (ω - 1)(a - μ₋).
+        # Written about the means to avoid cancellation: m(a) - a = μ₊ - μ₋ + (ω - 1)(a - μ₋).
         forwards = positive - negative + (self.slope_.to(a) - 1) * (a - negative)
         backwards = negative - positive + (self.reverse_slope_.to(a) - 1) * (a - positive)
         displacement = value.abs() * torch.where(value >= 0, forwards, backwards)

@@ -26,24 +26,24 @@ class MiMiC(Method):
     """Maps the negatives' mean and covariance onto the positives' by the optimal affine map.
 
     m(a) = μ₊ + A(a - μ₋) with the symmetric A = Σ₋^{-1/2}(Σ₋^{1/2}Σ₊Σ₋^{1/2})^{1/2}Σ₋^{-1/2}, the
-    optimal transport of N(μ₋, Σ₋) onto N(μ₊, Σ₊), and a' = a + λ(m(a) - a). A negative λ steers
-    the other way: |λ| of the transport of the positives onto the negatives, the inverse of m.
+    optimal transport of N(μ₋, Σ₋) onto N(μ₊, Σ₊), and a' = a + λ(m(a) - a). A negative λ
+    applies |λ| of the inverse of m, the transport of the positives onto the negatives.
 
-    ``interpolation`` is λ; only activations on the side that is steered away from move, as the
-    ``gate`` tells (negative ones for λ > 0, positive ones for λ < 0). ``level`` takes each
-    activation along its line to the smallest share at which the barrier, the log-likelihood ratio
-    of the two Gaussians, has the value; it is quadratic there, so that this has a closed form. The
-    barrier then decides who moves, not the gate. Where the line never gets there, the activation
-    stops where h is best on it, at most at ``max_interpolation``, and counts as not reached.
+    ``interpolation`` is λ; only activations that the ``gate`` classifies as negative move (for
+    λ < 0, positive). ``level`` moves each activation along its line a + λ(m(a) - a) to the
+    smallest λ at which the barrier, the log-likelihood ratio of the two Gaussians, has the value;
+    on the line it is quadratic, so this has a closed form, and the gate is not used. Where the
+    line does not reach the level, the activation stops where h is best on it, at most at
+    ``max_interpolation``, and counts as not reached.
 
     Parameters:
         shrinkage: of each covariance towards a multiple of the identity, from 0 to 1; None for
             Ledoit and Wolf (2004).
-        ridge: what is added to the diagonal of both, in squared activation units. The comparison
-            of arXiv 2602.17560 has shrinkage 0 and ridge 0.01.
+        ridge: added to the diagonal of both, in squared activation units. The comparison of arXiv
+            2602.17560 has shrinkage 0 and ridge 0.01.
         gate: the probe; after `fit`, the fitted one. None moves every activation.
-        interpolation: λ when nobody says how much.
-        max_interpolation: the cap on the share of a level.
+        interpolation: default λ, the fraction of the map.
+        max_interpolation: the largest λ of a level.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``barrier_``, ``mean_positive_`` μ₊ and ``mean_negative_`` μ₋ `[d]`, ``axes_`` U
@@ -102,7 +102,7 @@ class MiMiC(Method):
             part.to(contrast.positive.dtype) for part in transport(negative, positive)
         )
         self.mean_positive_, self.mean_negative_ = (side.mean(dim=0) for side in sides)
-        # In centred inputs of unit scale, where float32 has digits enough for the squares.
+        # In centred inputs of unit scale, so that float32 squares are accurate enough.
         unit = Centred().fit(contrast.examples).scale_
         barrier = QuadraticDiscriminantBarrier(
             self.shrinkage, self.ridge / unit**2, Centred(), self.folds, self.seed
@@ -116,15 +116,15 @@ class MiMiC(Method):
         displacement = self._displacement(a, value >= 0)
         reached = None
         if amount.quantity == "level":
-            share, reached = self._share(a, displacement, value)
+            fraction, reached = self._fraction_to(a, displacement, value)
         else:
-            share = value.abs()
+            fraction = value.abs()
             if self.gate is not None:
                 h = self.gate.value(a)
-                share = torch.where(torch.where(value >= 0, h < 0, h > 0), share, 0.0)
-        state = a + share[..., None] * displacement
-        state = torch.where(share[..., None] == 0, a, state)
-        return Solution(state, share * displacement.norm(dim=-1), reached=reached)
+                fraction = torch.where(torch.where(value >= 0, h < 0, h > 0), fraction, 0.0)
+        state = a + fraction[..., None] * displacement
+        state = torch.where(fraction[..., None] == 0, a, state)
+        return Solution(state, fraction * displacement.norm(dim=-1), reached=reached)
 
     def _displacement(self, a: Tensor, upwards: Tensor) -> Tensor:
         """m(a) - a, and where not ``upwards`` `[...]` the same of the inverse, `[..., d]`."""
@@ -135,24 +135,24 @@ class MiMiC(Method):
         change = (torch.where(up, stretch, 1 / stretch) - 1) * z
         return torch.where(up, positive - negative, negative - positive) + change @ axes.T
 
-    def _share(self, a: Tensor, displacement: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """How far along its displacement each activation goes, and whether that is the level."""
+    def _fraction_to(self, a: Tensor, displacement: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The fraction of its displacement at which each activation has a level; whether any."""
         function, inputs = self.barrier_.function_, self.barrier_.inputs
-        assert isinstance(function, QuadraticFunction)  # what `_fit` asked for
+        assert isinstance(function, QuadraticFunction)  # as `_fit` made it
         assert isinstance(inputs, Centred)
         h, slope, bend = function.along(inputs(a), displacement / inputs.scale_)
         sign = torch.where(level >= 0, 1.0, -1.0).to(a)
         missing = sign * (torch.as_tensor(self.barrier_.threshold(level)).to(a) - h)
         slope, bend, cap = sign * slope, sign * bend, self.max_interpolation
         crossing = _first_crossing(missing, slope, bend)
-        # Where the cap comes first: the peak before it, or the better end.
+        # Otherwise the peak of h before the cap, or the better end.
         peak = (slope / (-2 * bend)).clamp(0, cap)
         end = torch.where(slope + bend * cap > 0, torch.full_like(slope, cap), 0.0)
         best = torch.where(bend < 0, peak, end)
-        there = missing <= 0
+        satisfied = missing <= 0
         reachable = crossing <= cap
-        share = torch.where(there, 0.0, torch.where(reachable, crossing, best))
-        return share, there | reachable
+        fraction = torch.where(satisfied, 0.0, torch.where(reachable, crossing, best))
+        return fraction, satisfied | reachable
 
 
 def transport(source: Gaussian, target: Gaussian) -> tuple[Tensor, Tensor]:

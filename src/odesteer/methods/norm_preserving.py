@@ -1,4 +1,4 @@
-"""Norm preservation around any method."""
+"""Any method with its result rescaled to the norm of the activation."""
 
 from typing import Any, ClassVar
 
@@ -11,8 +11,8 @@ from odesteer.methods.base import Method
 from odesteer.methods.constant import CAA
 from odesteer.methods.wrapper import Wrapper
 
-# Multiples of the angle of the rescaled result at which a level is looked for.
-_FURTHER = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+# Multiples of the angle of the rescaled result at which a level is searched.
+_ANGLE_FACTORS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 _BISECTIONS = 30
 
 
@@ -20,13 +20,13 @@ class NormPreserving(Wrapper):
     """Any method, with its result rescaled to the norm of the activation.
 
     a' = ‖a‖ m(a)/‖m(a)‖, where m is the method inside; quantities and barrier are its own.
-    Activations that it does not move come back to the bit; one that it moves onto the origin has
-    no direction and is unchanged, and counted as unusable. The time is the arc on the sphere.
+    Activations that it does not move are returned to the bit; one that it moves onto the origin
+    has no direction, stays unchanged and counts as unusable. The time is the arc on the sphere.
 
-    Rescaling moves h. With ``level`` the activation therefore turns, in the plane of itself and
-    of the rescaled result, to where h has the value: back, where rescaling went past it; or on, up
-    to eight times as far, where it fell short, unless the method inside ran to its own cap. What
-    counts as reached is h at the end. A level costs 39 more values of h.
+    Rescaling changes h. With ``level`` the activation therefore turns, in the plane of itself and
+    of the rescaled result, to the angle at which h has the value: a smaller one where rescaling
+    overshot, or a larger one (up to eight times) where it fell short, unless the method inside
+    ran to its own cap. ``reached`` is decided by h at the end. A level costs 39 more values of h.
 
     Parameters:
         method: what to wrap; after `fit`, the fitted one.
@@ -44,7 +44,7 @@ class NormPreserving(Wrapper):
 
     @property
     def field(self) -> TangentField:
-        """The method's field without its part along a; with methods that have none, absent."""
+        """The method's field without its part along a; AttributeError where it has none."""
         inner: Any = self.method
         field = inner.field
         self.check_fitted()
@@ -53,7 +53,7 @@ class NormPreserving(Wrapper):
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         inner = self.method.solve_usable(a, amount)
         norm = a.norm(dim=-1, keepdim=True)
-        # Scaled first, so that no square leaves the range of the type.
+        # Scaled by the largest entry first, so that no square overflows.
         unit = inner.state / inner.state.abs().amax(dim=-1, keepdim=True)
         unit = unit / unit.norm(dim=-1, keepdim=True)
         moved = (inner.state != a).any(dim=-1, keepdim=True)
@@ -70,7 +70,7 @@ class NormPreserving(Wrapper):
 
 
 class _Excess:
-    """By how much h is past the value of a level, in the direction of steering, `[...]`."""
+    """By how much h exceeds the value of a level, in the direction of steering, `[...]`."""
 
     def __init__(self, barrier: Any, level: float | Tensor, a: Tensor) -> None:
         self.barrier = barrier
@@ -86,7 +86,7 @@ class _Excess:
 def _turned(a: Tensor, norm: Tensor, unit: Tensor, excess: _Excess, further: Tensor) -> Tensor:
     """``a`` turned towards ``unit`` to the first angle found at which h has the value.
 
-    Rows for which there is none end at ``unit``; only the rows ``further`` may turn beyond it.
+    Rows without such an angle end at ``unit``; only the rows ``further`` may turn beyond it.
     """
     start = a / norm
     cosine = (start * unit).sum(dim=-1, keepdim=True)
@@ -103,7 +103,7 @@ def _turned(a: Tensor, norm: Tensor, unit: Tensor, excess: _Excess, further: Ten
     full = torch.atan2(sine, cosine)[..., 0]
     low, high = torch.zeros_like(full), full
     found = excess(at(full)) >= 0
-    for factor in _FURTHER:
+    for factor in _ANGLE_FACTORS:
         trial = (factor * full).clamp(max=torch.pi)
         past, open_ = excess(at(trial)) >= 0, further & ~found
         low, high = torch.where(open_, high, low), torch.where(open_, trial, high)

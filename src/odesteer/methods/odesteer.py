@@ -1,4 +1,4 @@
-"""ODESteer: steering as an ODE along the gradient of a barrier function.
+"""ODESteer: steering as a gradient flow of a barrier function.
 
 Zhao et al., ICLR 2026, arXiv 2602.17560.
 """
@@ -34,9 +34,9 @@ class ODESteer(Method):
         barrier: the barrier to climb; after `fit`, the fitted one.
         solver: how the flow is solved.
         metric: G, see `Metric`; after `fit`, the fitted one.
-        level: where `steer` stops when nobody says, in units of the barrier's levels (0 the
-            decision boundary, 1 the 90 % quantile of h over positives); None for a fixed T.
-        T: how far `steer` goes when nobody says and ``level`` is None, in activation units.
+        level: default level of the barrier (0 the decision boundary, 1 the 90 % quantile of h
+            over positives); None for a fixed T.
+        T: default arc length where ``level`` is None, in activation units.
         max_strength: the cap on the arc length of a flow to a level, in mean activation norms.
     """
 

@@ -1,4 +1,4 @@
-"""ODESteer in one step (Zhao et al., ICLR 2026, arXiv 2602.17560, the one-step ablation)."""
+"""ODESteer in one Euler step (Zhao et al., ICLR 2026, arXiv 2602.17560, an ablation)."""
 
 from typing import ClassVar
 
@@ -13,14 +13,13 @@ class OneStep(ODESteer):
     """a + T·G∇h(a)/‖G∇h(a)‖: the field of ODESteer in one explicit Euler step.
 
     ``T`` is the length of the step, ``strength`` the same in mean activation norms. ``level``
-    goes along the one ray that starts at ``a``, as far as h reaches the level; if h is below it
-    at the end of the longest step allowed, that step is taken. The field is not asked again on
-    the way, which is what sets it apart from ODESteer.
+    moves along the ray from ``a`` until h reaches the level, or to the longest step allowed. The
+    field is evaluated at ``a`` alone, unlike in ODESteer.
 
     Parameters:
         barrier: the barrier to climb; after `fit`, the fitted one.
         metric: G, see `Metric`; after `fit`, the fitted one.
-        strength: the length of the step when nobody says, in mean activation norms; None for a T.
+        strength: default length of the step, in mean activation norms; None for a T.
         T: the same in activation units, the paper's form.
         max_strength: the longest step to a level, in mean activation norms.
     """

@@ -21,9 +21,8 @@ class REControl(Method):
 
     Each step goes from a to a' = a + η(∇V(a) - (λ/m²)(a' - a₀)), ascent on V less the penalty
     (λ/2)‖a - a₀‖²/m² on the distance from the start a₀ in mean activation norms m. That is Euler
-    along the gradient flow of V with a tether: explicit in V, and implicit in the tether (a
-    proximal step), so that however strong it holds rather than flings. What differs between the
-    quantities is where it stops:
+    along the gradient flow of V with a tether: explicit in V, implicit in the tether (a proximal
+    step), and so stable for any λ. The quantities differ in where it stops:
 
     ``level``: where V - r₀, see `ValueBarrier`, has the value, located within the step; at most
     ``max_strength`` mean norms away. ``strength``: after that arc length in mean norms. Both
@@ -37,8 +36,8 @@ class REControl(Method):
         barrier: the value network to climb; after `fit`, the fitted one.
         n_steps: steps of ascent.
         regularisation: λ, in units of reward; 0 for none.
-        level: where `steer` stops when nobody says, in units of the barrier's levels (0 the
-            boundary r₀, 1 the 90 % quantile of V - r₀ over positives).
+        level: default level of the barrier (0 the boundary r₀, 1 the 90 % quantile of V - r₀
+            over positives).
         max_strength: the cap on the arc length of an ascent to a level, in mean activation norms.
     """
 
@@ -69,7 +68,7 @@ class REControl(Method):
 
     @property
     def field(self) -> "ValueGradient":
-        """∇V as it is, without the tether; `T` is the time along it."""
+        """∇V without the tether; `T` is the time along it."""
         self.check_fitted()
         return ValueGradient(self.barrier)
 

@@ -1,4 +1,4 @@
-"""Turning activations towards a direction at constant norm."""
+"""Rotations of activations towards a direction, at constant norm."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Rotation:
         norm: their norms `[..., 1]`.
         tangent: the unit tangent towards the direction `[..., d]`.
         angle: between activation and direction, radians in [0, π], `[..., 1]`.
-        has_plane: False for activations along the direction but for rounding, `[..., 1]`.
+        has_plane: False for activations parallel to the direction up to rounding, `[..., 1]`.
     """
 
     a: Tensor
@@ -27,11 +27,11 @@ class Rotation:
 
     @classmethod
     def towards(cls, direction: Tensor, a: Tensor) -> Self:
-        """Towards a unit vector `[d]`; activations are finite and not zero."""
+        """Rotations of finite, nonzero activations towards a unit vector `[d]`."""
         norm = a.norm(dim=-1, keepdim=True)
         unit = a / norm
         cosine = (unit @ direction)[..., None]
-        # As a length, since 1 - cos² loses small angles to rounding.
+        # From the length of the rejection, since 1 - cos² loses small angles to rounding.
         across = direction - cosine * unit
         sine = across.norm(dim=-1, keepdim=True)
         limits = torch.finfo(a.dtype)
@@ -39,8 +39,8 @@ class Rotation:
         return cls(a, norm, tangent, torch.atan2(sine, cosine), sine > 8 * limits.eps)
 
     def turned(self, turn: Tensor) -> Tensor:
-        """The activations turned by ``turn`` radians `[..., 1]`; to the bit the same by zero."""
+        """The activations turned by ``turn`` radians `[..., 1]`; unchanged to the bit where 0."""
         state = torch.cos(turn) * self.a + torch.sin(turn) * self.norm * self.tangent
-        # A rotation but for rounding; this leaves none of that in the norm.
+        # Rescaled, so that rounding does not change the norm.
         state = state * (self.norm / state.norm(dim=-1, keepdim=True))
         return torch.where(turn == 0, self.a, state)

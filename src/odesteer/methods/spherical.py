@@ -19,11 +19,11 @@ class Spherical(Method):
 
     The barrier h(a) = w·a/‖a‖ + b, w the difference of the classes' mean unit activations, has
     the gradient flow that turns ``a`` in the plane of ``a`` and w at unit speed. With φ the angle
-    between them h = ‖w‖cos φ + b and φ(t) = φ(0) - t/‖a‖, so that a level has a closed form and
-    no solver is needed. Values are in units of ‖w‖, not nats.
+    between them h = ‖w‖cos φ + b and φ(t) = φ(0) - t/‖a‖, so the flow to a level has a closed
+    form. Values are in units of ‖w‖, not nats.
 
     Parameters:
-        level: where `steer` stops when nobody says, in units of the barrier's levels.
+        level: default level of the barrier.
         max_strength: the cap on the arc length of a flow to a level, in mean activation norms.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
@@ -98,9 +98,9 @@ class Spherical(Method):
         return Solution(rotation.turned(turn), arc, reached=reached)
 
     def _angle_at(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """The angle to w at which h has the value of a level, and whether there is one."""
+        """The angle to w at which h has the value of a level, and whether it exists."""
         function = self.barrier_.function_
-        assert isinstance(function, QuadraticFunction)  # what a mean difference is
+        assert isinstance(function, QuadraticFunction)  # the function of a mean difference
         length = 2 * float(function.slope_[0])
         tau = torch.as_tensor(self.barrier_.threshold(level)).to(level)
         cosine = (tau - function.offset_) / length

@@ -1,4 +1,4 @@
-"""Several methods at once."""
+"""Weighted sum of several methods."""
 
 import math
 from typing import Any, ClassVar
@@ -15,22 +15,22 @@ from odesteer.methods.base import Method
 from odesteer.methods.constant import CAA
 from odesteer.methods.spherical import Spherical
 
-# A level counts as reached from here on; a sum of roundings does not end exactly on it.
-_NEARLY = 1e-3
+# Relative tolerance within which a level counts as reached, for rounding.
+_TOLERANCE = 1e-3
 
 
 class Sum(Method):
-    """a + λ·Σᵢ wᵢ(steerᵢ(a) - a): the weighted sum of what several methods would do.
+    """a + λ·Σᵢ wᵢ(steerᵢ(a) - a): the weighted sum of the displacements of several methods.
 
     Every method starts from ``a``. ``interpolation`` is λ, with each method at its own default;
     ``T``, ``strength`` and ``level`` go to every method, each in its own units and up its own
-    barrier, and exist where all methods have them. Since displacements add up, a level need not
-    be where a row ends: ``reached`` tells for which rows all barriers are there at the end. For
-    one place where several barriers hold, climb a `MinimumBarrier` with `ODESteer` instead.
+    barrier, and exist where all methods have them. Since displacements add up, a row need not end
+    at the level: ``reached`` is true for rows where all barriers are at it in the end. To reach
+    a level of several barriers at once, climb a `MinimumBarrier` with `ODESteer` instead.
 
     Parameters:
-        methods: what is added up; after `fit`, the fitted ones, all on the same examples. For
-            methods that were fitted on different ones, see `of`.
+        methods: the methods; after `fit`, the fitted ones, all on the same examples. For methods
+            fitted on different examples, see `of`.
         weights: wᵢ, finite; None for 1 each.
     """
 
@@ -69,7 +69,7 @@ class Sum(Method):
         total.mean_norm_ = math.fsum(method.mean_norm_ for method in methods) / len(methods)
         return total
 
-    # The class cannot know them: they are those that the methods share.
+    # A property, since they depend on the methods.
     @property
     def quantities(self) -> tuple[str, ...]:  # type: ignore[override]
         shared = (q for q in QUANTITIES if all(q in m.quantities for m in self.methods))
@@ -122,8 +122,8 @@ class Sum(Method):
             steered = method.solve_usable(a, None if whole else amount).state
             displacement = displacement + weight * (steered - a)
         if whole:
-            share = torch.as_tensor(amount.value).to(a).expand(a.shape[:-1])
-            displacement = share[..., None] * displacement
+            scale = torch.as_tensor(amount.value).to(a).expand(a.shape[:-1])
+            displacement = scale[..., None] * displacement
         state = torch.where(displacement == 0, a, a + displacement)
         reached = None
         if amount.quantity == "level":
@@ -134,8 +134,8 @@ class Sum(Method):
 
 
 def _has_reached(barrier: Barrier, a: Tensor, state: Tensor, level: float | Tensor) -> Tensor:
-    """Whether ``state`` is at the level, but for a thousandth of the way from ``a``."""
+    """Whether ``state`` is at the level, up to a thousandth of the change of h from ``a``."""
     tau = torch.as_tensor(barrier.threshold(level)).to(a)
     sign = torch.where(torch.as_tensor(level).to(a) >= 0, 1.0, -1.0).to(a)
     missing = (sign * (tau - barrier.value(a))).clamp_min(0)
-    return sign * (tau - barrier.value(state)) <= _NEARLY * missing
+    return sign * (tau - barrier.value(state)) <= _TOLERANCE * missing

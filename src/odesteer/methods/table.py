@@ -1,4 +1,4 @@
-"""What there is to say about every registered method, read from its class."""
+"""Markdown tables of the registered methods and their parameters, read from their classes."""
 
 import inspect
 import re
@@ -18,7 +18,7 @@ _UNSTATED = "not stated"
 
 @dataclass(frozen=True)
 class Parameter:
-    """A constructor's argument: its default as it is written, and its meaning with its unit."""
+    """A constructor's argument: its default as code, and its meaning with its unit."""
 
     name: str
     default: str
@@ -27,7 +27,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Description:
-    """A method as tables show it; `Method` says what each attribute means."""
+    """A row of the table of methods; `Method` documents the attributes."""
 
     name: str
     cls: type[Method]

@@ -16,7 +16,7 @@ from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 from odesteer.methods.counterparts import counterparts
 
-# Waves of the time that the network is given, cos and sin of πkt for k up to this.
+# Fourier features of the time: cos and sin of πkt for k up to this.
 _WAVES = 4
 
 
@@ -31,12 +31,12 @@ class TruthFlow(Method):
     a' = a + α·V_kV_kᵀ(x(1) - a), where ``interpolation`` is α.
 
     The network starts as the mean difference and so at the mean shift. Training stops by the
-    error of the end points ‖x(1) - a₊‖² on held-out pairs, since the objective itself is easily
-    lowered by reading a₊ off x_t, which says nothing about the transport; where no weights beat
-    the mean shift there, this is what is kept (``n_epochs_`` is 0).
+    error of the end points ‖x(1) - a₊‖² on held-out pairs, since the objective itself can be
+    lowered by reading a₊ off x_t; where no weights beat the mean shift there, the mean shift is
+    kept (``n_epochs_`` is 0).
 
     Parameters:
-        interpolation: α when nobody says.
+        interpolation: default α, the fraction of the displacement.
         rank: k; all singular vectors where there are fewer.
         solver: for t from 0 to 1; the network is evaluated once for each stage of each step.
         hidden: widths of the network's hidden layers, which are smooth (SiLU).
@@ -173,7 +173,7 @@ class TruthFlow(Method):
         waves = math.pi * t * torch.arange(1, _WAVES + 1).to(t)
         time = torch.cat([torch.cos(waves), torch.sin(waves)], dim=-1) / math.sqrt(_WAVES)
         seen = torch.cat([self.inputs_(start), (x - start) / self.scale_, time], dim=-1)
-        # The network sees and puts out lengths of about one.
+        # Inputs and outputs of the network have unit scale.
         scale = self.scale_ / math.sqrt(x.shape[-1])
         return self.shift_.to(x) + scale * self.velocity_.outputs(seen)
 

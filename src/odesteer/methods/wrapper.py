@@ -1,4 +1,4 @@
-"""Methods that act through another method."""
+"""Base class of methods around another method."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class Wrapper(Method):
         wrapper.width_, wrapper.mean_norm_ = method.width_, method.mean_norm_
         return wrapper
 
-    # The class cannot know them: they are those of the method inside.
+    # A property, since they depend on the method inside.
     @property
     def quantities(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.method.quantities
@@ -45,7 +45,7 @@ class Wrapper(Method):
 
     @property
     def barrier(self) -> Any:
-        """The barrier of the method inside; with methods that have none, no such attribute."""
+        """The barrier of the method inside; AttributeError where that has none."""
         barrier = self.method.barrier  # type: ignore[attr-defined]
         self.check_fitted()
         return barrier
