@@ -12,7 +12,7 @@ import odesteer
 PACKAGE = Path(odesteer.__file__).parent
 
 # A folder imports only itself, the folders before it, and the modules of the foundation.
-FOUNDATION = ("errors", "registry", "estimator")
+FOUNDATION = ("errors", "estimator", "files", "registry", "untrusted", "version")
 ROOMS = (
     "barriers",
     "flows",

@@ -6,6 +6,8 @@ Names are imported on first use, so that ``import odesteer`` is quick.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from odesteer.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from odesteer.artifact import Gate as Gate
     from odesteer.artifact import Provenance as Provenance
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from odesteer.methods import TruthFlow as TruthFlow
     from odesteer.models import SteeredModel as SteeredModel
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Amount": "odesteer.methods",

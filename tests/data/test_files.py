@@ -290,7 +290,7 @@ def test_data_that_rows_cannot_express_are_not_saved(tmp_path: Path) -> None:
 
 def test_saving_where_it_cannot_be(tmp_path: Path) -> None:
     data = ContrastData.from_texts(["a"], ["b"])
-    with pytest.raises(DataError, match=r"cannot write .*No such file or directory"):
+    with pytest.raises(DataError, match=r"cannot write .*there is no folder"):
         save_contrast(data, tmp_path / "nowhere" / "a.jsonl")
     with pytest.raises(DataError, match="cannot write"):
         save_contrast(data, tmp_path)

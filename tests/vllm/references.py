@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from odesteer.artifact import Site, Steerer, load, read_asked
+from odesteer.artifact import Site, Steerer, load, parse_requests
 from odesteer.barriers import LinearBarrier, PolynomialBarrier, TensorSketchBarrier
 from odesteer.flows import RK4, Euler
 from odesteer.methods import CAA, LinearAcT, Method, ODESteer
@@ -89,7 +89,7 @@ class Reference:
     def _answer(self, request: Request) -> Answer:
         ids = torch.tensor([request.prompt])
         with ExitStack() as stack:
-            for asked in read_asked(request.steering) if request.steering else ():
+            for asked in parse_requests(request.steering) if request.steering else ():
                 steerer = load(self._steerers / f"{asked.name}.safetensors")
                 amount = asked.amount_of(steerer)
                 quantity = {} if amount is None else {amount.quantity: amount.value}

@@ -1,8 +1,15 @@
 """Steerers: saving, loading, origin and sharing."""
 
-from odesteer.artifact.asking import Asked, check_name, read_asked
+from odesteer.artifact.applied import Applied
 from odesteer.artifact.gate import POOLS, Gate
 from odesteer.artifact.provenance import Provenance
+from odesteer.artifact.request import (
+    SteererRequest,
+    check_name,
+    parse_amount,
+    parse_requests,
+    split_path,
+)
 from odesteer.artifact.saving import from_pretrained, load, save
 from odesteer.artifact.site import PARTS, POSITIONS, Site
 from odesteer.artifact.steerer import Steerer
@@ -12,15 +19,18 @@ __all__ = [
     "PARTS",
     "POOLS",
     "POSITIONS",
-    "Asked",
+    "Applied",
     "Gate",
     "Provenance",
     "Site",
     "Steerer",
+    "SteererRequest",
     "SteererSet",
     "check_name",
     "from_pretrained",
     "load",
-    "read_asked",
+    "parse_amount",
+    "parse_requests",
     "save",
+    "split_path",
 ]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from typing_extensions import Self
 
 from odesteer.artifact import hub
-from odesteer.artifact.atomic import write_whole
 from odesteer.artifact.card import write_card
 from odesteer.artifact.format import Content
 from odesteer.errors import ArtifactError
+from odesteer.files import write_file
 from odesteer.methods import Amount
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Artifact(ABC):
         Equal steerers give equal files. Raises `ArtifactError` if the file cannot be written, and
         `InvalidInputError` if a method holds what cannot be saved.
         """
-        write_whole(Path(path), self.content().to_bytes())
+        write_file(Path(path), self.content().to_bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

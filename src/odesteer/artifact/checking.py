@@ -8,6 +8,7 @@ from torch import Tensor
 from odesteer.errors import ArtifactError, ConvergenceError, InvalidInputError
 from odesteer.estimator import Estimator
 from odesteer.methods import Amount, Method
+from odesteer.untrusted import is_integer
 
 
 def check_method(method: object, tensors: Mapping[str, Tensor]) -> Method:
@@ -21,7 +22,7 @@ def check_method(method: object, tensors: Mapping[str, Tensor]) -> Method:
 def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
     """Check what every fitted method has learned."""
     width, norm = getattr(method, "width_", None), getattr(method, "mean_norm_", None)
-    if type(width) is not int or width < 1 or type(norm) is not float or not norm >= 0:
+    if not is_integer(width, 1) or type(norm) is not float or not norm >= 0:
         raise ArtifactError(f"its method has width {width!r} and mean norm {norm!r}.")
     # A width beyond all tensors would make the first call allocate whatever a file asks for.
     if not any(width <= tensor.numel() for tensor in tensors.values()):

@@ -1,16 +1,15 @@
 """safetensors files with one text in their metadata, read with suspicion."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as brief
 from typing import Any
 
 from torch import Tensor
 
 from odesteer.errors import ArtifactError
+from odesteer.untrusted import brief, is_integer, parse_json
 
 MAX_HEADER_BYTES = 100_000_000
 
@@ -52,7 +51,7 @@ class Container:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = _header_length(start, size)
-            header = parse_json(file.read(length), "its header")
+            header = parse_json(file.read(length), "its header", ArtifactError)
             if not isinstance(header, dict):
                 raise ArtifactError("it is not a safetensors file: its header is no JSON object.")
             file.seek(0)
@@ -106,16 +105,6 @@ class Container:
             )
 
 
-def parse_json(raw: bytes | str, what: str) -> Any:
-    """The value of a JSON text. Raises `ArtifactError`, also for keys that stand twice."""
-    try:
-        return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise ArtifactError(f"{what} is nested too deep.") from None
-    except ValueError as error:  # JSON and UTF-8 errors, numbers of thousands of digits
-        raise ArtifactError(f"{what} is not valid JSON: {error}") from None
-
-
 def _header_length(start: bytes, size: int) -> int:
     if start.startswith(_PICKLES):
         raise ArtifactError(
@@ -161,16 +150,5 @@ def _are_sizes(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) <= 16
-        and all(type(item) is int and 0 <= item < 2**63 for item in value)
+        and all(is_integer(item, 0) and item < 2**63 for item in value)
     )
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return fields
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")

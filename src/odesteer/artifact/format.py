@@ -26,17 +26,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from reprlib import repr as brief
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from odesteer.artifact.container import Container, pack, parse_json
+from odesteer.artifact.container import Container, pack
 from odesteer.artifact.provenance import Provenance
 from odesteer.artifact.site import Site
 from odesteer.artifact.state import Spec
 from odesteer.errors import ArtifactError, InvalidInputError
+from odesteer.untrusted import brief, parse_json
 
 FORMAT = 2
 NEEDS = "0.1.0"
@@ -163,7 +163,7 @@ def _canonical(value: object) -> str:
 
 
 def _described(text: str) -> dict[str, Any]:
-    described = parse_json(text, "its description")
+    described = parse_json(text, "its description", ArtifactError)
     if not isinstance(described, dict) or type(described.get("format")) is not int:
         raise ArtifactError("its description has no format version.")
     version = described["format"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_number
 
 if TYPE_CHECKING:
     from odesteer.artifact.site import Site
@@ -64,11 +64,7 @@ class Gate:
             raise InvalidInputError(
                 f"give one of below and above, not below={self.below} and above={self.above}."
             )
-        if (
-            isinstance(self.level, bool)
-            or not isinstance(self.level, (int, float))
-            or not math.isfinite(self.level)
-        ):
+        if not is_number(self.level):
             raise InvalidInputError(f"the level of a gate must be a number, not {self.level!r}.")
 
     @property

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from odesteer.artifact.atomic import write_whole
 from odesteer.artifact.card import HUB_ID, MARK, write_card
 from odesteer.errors import ArtifactError, InvalidInputError, MissingDependencyError
+from odesteer.files import write_file
 
 if TYPE_CHECKING:
     from odesteer.artifact.base import Artifact
@@ -38,7 +38,7 @@ def save_pretrained(
         raise ArtifactError(f"cannot write to {folder}: {error.strerror or error}.") from error
     text = write_card(steerer, repo_id)
     steerer.save(folder / FILE_NAME)
-    write_whole(readme, text.encode())
+    write_file(readme, text.encode())
 
 
 def push_to_hub(

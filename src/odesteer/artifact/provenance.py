@@ -1,10 +1,10 @@
 """What a steerer was fitted on."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_number
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,7 @@ class Provenance:
                 f"held_out must map names to numbers, not {self.held_out!r:.80}."
             )
         for name, figure in self.held_out.items():
-            if (
-                not isinstance(name, str)
-                or isinstance(figure, bool)
-                or not isinstance(figure, (int, float))
-                or not math.isfinite(figure)
-            ):
+            if not isinstance(name, str) or not is_number(figure):
                 raise InvalidInputError(
                     "held_out must map names to finite numbers, not"
                     f" {name!r:.40} to {figure!r:.40}."

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_integer
 
 POSITIONS = ("last", "generated", "prompt", "all")
 PARTS = ("residual", "heads")
@@ -24,7 +25,7 @@ class Site:
     part: str = "residual"
 
     def __post_init__(self) -> None:
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
+        if not is_integer(self.layer, 0):
             raise InvalidInputError(f"layer must be an integer from zero, not {self.layer!r}.")
         for name, known in (("position", POSITIONS), ("part", PARTS)):
             if getattr(self, name) not in known:

@@ -15,7 +15,6 @@ else may be NaN or infinite.
 import math
 from collections.abc import Mapping
 from importlib import import_module
-from reprlib import repr as brief
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor
 from odesteer.errors import ArtifactError, InvalidInputError, OdesteerError, UnknownNameError
 from odesteer.estimator import Estimator, Parametrised
 from odesteer.registry import Registry
+from odesteer.untrusted import brief, is_integer
 
 Spec = dict[str, Any]
 
@@ -249,7 +249,7 @@ class _Decoder:
             raise ArtifactError(f"{path}: the tensor holds values that are not finite.")
         order = fields["order"]
         dimensions = list(range(tensor.ndim))
-        known = isinstance(order, list) and all(type(i) is int for i in order)
+        known = isinstance(order, list) and all(map(is_integer, order))
         if not known or sorted(order) != dimensions:
             raise ArtifactError(f"{path}: {brief(order)} is no order of {tensor.ndim} dimensions.")
         return tensor.permute([order.index(i) for i in dimensions])

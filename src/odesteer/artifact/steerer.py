@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer import __version__
 from odesteer.artifact.base import Artifact
 from odesteer.artifact.checking import check_method, try_out
 from odesteer.artifact.format import Content, Part
@@ -19,6 +18,8 @@ from odesteer.artifact.state import decode, encode
 from odesteer.errors import ArtifactError, InvalidInputError, ModelError, OdesteerError
 from odesteer.flows import Solution
 from odesteer.methods import Amount, Method
+from odesteer.untrusted import is_integer
+from odesteer.version import __version__
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _gate(described: dict[str, Any] | None, conditions: Sequence[Steerer]) -> Ga
         return None
     named = dict(described)
     place = named.pop("condition", None)
-    if type(place) is not int or not 0 <= place < len(conditions):
+    if not is_integer(place, 0) or place >= len(conditions):
         raise ArtifactError(f"a gate has the condition {place!r:.40} of {len(conditions)}.")
     try:
         return Gate(conditions[place], **named)

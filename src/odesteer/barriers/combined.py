@@ -13,6 +13,7 @@ from odesteer.barriers.contrast import Contrast, Groups
 from odesteer.barriers.linear import LinearBarrier
 from odesteer.barriers.polynomial import PolynomialBarrier
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_number
 
 
 class CombinedBarrier(Barrier):
@@ -79,8 +80,7 @@ class CombinedBarrier(Barrier):
                 " positive number to each."
             )
         for i, weight in enumerate(weights):
-            number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-            if not number or not 0 < weight < math.inf:
+            if not is_number(weight) or weight <= 0:
                 raise InvalidInputError(
                     f"weight {i} of {name} is {weight!r}; a weight is a positive number."
                 )

@@ -12,6 +12,7 @@ from odesteer.barriers.inputs import Inputs, Raw
 from odesteer.barriers.linear import LinearBarrier, linear_normal
 from odesteer.barriers.quadratic import linear_function
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_integer
 
 
 class HeadBarrier(ComposedBarrier):
@@ -106,7 +107,7 @@ def check_heads(n_heads: int | None, width: int) -> tuple[int, int]:
             "n_heads is not set; give the number of attention heads, often"
             " model.config.num_attention_heads."
         )
-    if isinstance(n_heads, bool) or not isinstance(n_heads, int) or n_heads < 1:
+    if not is_integer(n_heads, 1):
         raise InvalidInputError(f"n_heads must be a positive integer, not {n_heads!r}.")
     if width % n_heads:
         raise InvalidInputError(
@@ -121,7 +122,7 @@ def _chosen(heads: Sequence[int] | None, n_heads: int) -> list[int]:
     if heads is None:
         return list(range(n_heads))
     for head in heads:
-        if isinstance(head, bool) or not isinstance(head, int) or not 0 <= head < n_heads:
+        if not is_integer(head) or not 0 <= head < n_heads:
             raise InvalidInputError(
                 f"heads must be integers from 0 to {n_heads - 1}, each the number of a head, not"
                 f" {head!r}."

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_integer
 
 
 def held_out_quality(h: Tensor, y: Tensor) -> dict[str, float]:
@@ -42,7 +43,7 @@ def _calibration_error(
 
 def check_folds(n_folds: int) -> None:
     """Raise `InvalidInputError` unless ``n_folds`` is 0 or an integer of at least 2."""
-    if isinstance(n_folds, bool) or not isinstance(n_folds, int) or n_folds < 0 or n_folds == 1:
+    if not is_integer(n_folds, 0) or n_folds == 1:
         raise InvalidInputError(f"folds must be 0 (none) or an integer ≥ 2, not {n_folds!r}.")
 
 

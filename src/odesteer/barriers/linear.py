@@ -14,6 +14,7 @@ from odesteer.barriers.logistic import check_regularisation, fit_features
 from odesteer.barriers.pairing import pair, with_pairs_as_groups
 from odesteer.barriers.quadratic import QuadraticFunction, linear_function
 from odesteer.errors import ConvergenceError, InvalidInputError
+from odesteer.untrusted import is_integer
 
 
 class LinearBarrier(ComposedBarrier):
@@ -138,7 +139,7 @@ class LogisticProbeBarrier(ComposedBarrier):
         if not 0 < self.tolerance < math.inf:
             raise InvalidInputError(f"tolerance must be a positive number, not {self.tolerance}.")
         n = self.max_iterations
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if not is_integer(n, 1):
             raise InvalidInputError(f"max_iterations must be a positive integer, not {n!r}.")
 
 

@@ -12,6 +12,7 @@ from odesteer.barriers.inputs import Inputs, Raw, UnitSphere
 from odesteer.barriers.logistic import fit_features
 from odesteer.barriers.quadratic import QuadraticFunction, linear_function, quadratic_from_matrix
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_integer
 
 _BLOCK = 1024
 
@@ -84,7 +85,7 @@ class TensorSketchBarrier(ComposedBarrier):
         return barrier
 
     def _fit(self, contrast: Contrast) -> None:
-        if isinstance(self.degree, bool) or not isinstance(self.degree, int) or self.degree < 1:
+        if not is_integer(self.degree, 1):
             raise InvalidInputError(f"degree must be an integer ≥ 1, not {self.degree!r}.")
         if not self.gamma > 0 or not self.c0 >= 0 or self.n_components < 1:
             raise InvalidInputError(

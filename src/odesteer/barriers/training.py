@@ -9,6 +9,7 @@ from torch import Tensor
 
 from odesteer.barriers.held_out import group_folds
 from odesteer.errors import ConvergenceError, InvalidInputError
+from odesteer.untrusted import is_integer
 
 # Training has converged when the held-out loss wins less than this share of its first value.
 TOLERANCE = 1e-3
@@ -54,7 +55,7 @@ def check_training(trainee: Trainee) -> None:
         **{f"hidden[{i}]": width for i, width in enumerate(trainee.hidden)},
     }
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if not is_integer(count, 1):
             raise InvalidInputError(f"{name} must be a positive integer, not {count!r}.")
     if not 0 < trainee.learning_rate < math.inf or not 0 <= trainee.weight_decay < math.inf:
         raise InvalidInputError(

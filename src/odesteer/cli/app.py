@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from odesteer import __version__
 from odesteer.cli.commands.bench.command import bench
 from odesteer.cli.commands.demo.command import demo
 from odesteer.cli.commands.fit import fit
@@ -24,6 +23,7 @@ from odesteer.cli.commands.serve import serve
 from odesteer.cli.commands.tune.command import tune
 from odesteer.cli.errors import FAILURE, INTERRUPTED, SUCCESS
 from odesteer.cli.output.screen import failure, report, write_json
+from odesteer.version import __version__
 
 app = typer.Typer(
     name="odesteer",

@@ -13,6 +13,7 @@ from odesteer.cluster.connection import connected, require_ray
 from odesteer.cluster.model_source import ModelSource
 from odesteer.cluster.worker import Attempts, Failure, Orders, Task, Worker, table
 from odesteer.errors import ClusterError, InvalidInputError
+from odesteer.untrusted import is_integer
 
 
 class Cluster:
@@ -40,7 +41,7 @@ class Cluster:
         attempts: int = 3,
     ) -> None:
         for name, value in (("workers", workers), ("threads", threads), ("attempts", attempts)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_integer(value, 1):
                 raise InvalidInputError(f"{name} must be a positive integer, not {value!r}.")
         self.workers = workers
         self.address = address

@@ -22,6 +22,7 @@ from odesteer.models.rows import Amounts, Quantity, Steerers, check_rows, rows_o
 from odesteer.models.seeding import batch_seed
 from odesteer.models.shards import Shards
 from odesteer.models.steering import Steering
+from odesteer.untrusted import is_integer
 
 _BATCH_SIZE = 16
 
@@ -135,7 +136,7 @@ class ClusterModel(SteeredModel):
         check_rows(len(batch), steerer, amounts)
         self._shares([] if steerer is None else [steerer], amounts, stacklevel=2)
         size = len(batch) if batch_size is None else batch_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < min(1, len(batch)):
+        if not is_integer(size) or size < min(1, len(batch)):
             raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
         settings = {"max_new_tokens": max_new_tokens, "receipt": receipt, **options}
         jobs = []

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from odesteer import __version__
 from odesteer.cluster.model_source import ModelSource
 from odesteer.errors import ClusterError
+from odesteer.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow

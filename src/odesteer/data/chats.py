@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 
 from odesteer.data.contrast import Example, Message
-from odesteer.data.fields import brief, check_text, listed
+from odesteer.data.fields import check_text, listed
 from odesteer.errors import DataError
+from odesteer.untrusted import brief
 
 Chat = tuple[Message, ...]
 

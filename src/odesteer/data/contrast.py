@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from odesteer.errors import DataError, InvalidInputError
+from odesteer.untrusted import has_lone_surrogate, is_integer
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class ContrastData:
         Raises `InvalidInputError` for fewer than two folds, and `DataError` if there are too few
         groups to have both sides in every part.
         """
-        if isinstance(n_folds, bool) or not isinstance(n_folds, int) or n_folds < 2:
+        if not is_integer(n_folds, 2):
             raise InvalidInputError(f"n_folds must be an integer of at least 2, not {n_folds!r}.")
         fold = {g: i % n_folds for stratum in self._strata(seed) for i, g in enumerate(stratum)}
         return tuple(
@@ -192,12 +193,3 @@ def _check_text(what: str, text: object, *, may_be_blank: bool = False) -> None:
         raise DataError(f"{what} must not be blank, not {text!r:.80}.")
     if has_lone_surrogate(text):
         raise DataError(f"{what} holds half of a surrogate pair: {text!r:.80}.")
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Whether a text holds half of a surrogate pair; JSON can spell one, tokenizers break on it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

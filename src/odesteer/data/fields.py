@@ -1,18 +1,13 @@
 """Fields of rows: checking that they are text, and telling what was found instead."""
 
 import difflib
-import reprlib
 from collections.abc import Iterable
 
-from odesteer.data.contrast import has_lone_surrogate
 from odesteer.errors import DataError
+from odesteer.untrusted import brief, has_lone_surrogate
 
 # Longer texts are refused: no model reads them, and they point to a broken file.
 MAX_CHARACTERS = 16_000_000
-
-_brief = reprlib.Repr()
-_brief.maxstring = _brief.maxother = _brief.maxlong = 60
-_brief.maxlevel, _brief.maxlist, _brief.maxtuple, _brief.maxdict = 2, 2, 2, 3
 
 
 def check_text(where: str, name: str, value: object, *, may_be_blank: bool = False) -> str:
@@ -37,11 +32,6 @@ def check_text(where: str, name: str, value: object, *, may_be_blank: bool = Fal
             " character."
         )
     return value
-
-
-def brief(value: object) -> str:
-    """The representation of a value, shortened."""
-    return _brief.repr(value)
 
 
 def listed(names: Iterable[object]) -> str:

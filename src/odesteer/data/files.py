@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from odesteer.data.fields import brief, listed
+from odesteer.data.fields import listed
 from odesteer.data.forms import Row
 from odesteer.errors import DataError, MissingDependencyError
+from odesteer.untrusted import brief, unique_keys
 
 # A line is read up to this limit and no further, so that a broken file cannot fill the memory.
 MAX_LINE_BYTES = 16_000_000
@@ -162,20 +163,7 @@ def _header(path: Path, record: list[str], delimiter: str) -> list[str]:
     return names
 
 
-class _RepeatedKeyError(ValueError):
-    """A JSON object that has a key twice."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise _RepeatedKeyError(f"the key {brief(repeated)} stands twice in one object")
-    return fields
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_object)
+_JSON = json.JSONDecoder(object_pairs_hook=unique_keys)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 

@@ -23,8 +23,9 @@ from odesteer.data.chats import (
     whole_chat,
 )
 from odesteer.data.contrast import Example
-from odesteer.data.fields import brief, check_text, is_typo, listed, near
+from odesteer.data.fields import check_text, is_typo, listed, near
 from odesteer.errors import DataError, InvalidInputError
+from odesteer.untrusted import brief, is_integer
 
 Form = tuple[str, str]
 
@@ -177,7 +178,7 @@ def _label(where: str, value: object) -> bool:
 def _group(where: str, value: object) -> str | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_integer(value):
         return str(value)
     return check_text(where, "group", value)
 

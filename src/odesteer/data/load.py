@@ -14,6 +14,7 @@ from odesteer.data.forms import Row
 from odesteer.data.hub import PREFIX, looks_like_id, read_hub
 from odesteer.data.rows import OnBadRow, read_rows
 from odesteer.errors import DataError, InvalidInputError
+from odesteer.files import write_file
 
 
 def load_contrast(
@@ -100,16 +101,8 @@ def save_contrast(data: ContrastData, path: str | os.PathLike[str]) -> None:
         raise DataError(f"{data!r} cannot be written as rows: {error}") from None
     if again != data:
         raise DataError(f"{data!r} cannot be written as rows: it would be read back otherwise.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with partial.open("x", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}.") from None
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_file(path, text.encode(), DataError)
 
 
 def _read_file(path: Path, format: str | None) -> Iterator[Row]:

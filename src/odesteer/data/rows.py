@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from odesteer.data.contrast import ContrastData, Example
-from odesteer.data.fields import brief, listed
+from odesteer.data.fields import listed
 from odesteer.data.forms import ACCEPTED, LABELLED, Record, Row, RowReader
 from odesteer.errors import DataError, InvalidInputError
+from odesteer.untrusted import brief
 
 OnBadRow = Literal["drop", "error"]
 

@@ -19,6 +19,7 @@ from odesteer.barriers.held_out import group_folds
 from odesteer.errors import InvalidInputError
 from odesteer.methods.amount import Amount
 from odesteer.methods.constant import ConstantMethod
+from odesteer.untrusted import is_integer
 
 
 class HeadITI(ConstantMethod):
@@ -116,7 +117,7 @@ class HeadITI(ConstantMethod):
 
     def _top_k(self, n_heads: int) -> int:
         k = max(1, n_heads // 4) if self.top_k is None else self.top_k
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= n_heads:
+        if not is_integer(k) or not 1 <= k <= n_heads:
             raise InvalidInputError(f"top_k must be an integer from 1 to {n_heads}, not {k!r}.")
         return k
 

@@ -14,6 +14,7 @@ from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.base import Method
 from odesteer.methods.constant import CAA
 from odesteer.methods.spherical import Spherical
+from odesteer.untrusted import is_number
 
 # Relative tolerance within which a level counts as reached, for rounding.
 _TOLERANCE = 1e-3
@@ -108,8 +109,7 @@ class Sum(Method):
                 " to each."
             )
         for i, weight in enumerate(weights):
-            number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-            if not number or not math.isfinite(weight):
+            if not is_number(weight):
                 raise InvalidInputError(f"weight {i} of Sum is {weight!r}, no finite number.")
 
     def _weights(self) -> tuple[float, ...]:

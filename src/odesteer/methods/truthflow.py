@@ -15,6 +15,7 @@ from odesteer.flows import EmbeddedPair, Euler, FixedStep, Solution, Solver, Vec
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 from odesteer.methods.counterparts import counterparts
+from odesteer.untrusted import is_integer
 
 # Fourier features of the time: cos and sin of πkt for k up to this.
 _WAVES = 4
@@ -179,7 +180,7 @@ class TruthFlow(Method):
 
     def _check_parameters(self) -> None:
         check_training(self)
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+        if not is_integer(self.rank, 1):
             raise InvalidInputError(f"rank must be a positive integer, not {self.rank!r}.")
         if not isinstance(self.solver, (FixedStep, EmbeddedPair)) or self.solver.spherical:
             raise InvalidInputError(

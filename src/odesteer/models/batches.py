@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from odesteer.errors import InvalidInputError
 from odesteer.models.layers import text_config
+from odesteer.untrusted import is_integer
 
 Side = Literal["left", "right"]
 
@@ -39,7 +40,7 @@ def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
     Raises `InvalidInputError` for a batch size that is no positive integer.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not is_integer(batch_size, 1):
         raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     starts = range(len(order) % batch_size - batch_size, len(order), batch_size)

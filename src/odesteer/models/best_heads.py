@@ -9,6 +9,7 @@ from torch import Tensor
 from odesteer.barriers import Groups
 from odesteer.errors import InvalidInputError
 from odesteer.methods import HeadITI
+from odesteer.untrusted import is_integer
 
 S = TypeVar("S")
 Sides = tuple[Tensor, Tensor, Groups]
@@ -25,7 +26,7 @@ def best_heads(method: HeadITI, sides: Mapping[S, Sides]) -> dict[S, dict[int, f
     accuracies = [method.head_accuracies(*arguments) for arguments in sides.values()]
     n_heads, flat = len(accuracies[0]), torch.cat(accuracies)
     k = max(1, len(flat) // 4) if method.top_k is None else method.top_k
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(flat):
+    if not is_integer(k) or not 1 <= k <= len(flat):
         raise InvalidInputError(
             f"top_k must be an integer from 1 to {len(flat)}, the number of heads in"
             f" {len(accuracies)} layers, not {k!r}."

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from odesteer.errors import InvalidInputError
 from odesteer.models.encoding import Encoded
+from odesteer.untrusted import is_integer
 
 CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
 CAPTURE_POSITIONS: tuple[CapturePosition, ...] = ("last", "answer", "prompt", "random_answer")
@@ -51,7 +52,7 @@ def captured_tokens(
     if k is not None and "random_answer" not in positions:
         raise InvalidInputError(f"k={k} has no use with position={position!r}; leave it out.")
     k = DEFAULT_K if k is None else k
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if not is_integer(k, 1):
         raise InvalidInputError(f"k must be a positive integer, not {k!r}.")
     return {one: _tokens(examples, one, k, seed) for one in positions}
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from odesteer import __version__
 from odesteer.artifact import Provenance, Site, Steerer
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
@@ -11,6 +10,7 @@ from odesteer.methods import HeadITI, Method
 from odesteer.models.best_heads import Sides, best_heads
 from odesteer.models.capture import Activations
 from odesteer.models.origin import template_hash
+from odesteer.version import __version__
 
 
 def prepared(method: Method, part: str, n_heads: int | None) -> Method:

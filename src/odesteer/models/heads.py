@@ -15,6 +15,7 @@ from torch import nn
 
 from odesteer.errors import ModelError
 from odesteer.models.layers import DecoderLayers, argument_names, text_config, unwrapped
+from odesteer.untrusted import is_integer
 
 # What the last part of a name says of linear maps into an attention: queries, keys, values (each,
 # several at once, or compressed) and gates.
@@ -61,7 +62,7 @@ class Heads:
     ) -> None:
         config = text_config(model)
         n_heads = _stated(config, "num_attention_heads")
-        if isinstance(n_heads, bool) or not isinstance(n_heads, int) or n_heads < 1:
+        if not is_integer(n_heads, 1):
             raise ModelError(
                 f"{type(model).__name__} has no attention heads, or not as many in every layer"
                 f" (config.num_attention_heads is {n_heads!r}); steer the residual stream,"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from odesteer.errors import ModelError
+from odesteer.untrusted import is_integer
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class DecoderLayers:
 
     def at(self, layer: int) -> nn.Module:
         """Layer number ``layer``, from zero. Raises `ModelError` if there is none."""
-        if isinstance(layer, bool) or not isinstance(layer, int):
+        if not is_integer(layer):
             raise ModelError(f"layer must be an integer, not {layer!r}.")
         if not 0 <= layer < len(self):
             raise ModelError(

@@ -4,6 +4,7 @@ import threading
 import weakref
 
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_integer
 
 
 class SaidWidth:
@@ -13,7 +14,7 @@ class SaidWidth:
     """
 
     def __init__(self, columns: int) -> None:
-        if isinstance(columns, bool) or not isinstance(columns, int):
+        if not is_integer(columns):
             raise InvalidInputError(f"prompt_width must be an integer, not {columns!r}.")
         if columns < 1:
             raise InvalidInputError(f"prompt_width must be positive, not {columns}.")

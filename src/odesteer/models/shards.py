@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odesteer.artifact.atomic import write_whole
 from odesteer.errors import InvalidInputError
+from odesteer.files import write_file
 
 SHARD_BYTES = 128 * 2**20
 
@@ -59,7 +59,7 @@ class Shards:
                 f"{self.folder} is not empty and holds no capture; give a new folder."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(known, (json.dumps(plan, indent=1) + "\n").encode())
+        write_file(known, (json.dumps(plan, indent=1) + "\n").encode())
 
     def done(self) -> set[int]:
         """The examples whose activations are on disk."""
@@ -89,7 +89,7 @@ class Shards:
         # Behind the last: one in between may have been removed.
         number = int(self._files[-1].stem.removeprefix("shard-")) + 1 if self._files else 0
         file = self.folder / f"shard-{number:05}.safetensors"
-        write_whole(file, save(named))
+        write_file(file, save(named))
         self._files.append(file)
         self._rows, self._size = [], 0
 

@@ -16,6 +16,7 @@ from odesteer.models.prompt_width import PromptWidth, SaidWidth
 from odesteer.models.rows import Amounts, Share, Steerers, rows_of, share_rows
 from odesteer.models.seeding import batch_seed, seeded
 from odesteer.models.steering import Steering
+from odesteer.untrusted import is_integer
 
 _OURS = (
     "inputs",
@@ -62,7 +63,7 @@ class Writer:
                 " inside `with lm.steering(...)`."
             )
         n = self.max_new_tokens
-        if isinstance(n, bool) or not isinstance(n, int):
+        if not is_integer(n):
             raise InvalidInputError(f"max_new_tokens must be an integer, not {n!r}.")
         if n < 1:
             raise InvalidInputError(f"max_new_tokens must be positive, not {n}.")
@@ -97,7 +98,7 @@ class Writer:
     ) -> list[Any]:
         """Continue the prompts, some at a time."""
         size = len(prompts) if batch_size is None else batch_size
-        if isinstance(size, bool) or not isinstance(size, int) or size < min(1, len(prompts)):
+        if not is_integer(size) or size < min(1, len(prompts)):
             raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
         done: list[Any] = []
         for start in range(0, len(prompts), max(size, 1)):

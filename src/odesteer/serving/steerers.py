@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from odesteer.artifact import Provenance, Site, Steerer, SteererSet, check_name, read_asked
+from odesteer.artifact import Provenance, Site, Steerer, SteererSet, check_name, parse_requests
 from odesteer.errors import InvalidInputError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
@@ -184,5 +184,5 @@ def steering_in(name: str, model_id: str, steerers: SteererRegistry) -> list[Ste
             f"there is no model {name!r:.200}; this server has {model_id!r}, and steered"
             f" {model_id}+NAME@AMOUNT with {', '.join(steerers) or 'no steerers'}."
         )
-    asked = read_asked(name[len(model_id) + 1 :])
+    asked = parse_requests(name[len(model_id) + 1 :])
     return [SteeringSpec(one.name, one.amount_of(steerers[one.name].steerer)) for one in asked]

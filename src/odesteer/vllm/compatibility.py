@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from odesteer import __version__
 from odesteer.errors import ModelError
+from odesteer.version import __version__
 
 TESTED = "0.32.0"
 """The version of vLLM that the plugin is tested with."""

@@ -4,8 +4,8 @@ import logging
 from functools import wraps
 from typing import Any
 
-from odesteer import __version__
 from odesteer.errors import InvalidInputError, ModelError
+from odesteer.version import __version__
 from odesteer.vllm.compatibility import require
 from odesteer.vllm.custom_op import NAME
 from odesteer.vllm.steerers import ModelShape, PluginSteerers, plugin_steerers

@@ -9,9 +9,10 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from odesteer.artifact import read_asked
+from odesteer.artifact import parse_requests
 from odesteer.errors import InvalidInputError
 from odesteer.methods.amount import QUANTITIES
+from odesteer.untrusted import is_number
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -73,7 +74,7 @@ def _split(model: str) -> tuple[str, str | None]:
     """The name of a model, and what it is to be steered by."""
     name, plus, suffix = model.partition("+")
     try:
-        return (name, suffix) if plus and read_asked(suffix) else (model, None)
+        return (name, suffix) if plus and parse_requests(suffix) else (model, None)
     except InvalidInputError:  # a plus sign in the path of a model
         return model, None
 
@@ -89,9 +90,7 @@ def _items(field: Any) -> list[dict[str, Any]]:
 
 def _item(item: dict[str, Any]) -> str:
     given = {key: value for key, value in item.items() if key != "name"}
-    known = all(
-        key in QUANTITIES and isinstance(value, (int, float)) for key, value in given.items()
-    )
+    known = all(key in QUANTITIES and is_number(value) for key, value in given.items())
     if not isinstance(item.get("name"), str) or not known or len(given) > 1:
         raise InvalidInputError(
             f"{item!r:.120} in steering must have a name, at most one number of"

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from odesteer.artifact import Asked, Site, Steerer, read_asked
+from odesteer.artifact import Site, Steerer, SteererRequest, parse_requests
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 
@@ -77,9 +77,9 @@ def requested_steering(params: object) -> SteeringText | None:
     )
 
 
-def parse_steering(text: SteeringText) -> tuple[Asked, ...]:
+def parse_steering(text: SteeringText) -> tuple[SteererRequest, ...]:
     texts = (text,) if isinstance(text, str) else text
-    return tuple(asked for each in texts for asked in read_asked(each))
+    return tuple(asked for each in texts for asked in parse_requests(each))
 
 
 def moved_tokens(position: str, start: int, stop: int, prompt_length: int) -> range:

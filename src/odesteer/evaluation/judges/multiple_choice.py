@@ -1,7 +1,6 @@
 """Multiple choice: MC1, MC2 and MC3 from the log-likelihoods of the answers."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.evaluation.metrics.multiple_choice import mc1, mc2, mc3
+from odesteer.untrusted import is_number
 
 
 class MultipleChoice(Judge):
@@ -61,8 +61,4 @@ def _totals(text: str) -> dict[str, float]:
         return {}
     if not isinstance(read, Mapping):
         return {}
-    return {
-        choice: float(value)
-        for choice, value in read.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    return {choice: float(value) for choice, value in read.items() if is_number(value)}

@@ -14,6 +14,7 @@ from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.evaluation.judges.chat_endpoint import Endpoint, NoReplyError
 from odesteer.evaluation.judges.rubric_file import Criterion, read_criteria
+from odesteer.untrusted import is_integer
 
 _INSTRUCTION = """\
 You judge a response to a prompt. Answer every question about the response with a whole number in \
@@ -169,7 +170,7 @@ def read_verdicts(criteria: Sequence[Criterion], reply: str) -> dict[str, float]
     verdicts = {}
     for criterion in criteria:
         value = read.get(criterion.name)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_integer(value):
             continue
         if 0 <= value <= criterion.points:
             verdicts[criterion.name] = value / criterion.points

@@ -1,12 +1,11 @@
 """Rubrics: what a response is asked about, in a file."""
 
-import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from odesteer.errors import DataError
+from odesteer.untrusted import is_integer, is_number, parse_json
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -34,11 +33,10 @@ def read_criteria(path: Path) -> tuple[Criterion, ...]:
     Raises `DataError` that says what is wrong with the file.
     """
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the rubric {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise DataError(f"the rubric {path} is not JSON: {error}.") from error
+    read = parse_json(text, f"the rubric {path}", DataError)
     listed = read.get("criteria") if isinstance(read, dict) else None
     if not isinstance(listed, list) or not listed or set(read) != {"criteria"}:
         raise DataError(
@@ -63,12 +61,8 @@ def _criterion(where: str, fields: object) -> Criterion:
         raise DataError(f"{where}: the name is {name!r}; write lower case words with hyphens.")
     if not isinstance(question, str) or not question.strip():
         raise DataError(f"{where}: the question is {question!r}; write what to ask.")
-    if (
-        isinstance(weight, bool)
-        or not isinstance(weight, (int, float))
-        or not 0 < weight < math.inf
-    ):
+    if not is_number(weight) or weight <= 0:
         raise DataError(f"{where}: the weight is {weight!r}; it must be a positive number.")
-    if isinstance(points, bool) or not isinstance(points, int) or points < 1:
+    if not is_integer(points, 1):
         raise DataError(f"{where}: points is {points!r}; it must be an integer, 1 or more.")
     return Criterion(name, question, float(weight), points)

@@ -12,6 +12,7 @@ from odesteer.models import Encoded, SteeredModel
 from odesteer.models.encoding import Encoder
 from odesteer.tuning.objectives.log_likelihood import LogLikelihood
 from odesteer.tuning.objectives.log_likelihood import log_likelihoods as encoded_log_likelihoods
+from odesteer.untrusted import is_integer
 
 
 def log_likelihoods(
@@ -34,7 +35,7 @@ def log_likelihoods(
     Raises `InvalidInputError` for examples that do not fit into the model's context, and for
     responses without a token that can be scored.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not is_integer(batch_size, 1):
         raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
     if steerer is None and amount is not None:
         raise InvalidInputError(f"an amount ({amount}) needs a steerer to apply it.")

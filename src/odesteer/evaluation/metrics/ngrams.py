@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_integer
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -12,7 +13,7 @@ def words(text: str) -> tuple[str, ...]:
 
 def n_grams(text: str, n: int) -> list[tuple[str, ...]]:
     """All runs of ``n`` words, in order."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    if not is_integer(n, 1):
         raise InvalidInputError(f"n is {n!r}; an n-gram has a whole number of words, 1 or more.")
     split = words(text)
     return [split[i : i + n] for i in range(len(split) - n + 1)]

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from odesteer import __version__
 from odesteer.errors import DataError, MissingDependencyError
 from odesteer.evaluation.metrics import PairedBootstrap
 from odesteer.evaluation.report.html_page import page
@@ -17,6 +16,8 @@ from odesteer.evaluation.report.summary import Line, summarize
 from odesteer.evaluation.report.tables import as_csv, as_json, as_markdown, curve_csv
 from odesteer.evaluation.runner import Outcome
 from odesteer.evaluation.runner.pipeline import TIMES
+from odesteer.files import replace_file
+from odesteer.version import __version__
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "datasets")
 
@@ -67,10 +68,10 @@ def write_report(
     )
     try:
         for name, text in texts.items():
-            _replace(folder / name, text.encode("utf-8", "backslashreplace"))
+            replace_file(folder / name, text.encode("utf-8", "backslashreplace"))
         (folder / "plots").mkdir(exist_ok=True)
         for name, _, png in pictures:
-            _replace(folder / "plots" / name, png)
+            replace_file(folder / "plots" / name, png)
     except OSError as error:
         raise DataError(
             f"cannot write the report into {folder}: {error.strerror or error}. All results are"
@@ -98,16 +99,6 @@ def speeds(path: Path) -> list[dict[str, Any]]:
         seconds = total["seconds"]
         total["tokens_per_second"] = total["tokens"] / seconds if seconds else 0.0
     return list(found.values())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from typing_extensions import Self
 
-from odesteer import __version__
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.runner.completions import REFUSALS, Batch, Elsewhere, Written, attempt
 from odesteer.evaluation.runner.digests import digest, item_digest, model_digest, plain
@@ -18,6 +17,7 @@ from odesteer.evaluation.runner.judge_panel import Bench
 from odesteer.evaluation.runner.plan import Row
 from odesteer.evaluation.runner.result_store import ResultStore
 from odesteer.models import SteeredModel
+from odesteer.version import __version__
 
 GENERATIONS, SCORES, TIMES = "generations.jsonl", "scores.jsonl", "times.jsonl"
 

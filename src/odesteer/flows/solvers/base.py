@@ -8,6 +8,7 @@ from torch import Tensor
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Parametrised
 from odesteer.flows.field import VectorField
+from odesteer.untrusted import is_integer
 
 
 class Solver(Parametrised, ABC):
@@ -28,7 +29,7 @@ class Solver(Parametrised, ABC):
 
 def check_count(name: str, value: int) -> None:
     """Raise `InvalidInputError` unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_integer(value, 1):
         raise InvalidInputError(f"{name} must be a positive integer, not {value!r}.")
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from odesteer import __version__
 from odesteer.serving import playground
 from odesteer.serving.api.errors import ErrorResponse, answer_errors
 from odesteer.serving.api.metrics import Metrics
@@ -16,6 +15,7 @@ from odesteer.serving.api.routes import health as status
 from odesteer.serving.api.routes import steerers as catalogue
 from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
+from odesteer.version import __version__
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorResponse, "description": what}

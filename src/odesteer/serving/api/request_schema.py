@@ -7,13 +7,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from odesteer.methods import Amount
 from odesteer.serving.steerers import SteeringSpec
+from odesteer.untrusted import has_lone_surrogate
 
 
 def _unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the text holds half of a surrogate pair, which is no character") from None
+    if has_lone_surrogate(text):
+        raise ValueError("the text holds half of a surrogate pair, which is no character")
     return text
 
 

@@ -10,6 +10,7 @@ from odesteer.tuning.objectives.base import Measurement, Score, mean_and_error
 from odesteer.tuning.search.grid import Candidate, Cell, coarse, finer
 from odesteer.tuning.search.results import MEASURED, Row, Surface
 from odesteer.tuning.search.successive_halving import Halving
+from odesteer.untrusted import is_integer
 
 MOST_FINER = 4
 """The most settings of a refinement: a layer and an amount on either side."""
@@ -79,7 +80,7 @@ class Search:
         if math.isnan(self.budget):
             raise InvalidInputError("budget must be a number, not nan.")
         number = self.refinements
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        if not is_integer(number, 0):
             raise InvalidInputError(f"refinements must be 0 or more, not {number!r}.")
         if not self.layers:
             raise InvalidInputError("there is no layer to try; give at least one.")

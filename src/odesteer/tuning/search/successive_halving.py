@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from odesteer.errors import InvalidInputError
 from odesteer.tuning.objectives.base import Measurement, Score, mean_and_error
 from odesteer.tuning.search.grid import Cell
+from odesteer.untrusted import is_integer
 
 MISSING_SHARE = 0.1
 """So many more items than of the unsteered model may have no value, as a share."""
@@ -44,7 +45,7 @@ class Halving:
     def __post_init__(self) -> None:
         for name in ("rungs", "least", "first"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            if not is_integer(number, 1):
                 raise InvalidInputError(f"{name} must be a positive integer, not {number!r}.")
         if not 1 <= self.factor < math.inf:
             raise InvalidInputError(f"factor must be at least 1, not {self.factor!r}.")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from odesteer.artifact.atomic import write_whole
 from odesteer.cli.commands.demo.world_trial import ARMS, WorldTrial
 from odesteer.errors import MissingDependencyError
+from odesteer.files import write_file
 from odesteer.methods import ODESteer
 from odesteer.models import SteeredModel
 
@@ -35,7 +35,7 @@ def save_plot(path: Path, lm: SteeredModel, trials: Sequence[WorldTrial], seed: 
         _paths(axes[1, column], lm, trial, seed)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
-    write_whole(path, image.getvalue())
+    write_file(path, image.getvalue())
 
 
 def _bars(ax: Any, trial: WorldTrial) -> None:

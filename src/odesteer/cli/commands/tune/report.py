@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.text import seconds
 from odesteer.errors import MissingDependencyError
+from odesteer.files import write_file
 
 if TYPE_CHECKING:
     from odesteer.tuning import Progress, Score, Surface
@@ -19,13 +20,12 @@ def save_surface(
     files: dict[str, Path], surface: "Surface", document: dict[str, Any], screen: Screen
 ) -> bool:
     """Write the surface; whether there is a plot too."""
-    from odesteer.artifact.atomic import write_whole
     from odesteer.tuning import heat_map
 
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    write_whole(files["surface"], f"{text}\n".encode())
+    write_file(files["surface"], f"{text}\n".encode())
     try:
-        write_whole(files["plot"], heat_map(surface))
+        write_file(files["plot"], heat_map(surface))
     except MissingDependencyError as error:
         screen.note(f"no plot was drawn: {error}")
         return False
