@@ -6,7 +6,9 @@ learned ends in an underscore.
 """
 
 import copy
+import functools
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +20,20 @@ from odesteer.errors import InvalidInputError, NotFittedError
 class Parametrised:
     """An object described by its constructor's arguments.
 
+    A default that is itself such an object is copied for each instance, never shared.
+
     ``family`` names the registry in which concrete classes stand (``"barrier"``, ``"solver"``…).
+    ``moved_parameters`` maps parameters of earlier versions to the parameter whose object holds
+    them now; constructors, `with_params` and stored artifacts may still use them.
     """
 
     family: ClassVar[str]
+    moved_parameters: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _with_own_defaults(cls.__init__, cls.moved_parameters)  # type: ignore[method-assign]
 
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:
@@ -46,7 +58,7 @@ class Parametrised:
         """An unfitted copy with some parameters changed."""
         known = self.parameter_names()
         for name in changes:
-            if name not in known:
+            if name not in known and name not in self.moved_parameters:
                 raise InvalidInputError(
                     f"{type(self).__name__} has no parameter {name!r}; it has"
                     f" {', '.join(known) or 'none'}."
@@ -110,6 +122,33 @@ class Estimator(Parametrised):
         for name, value in vars(self).items():
             setattr(moved, name, _move(value, device, dtype))
         return moved
+
+
+def _with_own_defaults(init: Callable[..., None], moved: Mapping[str, str]) -> Callable[..., None]:
+    """``init`` with a copy of every default that is an object, and with moved parameters."""
+    parameters = inspect.signature(init).parameters
+    names = tuple(parameters)[1:]
+    objects = {name: parameters[name].default for name in names}
+    objects = {name: default for name, default in objects.items() if _holds_objects(default)}
+    if not objects and not moved:
+        return init
+
+    @functools.wraps(init)
+    def with_own_defaults(self: Parametrised, *args: Any, **kwargs: Any) -> None:
+        for name in objects.keys() - names[: len(args)] - kwargs.keys():
+            kwargs[name] = _clone(objects[name])
+        for name in moved.keys() & kwargs.keys():
+            value = kwargs.pop(name)
+            kwargs[moved[name]] = kwargs[moved[name]].with_params(**{name: value})
+        init(self, *args, **kwargs)
+
+    return with_own_defaults
+
+
+def _holds_objects(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_objects, value))
+    return isinstance(value, Parametrised)
 
 
 def _with_seed(value: Any, seed: int) -> Any:

@@ -43,6 +43,7 @@ from odesteer.barriers import (
     RandomFourierBarrier,
     Raw,
     TensorSketchBarrier,
+    Training,
     UnitSphere,
     ValueBarrier,
 )
@@ -152,6 +153,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "tensor-sketch": TensorSketchBarrier(degree=3, n_components=40),
         "random-fourier": RandomFourierBarrier(n_components=40, seed=3),
         "neural": NeuralBarrier(hidden=(5, 3), max_epochs=20),
+        "neural-training": NeuralBarrier((4,), Training(max_epochs=10, keep_best=True)),
         "value": ValueBarrier(hidden=(5,)),
         "product": ProductBarrier((LinearBarrier(), PolynomialBarrier())),
         "minimum": MinimumBarrier((LinearBarrier(), PolynomialBarrier()), temperature=0.3),

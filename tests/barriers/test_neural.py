@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from barrier_cases import contrast, queries
-from odesteer.barriers import LinearBarrier, NeuralBarrier, Raw
+from odesteer.barriers import LinearBarrier, NeuralBarrier, Raw, Training, ValueBarrier
 from odesteer.barriers.neural import Perceptron
 from odesteer.errors import ConvergenceError, InvalidInputError
 
@@ -59,7 +59,7 @@ def test_training_stops_where_held_out_groups_say():
     stopped = NeuralBarrier(learning_rate=1e-2, patience=3, folds=0).fit(positive, negative)
     driven = NeuralBarrier(learning_rate=1e-2, validation=0.0, folds=0).fit(positive, negative)
     assert stopped.n_epochs_ < 20
-    assert driven.n_epochs_ == driven.max_epochs == 200
+    assert driven.n_epochs_ == driven.training.max_epochs == 200
 
     def size(barrier):
         return float(barrier.value(torch.cat([positive, negative])).abs().mean())
@@ -135,6 +135,44 @@ def test_fitting_and_using_in_inference_mode():
     torch.testing.assert_close(moved.gradient(queries()), inside_moved)
 
 
+def test_parameters_of_training_are_also_arguments_of_the_barrier():
+    """As they were before they had an object of their own."""
+    barrier = NeuralBarrier((5,), max_epochs=3, learning_rate=0.01)
+    assert barrier.parameter_names() == ("hidden", "training", "inputs", "folds", "seed")
+    assert (barrier.training.max_epochs, barrier.training.learning_rate) == (3, 0.01)
+    assert barrier.training.keep_best  # the other parameters are those of the default
+    assert NeuralBarrier().training.max_epochs == 200
+    assert barrier.with_params(patience=2).training.get_params() == {
+        **barrier.training.get_params(),
+        "patience": 2,
+    }
+    given = Training(batch_size=7)
+    assert ValueBarrier(training=given, max_epochs=9).training.get_params() == {
+        **given.get_params(),
+        "max_epochs": 9,
+    }
+    assert given.max_epochs == 1000
+    with pytest.raises(TypeError, match="keep_bst"):
+        ValueBarrier(keep_bst=True)
+
+
+def test_a_training_is_used_as_it_is_given():
+    data = contrast()
+    by_name = NeuralBarrier((5,), max_epochs=3, folds=0).fit(*data)
+    training = Training(max_epochs=3, tolerance=0.0, keep_best=True)
+    whole = NeuralBarrier((5,), training, folds=0).fit(*data)
+    assert torch.equal(by_name.value(queries()), whole.value(queries()))
+    with pytest.raises(InvalidInputError, match=r"training must be a Training\(...\), not None"):
+        NeuralBarrier(training=None).fit(*data)
+
+
+def test_default_objects_are_not_shared():
+    first = NeuralBarrier()
+    first.training.max_epochs = 1
+    assert NeuralBarrier().training.max_epochs == 200
+    assert "max_epochs=1" in repr(first)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -146,6 +184,7 @@ def test_fitting_and_using_in_inference_mode():
         ({"learning_rate": 0.0}, "learning_rate > 0"),
         ({"weight_decay": -0.1}, "weight_decay >= 0"),
         ({"validation": 0.7}, r"validation must be in \[0, 0.5\]"),
+        ({"training": Training(tolerance=1.0)}, r"tolerance must be in \[0, 1\), not 1.0"),
     ],
 )
 def test_unusable_parameters(parameters, message):

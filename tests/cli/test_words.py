@@ -16,6 +16,7 @@ from odesteer.cli.errors import UsageError
 from odesteer.cli.model.opening import names_model
 from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.flows import RK4
+from odesteer.methods import REControl
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,13 @@ def test_parameters_are_set_by_name_in_the_parts_too() -> None:
 def test_the_defaults_are_those_of_the_class() -> None:
     assert repr(build_method("odesteer", [], seed=0)) == repr(ODESteer())
     assert repr(build_method("caa", [], seed=0)) == repr(CAA())
+
+
+def test_parameters_of_training_are_found_where_they_moved() -> None:
+    method = build_method("recontrol", ["barrier.keep_best=true", "barrier.max_epochs=7"], seed=0)
+    assert isinstance(method, REControl)
+    assert method.barrier.training.keep_best
+    assert method.barrier.training.max_epochs == 7
 
 
 def test_the_seed_goes_everywhere_but_where_another_is_said() -> None:

@@ -12,6 +12,7 @@ its dimensions each of these is. A learned number that is NaN is ``{"number": "u
 else may be NaN or infinite.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
 from importlib import import_module
@@ -32,6 +33,7 @@ _REGISTRIES = {
     "method": "odesteer.methods:registry",
     "barrier": "odesteer.barriers:registry",
     "inputs": "odesteer.barriers:inputs_registry",
+    "training": "odesteer.barriers:training_registry",
     "function": "odesteer.barriers:function_registry",
     "solver": "odesteer.flows:registry",
     "metric": "odesteer.flows:metric_registry",
@@ -109,7 +111,7 @@ class _Encoder:
         return {
             "family": value.family,
             "name": name,
-            "params": self.values(prefix, value.get_params()),
+            "params": self.values(prefix, _stored_params(value)),
             "learned": {
                 key: _UNKNOWN if _is_nan(learned[key]) else self.value(prefix + key, learned[key])
                 for key in sorted(learned)
@@ -176,9 +178,11 @@ class _Decoder:
         unknown_numbers = dict.fromkeys(set(fields["learned"]) - set(known), math.nan)
         learned = {**self.values(path, known, depth), **unknown_numbers}
         expected = cls.parameter_names()
-        if set(params) != set(expected):
-            unknown = sorted(set(params) - set(expected))
-            missing = sorted(set(expected) - set(params))
+        # Parameters that earlier versions wrote one by one now lie in an object of their own.
+        present = {cls.moved_parameters.get(name, name) for name in params}
+        if present != set(expected):
+            unknown = sorted(present - set(expected))
+            missing = sorted(set(expected) - present)
             raise ArtifactError(
                 f"{path}: {cls.__name__} takes the parameters {', '.join(expected) or 'none'};"
                 f" unknown here: {', '.join(unknown) or 'none'}; missing:"
@@ -253,6 +257,29 @@ class _Decoder:
         if not known or sorted(order) != dimensions:
             raise ArtifactError(f"{path}: {brief(order)} is no order of {tensor.ndim} dimensions.")
         return tensor.permute([order.index(i) for i in dimensions])
+
+
+def _stored_params(value: Parametrised) -> dict[str, Any]:
+    """The parameters of an object as files have them.
+
+    Those that have moved into an object of their own are still written one by one, as long as
+    they tell all about it, so that files and their digests stay as earlier versions wrote them.
+    """
+    params = value.get_params()
+    for holder in sorted(set(value.moved_parameters.values())):
+        held = params[holder]
+        default = inspect.signature(type(value)).parameters[holder].default
+        if type(held) is not type(default):
+            continue
+        moved = {
+            name: getattr(held, name)
+            for name, target in value.moved_parameters.items()
+            if target == holder
+        }
+        if default.with_params(**moved).get_params() == held.get_params():
+            del params[holder]
+            params.update(moved)
+    return params
 
 
 def _mapping(path: str, spec: object) -> dict[str, Any]:

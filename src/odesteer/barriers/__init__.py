@@ -21,6 +21,7 @@ from odesteer.barriers.neural import NeuralBarrier
 from odesteer.barriers.pairing import Pairing, pair
 from odesteer.barriers.polynomial import PolynomialBarrier
 from odesteer.barriers.random_features import RandomFourierBarrier, TensorSketchBarrier
+from odesteer.barriers.training import Training
 from odesteer.barriers.value import ValueBarrier
 from odesteer.registry import Registry
 
@@ -53,6 +54,9 @@ inputs_registry: Registry[Inputs] = Registry(
         "unit-sphere": "odesteer.barriers.inputs:UnitSphere",
         "centred": "odesteer.barriers.inputs:Centred",
     },
+)
+training_registry: Registry[Training] = Registry(
+    "training", {"adamw": "odesteer.barriers.training:Training"}
 )
 function_registry: Registry[object] = Registry(
     "function",
@@ -89,6 +93,7 @@ __all__ = [
     "Raw",
     "Restriction",
     "TensorSketchBarrier",
+    "Training",
     "UnitSphere",
     "ValueBarrier",
     "check_contrast",
@@ -97,4 +102,5 @@ __all__ = [
     "pair",
     "pooled_covariance",
     "registry",
+    "training_registry",
 ]

@@ -1,8 +1,9 @@
 """Neural barriers: a multilayer perceptron as the logit."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,25 +11,19 @@ from torch import Tensor
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.inputs import Centred, Inputs
-from odesteer.barriers.training import check_training, held_out_part, train
+from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
 
 
 class NeuralBarrier(ComposedBarrier):
     """A logistic classifier that is a multilayer perceptron, trained end to end.
 
-    What arXiv 2602.17560 leaves to future work. The optimiser is AdamW (Loshchilov and Hutter,
-    ICLR 2019) on the unweighted log loss of minibatches; class frequencies enter by the prior
-    correction alone. A part of the groups is held out, and the weights after the epoch of least
-    log loss there are kept; where the groups are too few for that, those after the last epoch.
-    The hidden layers are smooth (SiLU), since flows follow the direction of the gradient.
+    What arXiv 2602.17560 leaves to future work. The loss is the unweighted log loss; class
+    frequencies enter by the prior correction alone. The hidden layers are smooth (SiLU), since
+    flows follow the direction of the gradient.
 
     Parameters:
         hidden: widths of the hidden layers.
-        learning_rate, weight_decay: of AdamW; biases do not decay.
-        batch_size: examples in a step.
-        max_epochs: most passes over the examples.
-        patience: epochs without a new least loss after which training stops.
-        validation: share of the examples that is held out for stopping; 0 for none.
+        training: see `Training`; its parameters are also accepted as arguments of their own.
         inputs: what the network sees. Inside they are multiplied by √d, which brings inputs of
             unit length, such as `Centred` ones, to unit scale in each coordinate.
         folds, seed: see `Barrier`; the seed also draws first weights, batches and held-out groups.
@@ -36,51 +31,44 @@ class NeuralBarrier(ComposedBarrier):
     Learned: ``n_epochs_``, the epochs behind the weights.
     """
 
+    moved_parameters: ClassVar[Mapping[str, str]] = {
+        name: target for name, target in MOVED_TO_TRAINING.items() if name != "keep_best"
+    }
+
     n_epochs_: int
 
     def __init__(
         self,
         hidden: Sequence[int] = (64,),
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.1,
-        batch_size: int = 128,
-        max_epochs: int = 200,
-        patience: int = 20,
-        validation: float = 0.2,
+        training: Training = Training(max_epochs=200, tolerance=0.0, keep_best=True),
         inputs: Inputs = Centred(),
         folds: int = 5,
         seed: int = 0,
     ) -> None:
         self.hidden = hidden
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.validation = validation
+        self.training = training
         self.inputs = inputs
         self.folds = folds
         self.seed = seed
 
     def _fit(self, contrast: Contrast) -> None:
-        check_training(self)
-        held_out = held_out_part(self, contrast.groups, contrast.labels)
+        check_network(self.hidden, self.training)
+        held_out = self.training.held_out(contrast.groups, contrast.labels, self.seed)
         # The caller may be in inference mode, whose tensors take part in no gradient.
         with torch.inference_mode(False), torch.enable_grad():
             x = self._prepare(contrast).detach().clone()
             y = contrast.labels.to(x)
             generator = torch.Generator().manual_seed(self.seed)
             network = Perceptron.drawn((contrast.width, *self.hidden, 1), generator, x)
-            judged = held_out if bool(held_out.any()) else ~held_out
-            judged_x, judged_y = x[judged.to(x.device)], y[judged.to(x.device)]
-            self.n_epochs_ = train(
-                self,
+            stopping = (held_out if bool(held_out.any()) else ~held_out).to(x.device)
+            stopping_x, stopping_y = x[stopping], y[stopping]
+            self.n_epochs_ = self.training.run(
                 network,
                 lambda batch: _log_loss(network.value(x[batch]), y[batch]),
-                lambda: float(_log_loss(network.value(judged_x), judged_y)),
+                lambda: float(_log_loss(network.value(stopping_x), stopping_y)),
                 held_out,
                 generator,
-                what="a neural barrier",
+                name="a neural barrier",
             )
         network.offset_ = contrast.prior_of(~held_out)
         self.function_ = network
@@ -151,8 +139,8 @@ class Perceptron(Function):
         z, slopes = root * x, []
         for i, (weight, bias) in enumerate(zip(weights, network.biases_, strict=True)):
             if i > 0:
-                share = torch.sigmoid(z)
-                slopes.append(share * (1 + z * (1 - share)))  # the derivative of SiLU
+                sigmoid = torch.sigmoid(z)
+                slopes.append(sigmoid * (1 + z * (1 - sigmoid)))  # the derivative of SiLU
                 z = _silu(z)
             z = torch.nn.functional.linear(z, weight, bias.to(x))
         gradient = weights[-1][0]

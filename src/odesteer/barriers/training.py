@@ -1,42 +1,16 @@
-"""Training small networks, and when to stop."""
+"""Training of small networks: AdamW on minibatches, early stopping on held-out groups."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from odesteer.barriers.held_out import group_folds
 from odesteer.errors import ConvergenceError, InvalidInputError
+from odesteer.estimator import Parametrised
 from odesteer.untrusted import is_integer
-
-# Training has converged when the held-out loss wins less than this share of its first value.
-TOLERANCE = 1e-3
-
-
-class Trainee(Protocol):
-    """The parameters of everything that trains a network.
-
-    Attributes:
-        hidden: widths of the hidden layers.
-        learning_rate, weight_decay: of AdamW (Loshchilov and Hutter, ICLR 2019); biases do not
-            decay.
-        batch_size: examples in a step.
-        max_epochs: most passes over the examples.
-        patience: epochs without a new least loss after which training stops.
-        validation: share of the examples that is held out for stopping; 0 for none.
-        seed: of first weights, batches and held-out groups.
-    """
-
-    hidden: Sequence[int]
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    max_epochs: int
-    patience: int
-    validation: float
-    seed: int
 
 
 class Network(Protocol):
@@ -46,116 +20,177 @@ class Network(Protocol):
     biases_: list[Tensor]
 
 
-def check_training(trainee: Trainee) -> None:
-    """Raise `InvalidInputError` for parameters with which nothing can be trained."""
-    counts = {
-        "batch_size": trainee.batch_size,
-        "max_epochs": trainee.max_epochs,
-        "patience": trainee.patience,
-        **{f"hidden[{i}]": width for i, width in enumerate(trainee.hidden)},
-    }
+class Training(Parametrised):
+    """How a network is trained: AdamW on minibatches, stopped by the loss on held-out groups.
+
+    The weights after the epoch of least held-out loss are kept; where there are too few groups to
+    hold any out, those after the last epoch.
+
+    Parameters:
+        learning_rate, weight_decay: of AdamW (Loshchilov and Hutter, ICLR 2019); biases do not
+            decay.
+        batch_size: examples in a step.
+        max_epochs: most passes over the examples.
+        patience: training stops after this many epochs without progress.
+        tolerance: what counts as progress: a loss lower by this fraction of the first one; with 0
+            any new least loss.
+        validation: fraction of the groups that is held out for stopping; 0 for none, then all of
+            ``max_epochs`` are run.
+        keep_best: whether training that still makes progress after ``max_epochs`` keeps its best
+            weights so far; otherwise that is a `ConvergenceError`.
+    """
+
+    family: ClassVar[str] = "training"
+
+    def __init__(
+        self,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.1,
+        batch_size: int = 128,
+        max_epochs: int = 1000,
+        patience: int = 20,
+        tolerance: float = 1e-3,
+        validation: float = 0.2,
+        keep_best: bool = False,
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.tolerance = tolerance
+        self.validation = validation
+        self.keep_best = keep_best
+
+    def check(self) -> None:
+        """Raise `InvalidInputError` for parameters with which nothing can be trained."""
+        _check_counts(
+            {
+                "batch_size": self.batch_size,
+                "max_epochs": self.max_epochs,
+                "patience": self.patience,
+            }
+        )
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise InvalidInputError(
+                "training a network needs learning_rate > 0 and weight_decay >= 0, not"
+                f" {self.learning_rate} and {self.weight_decay}."
+            )
+        if not 0 <= self.tolerance < 1:
+            raise InvalidInputError(f"tolerance must be in [0, 1), not {self.tolerance}.")
+        if not 0 <= self.validation <= 0.5:
+            raise InvalidInputError(f"validation must be in [0, 0.5], not {self.validation}.")
+
+    def held_out(self, groups: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """Mask `[n]` of the examples held out for stopping; empty where groups are too few."""
+        none = torch.zeros(len(groups), dtype=torch.bool)
+        if self.validation == 0:
+            return none
+        return next(group_folds(groups, labels, round(1 / self.validation), seed), none)
+
+    def held_out_pairs(self, groups: Tensor, seed: int) -> Tensor:
+        """The same for pairs `[n]` of a positive and a negative that share a group."""
+        n = len(groups)
+        labels = torch.arange(2 * n) < n
+        return self.held_out(torch.cat([groups, groups]), labels, seed)[:n]
+
+    def run(
+        self,
+        network: Network,
+        loss: Callable[[Tensor], Tensor],
+        stopping_loss: Callable[[], float],
+        held_out: Tensor,
+        generator: torch.Generator,
+        *,
+        name: str,
+        least: float = math.inf,
+    ) -> int:
+        """Train a network in place; the number of epochs behind the weights it is left with.
+
+        Args:
+            network: trainable leaves, left as plain tensors.
+            loss: of the examples whose indices `[m]` it is given.
+            stopping_loss: the loss of the held-out examples, of all where none are held out.
+            held_out: `[n]` bool; without any the last weights are kept.
+            generator: draws the batches.
+            name: of what is trained, for messages.
+            least: the stopping loss to beat; the first weights stay where nothing beats it.
+
+        Raises `ConvergenceError` where the stopping loss is not finite, or still falls at the end
+        and ``keep_best`` is not set.
+        """
+        rows = (~held_out).nonzero()[:, 0]
+        stops = bool(held_out.any())
+        weights, biases = network.weights_, network.biases_
+        parameters = [*weights, *biases]
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": weights, "weight_decay": self.weight_decay},
+                {"params": biases, "weight_decay": 0.0},
+            ],
+            lr=self.learning_rate,
+        )
+        margin = 0.0
+        if self.tolerance:
+            with torch.no_grad():
+                margin = self.tolerance * stopping_loss()
+        best, best_epoch = [p.detach().clone() for p in parameters], 0
+        mark, mark_epoch, converged = least, 0, not stops
+        for epoch in range(1, self.max_epochs + 1):
+            order = rows[torch.randperm(len(rows), generator=generator)].to(weights[0].device)
+            for batch in torch.split(order, self.batch_size):
+                optimiser.zero_grad()
+                loss(batch).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            with torch.no_grad():
+                current = stopping_loss()
+            if not math.isfinite(current):
+                raise ConvergenceError(
+                    f"training {name} diverged in epoch {epoch}; use a learning_rate below"
+                    f" {self.learning_rate}, or inputs of unit scale."
+                )
+            if current < least or not stops:
+                best, least, best_epoch = [p.detach().clone() for p in parameters], current, epoch
+            if current < mark - margin or not stops:
+                mark, mark_epoch = current, epoch
+            if epoch - mark_epoch >= self.patience:
+                converged = True
+                break
+        if not (converged or self.keep_best):
+            raise ConvergenceError(
+                f"training {name} did not converge: the held-out loss still fell in the last of"
+                f" {self.max_epochs} epochs, to {least:.4g}. Raise max_epochs or learning_rate, or"
+                " set keep_best=True to keep the best weights so far."
+            )
+        n = len(weights)
+        network.weights_, network.biases_ = best[:n], best[n:]
+        return best_epoch
+
+
+# Parameters of earlier versions that a `Training` holds now, see `Parametrised`.
+MOVED_TO_TRAINING = dict.fromkeys(
+    (
+        "learning_rate",
+        "weight_decay",
+        "batch_size",
+        "max_epochs",
+        "patience",
+        "validation",
+        "keep_best",
+    ),
+    "training",
+)
+
+
+def check_network(hidden: Sequence[int], training: Training) -> None:
+    """Raise `InvalidInputError` for widths of hidden layers or a training that cannot be used."""
+    _check_counts({f"hidden[{i}]": width for i, width in enumerate(hidden)})
+    if not isinstance(training, Training):
+        raise InvalidInputError(f"training must be a Training(...), not {training!r:.80}.")
+    training.check()
+
+
+def _check_counts(counts: dict[str, int]) -> None:
     for name, count in counts.items():
         if not is_integer(count, 1):
             raise InvalidInputError(f"{name} must be a positive integer, not {count!r}.")
-    if not 0 < trainee.learning_rate < math.inf or not 0 <= trainee.weight_decay < math.inf:
-        raise InvalidInputError(
-            "training a network needs learning_rate > 0 and weight_decay >= 0, not"
-            f" {trainee.learning_rate} and {trainee.weight_decay}."
-        )
-    if not 0 <= trainee.validation <= 0.5:
-        raise InvalidInputError(f"validation must be in [0, 0.5], not {trainee.validation}.")
-
-
-def held_out_part(trainee: Trainee, groups: Tensor, labels: Tensor) -> Tensor:
-    """Which examples `[n]` training does not see; none where there are too few groups."""
-    none = torch.zeros(len(groups), dtype=torch.bool)
-    if trainee.validation == 0:
-        return none
-    return next(group_folds(groups, labels, round(1 / trainee.validation), trainee.seed), none)
-
-
-def held_out_pairs(trainee: Trainee, groups: Tensor) -> Tensor:
-    """The same for pairs `[n]` of a positive and a negative that share a group."""
-    n = len(groups)
-    labels = torch.arange(2 * n) < n
-    return held_out_part(trainee, torch.cat([groups, groups]), labels)[:n]
-
-
-def train(
-    trainee: Trainee,
-    network: Network,
-    loss: Callable[[Tensor], Tensor],
-    judge: Callable[[], float],
-    held_out: Tensor,
-    generator: torch.Generator,
-    *,
-    what: str,
-    least: float = math.inf,
-    tolerance: float = 0.0,
-    keep_best: bool = True,
-) -> int:
-    """Train a network in place; the number of epochs behind the weights it is left with.
-
-    Args:
-        trainee: how.
-        network: trainable leaves, left as plain tensors.
-        loss: of the examples whose indices `[m]` it is given.
-        judge: the loss by which training stops, of the held-out examples where there are any.
-        held_out: `[n]` bool; without any the whole of ``max_epochs`` is run and the last weights
-            are kept.
-        generator: draws the batches.
-        what: is trained, for messages.
-        least: the judged loss to beat.
-        tolerance: training stops when ``patience`` epochs win less than this share of the first
-            judged loss.
-        keep_best: where ``max_epochs`` ends training before that, keep the best weights so far
-            rather than raise.
-
-    Raises `ConvergenceError` where the judged loss is not finite, or still falls at the end.
-    """
-    rows = (~held_out).nonzero()[:, 0]
-    stops = bool(held_out.any())
-    weights, biases = network.weights_, network.biases_
-    parameters = [*weights, *biases]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": weights, "weight_decay": trainee.weight_decay},
-            {"params": biases, "weight_decay": 0.0},
-        ],
-        lr=trainee.learning_rate,
-    )
-    margin = 0.0
-    if tolerance:
-        with torch.no_grad():
-            margin = tolerance * judge()
-    best, best_epoch = [p.detach().clone() for p in parameters], 0
-    mark, mark_epoch, converged = least, 0, not stops
-    for epoch in range(1, trainee.max_epochs + 1):
-        order = rows[torch.randperm(len(rows), generator=generator)].to(weights[0].device)
-        for batch in torch.split(order, trainee.batch_size):
-            optimiser.zero_grad()
-            loss(batch).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        with torch.no_grad():
-            judged = judge()
-        if not math.isfinite(judged):
-            raise ConvergenceError(
-                f"training {what} diverged in epoch {epoch}; use a learning_rate below"
-                f" {trainee.learning_rate}, or inputs of unit scale."
-            )
-        if judged < least or not stops:
-            best, least, best_epoch = [p.detach().clone() for p in parameters], judged, epoch
-        if judged < mark - margin or not stops:
-            mark, mark_epoch = judged, epoch
-        if epoch - mark_epoch >= trainee.patience:
-            converged = True
-            break
-    if not (converged or keep_best):
-        raise ConvergenceError(
-            f"training {what} did not converge: the held-out loss still fell in the last of"
-            f" {trainee.max_epochs} epochs, to {least:.4g}. Raise max_epochs or learning_rate, or"
-            " set keep_best=True to keep the best weights so far."
-        )
-    n = len(weights)
-    network.weights_, network.biases_ = best[:n], best[n:]
-    return best_epoch

@@ -1,7 +1,8 @@
 """Value networks: a multilayer perceptron that regresses rewards."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from odesteer.barriers.contrast import Contrast, check_contrast
 from odesteer.barriers.held_out import check_folds, group_folds
 from odesteer.barriers.inputs import Centred, Inputs
 from odesteer.barriers.neural import Perceptron
-from odesteer.barriers.training import TOLERANCE, check_training, held_out_part, train
+from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
 from odesteer.errors import InvalidInputError
 
 
@@ -49,25 +50,19 @@ class ValueBarrier(ComposedBarrier):
     `fit` regresses labels, 1 for positives and 0 for negatives, with both classes counting
     alike, and r₀ = 1/2; `fit_rewards` regresses real-valued rewards, r₀ is their mean, and the
     examples above it are the positives of levels and quality. The value is in units of reward,
-    not nats. The loss is the squared error; a part of the groups is held out, training stops
-    when the loss there no longer falls, and the weights of the least loss are kept. Where the
-    groups are too few for that, those after the last epoch. Trained in float32.
+    not nats. The loss is the squared error. Trained in float32.
 
     Parameters:
         hidden: widths of the hidden layers, which are smooth (SiLU).
-        learning_rate, weight_decay: of AdamW; biases do not decay.
-        batch_size: examples in a step.
-        max_epochs: most passes over the examples.
-        patience: epochs after which training stops that win less than 0.1 % of the first loss.
-        validation: share of the examples that is held out for stopping; 0 for none.
-        keep_best: whether training that still improves after ``max_epochs`` keeps its best
-            weights so far; otherwise that is a `ConvergenceError`.
+        training: see `Training`; its parameters are also accepted as arguments of their own.
         inputs: what the network sees, see `NeuralBarrier`.
         folds, seed: see `Barrier`; the seed also draws first weights, batches and held-out groups.
 
     Learned: ``middle_`` r₀; ``n_epochs_``, the epochs behind the weights; ``explained_``, the
     share of the variance of held-out rewards that V explains (R²), None without folds.
     """
+
+    moved_parameters: ClassVar[Mapping[str, str]] = MOVED_TO_TRAINING
 
     middle_: float
     n_epochs_: int
@@ -76,25 +71,13 @@ class ValueBarrier(ComposedBarrier):
     def __init__(
         self,
         hidden: Sequence[int] = (64,),
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.1,
-        batch_size: int = 128,
-        max_epochs: int = 1000,
-        patience: int = 20,
-        validation: float = 0.2,
-        keep_best: bool = False,
+        training: Training = Training(),
         inputs: Inputs = Centred(),
         folds: int = 5,
         seed: int = 0,
     ) -> None:
         self.hidden = hidden
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.validation = validation
-        self.keep_best = keep_best
+        self.training = training
         self.inputs = inputs
         self.folds = folds
         self.seed = seed
@@ -121,7 +104,7 @@ class ValueBarrier(ComposedBarrier):
         return self
 
     def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
-        check_training(self)
+        check_network(self.hidden, self.training)
         data = contrast if isinstance(contrast, Rewarded) else _labelled(contrast)
         self.middle_ = data.middle
         self.function_ = self._trained(data)
@@ -148,7 +131,7 @@ class ValueBarrier(ComposedBarrier):
         return (values, rated) if bool(rated.any()) else None
 
     def _trained(self, data: Rewarded) -> Perceptron:
-        held_out = held_out_part(self, data.groups, data.labels)
+        held_out = self.training.held_out(data.groups, data.labels, self.seed)
         centred = data.rewards - data.middle
         # The network learns targets of unit scale; its last layer takes the scale over.
         scale = float(centred.square().mean().sqrt())
@@ -157,22 +140,21 @@ class ValueBarrier(ComposedBarrier):
             target, weight = (centred / scale).to(x), data.weights.to(x)
             generator = torch.Generator().manual_seed(self.seed)
             network = Perceptron.drawn((data.width, *self.hidden, 1), generator, x, flat=True)
-            judged = (held_out if bool(held_out.any()) else ~held_out).nonzero()[:, 0].to(x.device)
+            stopping = (
+                (held_out if bool(held_out.any()) else ~held_out).nonzero()[:, 0].to(x.device)
+            )
 
             def loss(rows: Tensor) -> Tensor:
                 error = network.value(x[rows]) - target[rows]
                 return (weight[rows] * error.square()).sum() / weight[rows].sum()
 
-            self.n_epochs_ = train(
-                self,
+            self.n_epochs_ = self.training.run(
                 network,
                 loss,
-                lambda: float(loss(judged)),
+                lambda: float(loss(stopping)),
                 held_out,
                 generator,
-                what="a value network",
-                tolerance=TOLERANCE,
-                keep_best=self.keep_best,
+                name="a value network",
             )
             network.weights_[-1] = scale * network.weights_[-1]
             network.biases_[-1] = scale * network.biases_[-1]

@@ -10,7 +10,7 @@ from torch import Tensor
 from odesteer.barriers import Centred, Contrast, HomogeneousBarrier
 from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.quadratic import QuadraticFunction
-from odesteer.barriers.training import TOLERANCE, check_training, held_out_pairs, train
+from odesteer.barriers.training import Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
@@ -119,8 +119,20 @@ class HPR(Method):
         self.check_fitted()
         return math.pi * torch.sigmoid(self.angle_.value(self.angle_inputs_(a)))
 
+    @property
+    def _training(self) -> Training:
+        return Training(
+            self.learning_rate,
+            self.weight_decay,
+            self.batch_size,
+            self.max_epochs,
+            self.patience,
+            validation=self.validation,
+            keep_best=self.keep_best,
+        )
+
     def _fit(self, contrast: Contrast) -> None:
-        check_training(self)
+        check_network(self.hidden, self._training)
         if not 0 < self.max_angle <= math.pi:
             raise InvalidInputError(f"max_angle must be in (0, π] radians, not {self.max_angle}.")
         barrier = HomogeneousBarrier(C=self.C, folds=self.folds, seed=self.seed)
@@ -134,7 +146,7 @@ class HPR(Method):
     def _fit_angle(self, contrast: Contrast) -> None:
         negative, positive, groups = counterparts(contrast)
         target = _angle_between(negative, positive)
-        held_out = held_out_pairs(self, groups)
+        held_out = self._training.held_out_pairs(groups, self.seed)
         with torch.inference_mode(False), torch.enable_grad():
             negative, target = negative.detach().clone(), target.detach().clone()
             self.angle_inputs_ = Centred().fit(negative)
@@ -152,17 +164,14 @@ class HPR(Method):
 
             with torch.no_grad():
                 least = float(loss(judged))
-            self.n_epochs_ = train(
-                self,
+            self.n_epochs_ = self._training.run(
                 network,
                 loss,
                 lambda: float(loss(judged)),
                 held_out,
                 generator,
-                what="the angles of HPR",
+                name="the angles of HPR",
                 least=least,
-                tolerance=TOLERANCE,
-                keep_best=self.keep_best,
             )
             with torch.no_grad():
                 self.angle_error_ = math.sqrt(float(loss(judged)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from odesteer.barriers import Centred, Contrast
 from odesteer.barriers.neural import Perceptron
-from odesteer.barriers.training import TOLERANCE, check_training, held_out_pairs, train
+from odesteer.barriers.training import Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.flows import EmbeddedPair, Euler, FixedStep, Solution, Solver, VectorField, solve
 from odesteer.methods.amount import Amount
@@ -102,10 +102,22 @@ class TruthFlow(Method):
     def default_amount(self) -> Amount:
         return Amount("interpolation", self.interpolation)
 
+    @property
+    def _training(self) -> Training:
+        return Training(
+            self.learning_rate,
+            self.weight_decay,
+            self.batch_size,
+            self.max_epochs,
+            self.patience,
+            validation=self.validation,
+            keep_best=self.keep_best,
+        )
+
     def _fit(self, contrast: Contrast) -> None:
         self._check_parameters()
         negative, positive, groups = counterparts(contrast)
-        held_out = held_out_pairs(self, groups)
+        held_out = self._training.held_out_pairs(groups, self.seed)
         with torch.inference_mode(False), torch.enable_grad():
             negative, positive = negative.detach().clone(), positive.detach().clone()
             difference = positive - negative
@@ -139,17 +151,14 @@ class TruthFlow(Method):
 
         with torch.no_grad():
             least = judge()
-        self.n_epochs_ = train(
-            self,
+        self.n_epochs_ = self._training.run(
             network,
             loss,
             judge,
             held_out,
             generator,
-            what="the velocity of TruthFlow",
+            name="the velocity of TruthFlow",
             least=least,
-            tolerance=TOLERANCE,
-            keep_best=self.keep_best,
         )
         with torch.no_grad():
             self.error_ = math.sqrt(judge())
@@ -179,7 +188,7 @@ class TruthFlow(Method):
         return self.shift_.to(x) + scale * self.velocity_.outputs(seen)
 
     def _check_parameters(self) -> None:
-        check_training(self)
+        check_network(self.hidden, self._training)
         if not is_integer(self.rank, 1):
             raise InvalidInputError(f"rank must be a positive integer, not {self.rank!r}.")
         if not isinstance(self.solver, (FixedStep, EmbeddedPair)) or self.solver.spherical:

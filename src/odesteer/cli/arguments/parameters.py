@@ -64,6 +64,8 @@ def pairs_of(words: Sequence[str], option: str) -> dict[str, str]:
 
 def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> Parametrised:
     """A copy of ``part`` with the parameter at ``path`` set to what ``text`` says."""
+    if path[0] in part.moved_parameters:
+        path = [part.moved_parameters[path[0]], *path]
     name, *deeper = path
     present = _present(part, name)
     if deeper and _is_several(present):
