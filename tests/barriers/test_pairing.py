@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from barrier_cases import contrast
 from odesteer.barriers import (
+    LinearBarrier,
     MeanDifferenceBarrier,
+    PolynomialBarrier,
     PrincipalDifferenceBarrier,
     check_contrast,
     pair,
@@ -87,8 +89,11 @@ def test_the_lonely_stand_against_the_mean_of_the_other_class():
     assert torch.equal(negative, torch.stack([other for _, other in expected]))
 
 
-def test_groups_are_known_to_parts_only_where_they_were_given():
-    assert numbered(3, 3).group_pair is None
+def test_groups_are_handed_on_as_they_are():
+    for sizes in ((3, 3), (3, 2)):
+        plain = numbered(*sizes)
+        again = check_contrast(plain.positive, plain.negative, plain.group_pair)
+        assert torch.equal(again.groups, plain.groups)
     first, second = numbered(3, 2, ("aab", "ba")).group_pair
     assert (first.tolist(), second.tolist()) == ([0, 0, 1], [1, 0])
 
@@ -107,6 +112,18 @@ def test_pairs_are_not_split_between_folds():
     assert (given.upper_, given.lower_) == (in_order.upper_, in_order.lower_)
     assert (in_order.n_pairs_, in_order.n_alone_) == (40, 0)
     assert float(in_order.gradient(topic[0])[0]) > 0.9
+
+
+@pytest.mark.parametrize("barrier", [LinearBarrier(), PolynomialBarrier(), MeanDifferenceBarrier()])
+def test_equal_sets_without_groups_are_pairs_to_every_barrier(barrier):
+    positive, negative = contrast()
+    order = torch.arange(len(positive))
+    in_order = barrier.clone().fit(positive, negative)
+    given = barrier.clone().fit(positive, negative, (order, order))
+    assert in_order.held_out_ == given.held_out_
+    assert (in_order.upper_, in_order.lower_) == (given.upper_, given.lower_)
+    each_alone = barrier.clone().fit(positive, negative, (order, order + len(order)))
+    assert each_alone.held_out_ != given.held_out_
 
 
 def test_equal_differences_have_no_principal_component():

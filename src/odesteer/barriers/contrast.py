@@ -21,22 +21,17 @@ class Contrast:
         positive: `[n₊, d]`, float32 or float64.
         negative: `[n₋, d]`, likewise.
         groups: `[n₊ + n₋]` integer group labels, positives first, on the CPU.
-        grouped: whether the groups were given; otherwise each example is one of its own.
     """
 
     positive: Tensor
     negative: Tensor
     groups: Tensor
-    grouped: bool = True
 
     @property
-    def group_pair(self) -> tuple[Tensor, Tensor] | None:
-        """Group labels of the positives and of the negatives, as `fit` takes them.
-
-        None where no groups were given, so that whatever is fitted on also knows.
-        """
+    def group_pair(self) -> tuple[Tensor, Tensor]:
+        """Group labels of the positives and of the negatives, as `fit` takes them."""
         n = len(self.positive)
-        return (self.groups[:n], self.groups[n:]) if self.grouped else None
+        return self.groups[:n], self.groups[n:]
 
     @property
     def width(self) -> int:
@@ -77,7 +72,10 @@ class Contrast:
 def check_contrast(positive: Tensor, negative: Tensor, groups: Groups | None = None) -> Contrast:
     """Validate a fit's input; half precision becomes float32, integers are refused.
 
-    Without ``groups`` every example is a group of its own. Raises `InvalidInputError`.
+    Examples of one group belong together: pairs are formed within groups, and no fold of a
+    cross-validation splits one. Without ``groups``, sets of equal size are pairs in order, the
+    i-th positive and the i-th negative a group, and in sets of different size every example is a
+    group of its own. Raises `InvalidInputError`.
     """
     sets = {"positive": positive, "negative": negative}
     for name, a in sets.items():
@@ -116,14 +114,15 @@ def check_contrast(positive: Tensor, negative: Tensor, groups: Groups | None = N
         raise InvalidInputError("positive and negative are equal; there is nothing to tell apart.")
     double = torch.float64 in (positive.dtype, negative.dtype)
     dtype = torch.float64 if double else torch.float32
-    return Contrast(
-        positive.to(dtype), negative.to(dtype), _integer_groups(sets, groups), groups is not None
-    )
+    return Contrast(positive.to(dtype), negative.to(dtype), _integer_groups(sets, groups))
 
 
 def _integer_groups(sets: dict[str, Tensor], groups: Groups | None) -> Tensor:
     if groups is None:
-        return torch.arange(sum(len(a) for a in sets.values()))
+        n_positive, n_negative = (len(a) for a in sets.values())
+        if n_positive == n_negative:
+            return torch.arange(n_positive).repeat(2)
+        return torch.arange(n_positive + n_negative)
     if len(groups) != 2:
         raise InvalidInputError(
             f"groups must be a pair (groups of positives, groups of negatives), got {len(groups)}"

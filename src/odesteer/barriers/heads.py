@@ -87,9 +87,7 @@ class HeadBarrier(ComposedBarrier):
         return direction.flatten()
 
 
-def fit_probe(
-    probe: Barrier, positive: Tensor, negative: Tensor, groups: Groups | None
-) -> Barrier | None:
+def fit_probe(probe: Barrier, positive: Tensor, negative: Tensor, groups: Groups) -> Barrier | None:
     """A copy of ``probe`` fitted to the outputs of one head, `[n₊, w]` and `[n₋, w]`.
 
     None where there is nothing to fit: a head may put out the same whatever the example.

@@ -11,7 +11,7 @@ from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.inputs import Centred, Inputs, Raw, UnitSphere
 from odesteer.barriers.logistic import check_regularisation, fit_features
-from odesteer.barriers.pairing import pair, with_pairs_as_groups
+from odesteer.barriers.pairing import pair
 from odesteer.barriers.quadratic import QuadraticFunction, linear_function
 from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.untrusted import is_integer
@@ -188,12 +188,9 @@ class PrincipalDifferenceBarrier(ComposedBarrier):
         self.folds = folds
         self.seed = seed
 
-    def _learn(self, contrast: Contrast) -> None:
-        super()._learn(with_pairs_as_groups(contrast))
-
     def _fit(self, contrast: Contrast) -> None:
         x, n = self._prepare(contrast), len(contrast.positive)
-        prepared = Contrast(x[:n], x[n:], contrast.groups, contrast.grouped)
+        prepared = Contrast(x[:n], x[n:], contrast.groups)
         pairs = pair(prepared)
         self.n_pairs_, self.n_alone_ = len(pairs), pairs.n_alone
         positive, negative = pairs.sides(prepared)

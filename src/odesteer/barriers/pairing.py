@@ -1,6 +1,6 @@
-"""Pairs of a positive and a negative example."""
+"""Pairs of positive and negative examples, by group."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,11 +59,10 @@ def pair(contrast: Contrast) -> Pairing:
     """The pairs of two sets; no example is left out, whatever the sizes.
 
     Within a group the first positive stands against the first negative, the second against the
-    second, and so on; where one side is shorter its examples serve again in turn. Sets of equal
-    size that came without groups are pairs in order. All other examples, those of groups with one
-    side only, have no partner.
+    second, and so on; where one side is shorter its examples serve again in turn. Examples of
+    groups with one side only have no partner. What the groups of sets without labels are, see
+    `check_contrast`.
     """
-    contrast = with_pairs_as_groups(contrast)
     members: dict[int, tuple[list[int], list[int]]] = {}
     n = len(contrast.positive)
     for side, labels in enumerate((contrast.groups[:n], contrast.groups[n:])):
@@ -83,9 +82,15 @@ def pair(contrast: Contrast) -> Pairing:
     return Pairing(*(torch.tensor(listed, dtype=torch.long) for listed in (*rows, *alone)))
 
 
-def with_pairs_as_groups(contrast: Contrast) -> Contrast:
-    """Sets of equal size without groups, with the i-th of both as a group; others as they are."""
-    n = len(contrast.positive)
-    if contrast.grouped or n != len(contrast.negative):
-        return contrast
-    return replace(contrast, groups=torch.arange(n).repeat(2), grouped=True)
+def counterparts(contrast: Contrast) -> tuple[Tensor, Tensor, Tensor]:
+    """Negatives `[m, d]`, the positive that stands against each `[m, d]`, and groups `[m]`.
+
+    The pairs are those of `pair`; a negative without a partner stands against the mean of the
+    positives. In float32, in which networks are trained whatever the type of the activations.
+    """
+    pairs = pair(contrast)
+    rows = torch.cat([pairs.negative, pairs.alone_negative])
+    mean = contrast.positive.mean(dim=0).expand(len(pairs.alone_negative), contrast.width)
+    positive = torch.cat([contrast.positive[pairs.positive], mean])
+    groups = contrast.groups[len(contrast.positive) :][rows]
+    return contrast.negative[rows].float(), positive.float(), groups

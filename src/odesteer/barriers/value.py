@@ -216,7 +216,6 @@ def _labelled(contrast: Contrast) -> Rewarded:
         contrast.positive,
         contrast.negative,
         contrast.groups,
-        contrast.grouped,
         rewards=y,
         weights=weights,
         middle=0.5,

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from odesteer.barriers import Centred, Contrast, HomogeneousBarrier
 from odesteer.barriers.neural import Perceptron
+from odesteer.barriers.pairing import counterparts
 from odesteer.barriers.quadratic import QuadraticFunction
 from odesteer.barriers.training import Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
-from odesteer.methods.counterparts import counterparts
 from odesteer.methods.rotation import Rotation
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from odesteer.barriers import Centred, Contrast
 from odesteer.barriers.neural import Perceptron
+from odesteer.barriers.pairing import counterparts
 from odesteer.barriers.training import Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.flows import EmbeddedPair, Euler, FixedStep, Solution, Solver, VectorField, solve
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
-from odesteer.methods.counterparts import counterparts
 from odesteer.untrusted import is_integer
 
 # Fourier features of the time: cos and sin of πkt for k up to this.
