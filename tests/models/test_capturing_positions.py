@@ -15,7 +15,7 @@ from odesteer.data import Example
 from odesteer.errors import InvalidInputError
 from odesteer.methods import CAA
 from odesteer.models import CAPTURE_POSITIONS, Activations, SteeredModel, shards
-from odesteer.tuning.fit_cache import Fits
+from odesteer.tuning.fit_cache import FitCache
 
 WORDS = "the dog and the cat or who is it"
 LAYERS = [3, 0]
@@ -136,6 +136,9 @@ def test_what_cannot_be_captured(lm: SteeredModel) -> None:
 
 def test_a_fit_takes_one_position(lm: SteeredModel) -> None:
     both: Any = ("last", "answer")
-    for fit in (lambda: lm.fit(CAA(), pairs(), 1, position=both), lambda: Fits(lm, pairs(), both)):
+    for fit in (
+        lambda: lm.fit(CAA(), pairs(), 1, position=both),
+        lambda: FitCache(lm, pairs(), both),
+    ):
         with pytest.raises(InvalidInputError, match=r"must be one of last, .*, not \('last', 'an"):
             fit()

@@ -8,14 +8,14 @@ from odesteer import ContrastData
 from odesteer.artifact import Steerer
 from odesteer.data import Example
 from odesteer.methods import Amount
-from odesteer.tuning import Ask, Measurement, Objective, Search, Surface
+from odesteer.tuning import Measurement, MeasurementRequest, Objective, Search, SearchResults
 
 Rule = Callable[[int, float, int], tuple[float | None, float | None]]
 """Value and cost of a layer, an amount and an item."""
 
 
-class Known(Objective):
-    """Measures what a rule says; counts what it was asked."""
+class KnownObjective(Objective):
+    """An objective given by a rule; records the calls."""
 
     title = "what the rule says"
 
@@ -23,7 +23,7 @@ class Known(Objective):
         self.rule = rule
         self.n = n_items
         self.name = name
-        self.asked: list[tuple[int | None, float | None, range]] = []
+        self.calls: list[tuple[int | None, float | None, range]] = []
 
     @property
     def n_items(self) -> int:
@@ -36,10 +36,10 @@ class Known(Objective):
         self, steerer: Steerer | None, amount: Amount | None, items: range
     ) -> Sequence[Measurement]:
         if steerer is None or steerer.site is None or amount is None:
-            self.asked.append((None, None, items))
+            self.calls.append((None, None, items))
             return [Measurement(0.0, 0.0) for _ in items]
         layer, value = steerer.site.layer, float(amount.value)
-        self.asked.append((layer, value, items))
+        self.calls.append((layer, value, items))
         return [Measurement(*self.rule(layer, value, i)) for i in items]
 
 
@@ -62,20 +62,24 @@ def pairs(n: int = 24, *, prompts: bool = True) -> ContrastData:
     return ContrastData(tuple(sides[0]), tuple(sides[1]), groups, groups)
 
 
-def driven(search: Search, rule: Rule, asked: list[Ask] | None = None) -> Surface:
-    """What a search comes to, told what a rule says; ``asked`` gets what it asked."""
+def run_search(
+    search: Search, rule: Rule, requests: list[MeasurementRequest] | None = None
+) -> SearchResults:
+    """Results of a search measured by a rule; its requests are appended to ``requests``."""
     running = search.run([Measurement(0.0, 0.0) for _ in range(search.n_items)])
     try:
-        ask = next(running)
+        request = next(running)
         while True:
-            if asked is not None:
-                asked.append(ask)
-            ask = running.send(
+            if requests is not None:
+                requests.append(request)
+            request = running.send(
                 {
-                    cell: [Measurement(*rule(cell.layer, cell.value, i)) for i in ask.items]
-                    for cell in ask.cells
+                    setting: [
+                        Measurement(*rule(setting.layer, setting.value, i)) for i in request.items
+                    ]
+                    for setting in request.settings
                 }
             )
     except StopIteration as end:
-        found: Surface = end.value
+        found: SearchResults = end.value
     return found

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from searches import Known, pairs
+from searches import KnownObjective, pairs
 
 from odesteer import CAA, ContrastData, ODESteer, SteeredModel, Steerer
 from odesteer.data import Example
@@ -21,7 +21,7 @@ from odesteer.tuning import (
     tune,
 )
 from odesteer.tuning.objectives.log_likelihood import log_likelihoods
-from odesteer.tuning.objectives.prompts import openings, questions
+from odesteer.tuning.objectives.prompts import generation_prompts, prompt_responses
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_each_prompt_gets_responses_of_both_sides() -> None:
         ("a", "b"),
         ("a", "b"),
     )
-    found = {q.prompt: (q.positive, q.negative) for q in questions(data)}
+    found = {q.prompt: (q.positive, q.negative) for q in prompt_responses(data)}
     assert found == {
         "careful:": (("yes",), ("no",)),
         "careless:": (("yes",), ("no",)),
@@ -156,7 +156,7 @@ def test_each_prompt_gets_responses_of_both_sides() -> None:
 
 def test_plain_texts_are_opened_by_their_first_words() -> None:
     data = ContrastData.from_texts(["one two three four five six seven"], ["a b c"])
-    assert openings(questions(data)) == ("one two", "a b")
+    assert generation_prompts(prompt_responses(data)) == ("one two", "a b")
 
 
 def test_sides_that_differ_in_prompts_only_are_refused(lm: SteeredModel) -> None:
@@ -214,7 +214,7 @@ def test_the_picture_shows_every_candidate_and_is_the_same_twice(lm: SteeredMode
         Candidate.of(CAA(), "caa", "strength", (0.1, 0.4)),
         Candidate.of(CAA(), "caa 1", "T", (1.0, 2.0)),
     ]
-    known = Known(lambda layer, value, i: (value - layer, value))
+    known = KnownObjective(lambda layer, value, i: (value - layer, value))
     surface = tune(lm, pairs(), candidates, known).surface
     image = heat_map(surface)
     assert image.startswith(b"\x89PNG")
@@ -227,5 +227,5 @@ def test_a_search_by_data_chooses_the_way_up(bundled: SteeredModel, proxy: str) 
     fit, objective = from_data(bundled, data, proxy, n_items=12, max_new_tokens=16)
     candidate = Candidate.of(ODESteer(), values=(-1.5, 1.5))
     found = tune(bundled, fit, [candidate], objective, layers=[4], position="answer", budget=3.0)
-    assert found.surface.choice.cell.value > 0
+    assert found.surface.choice.setting.value > 0
     assert found.surface.choice.score.value > found.surface.unsteered.value

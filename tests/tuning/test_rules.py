@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
-from odesteer.tuning import Cell, Halving, Measurement, Score, coarse_layers
-from odesteer.tuning.search.grid import finer
+from odesteer.tuning import Halving, Measurement, Score, Setting, coarse_layers
+from odesteer.tuning.search.grid import neighbours
 
 
-def cell(layer: int, value: float = 1.0, quantity: str = "level") -> Cell:
-    return Cell(0, layer, Amount(quantity, value))
+def setting(layer: int, value: float = 1.0, quantity: str = "level") -> Setting:
+    return Setting(0, layer, Amount(quantity, value))
 
 
 @given(st.integers(1, 200), st.integers(2, 12))
@@ -43,42 +43,42 @@ def test_the_rule_for_giving_up() -> None:
     def measured(value: float, cost: float, spread: float = 0.0) -> list[Measurement]:
         return [Measurement(value + spread * (-1) ** i, cost) for i in range(8)]
 
-    cells = {
-        cell(0): measured(1.0, 0.1),
-        cell(1): measured(9.0, 0.9),  # good, and too costly
-        cell(2): measured(0.5, 0.1),  # surely worse
-        cell(3): measured(0.9, 0.1, 1.0),  # perhaps worse
-        cell(4): measured(0.8, 0.1, 2.0),
-        cell(5): [Measurement(None, 0.1)] * 8,
+    settings = {
+        setting(0): measured(1.0, 0.1),
+        setting(1): measured(9.0, 0.9),  # good, and too costly
+        setting(2): measured(0.5, 0.1),  # surely worse
+        setting(3): measured(0.9, 0.1, 1.0),  # perhaps worse
+        setting(4): measured(0.8, 0.1, 2.0),
+        setting(5): [Measurement(None, 0.1)] * 8,
     }
-    reasons = Halving(least=2).given_up(cells, budget=0.2)
+    reasons = Halving(least=2).given_up(settings, budget=0.2)
     assert reasons == {
-        cell(1): "over budget",
-        cell(2): "behind",
-        cell(4): "halved",
-        cell(5): "not judged",
+        setting(1): "over budget",
+        setting(2): "behind",
+        setting(4): "halved",
+        setting(5): "not judged",
     }
-    assert cell(4) not in Halving(least=3).given_up(cells, budget=0.2)
-    assert cell(1) not in Halving(least=6).given_up(cells, budget=1.0)
+    assert setting(4) not in Halving(least=3).given_up(settings, budget=0.2)
+    assert setting(1) not in Halving(least=6).given_up(settings, budget=1.0)
 
 
 def test_a_cost_over_the_budget_by_chance_is_not_given_up_for_it() -> None:
     noisy = [Measurement(1.0, 0.3 + (-1) ** i) for i in range(8)]
-    assert Halving().given_up({cell(0): noisy}, budget=0.25) == {}
+    assert Halving().given_up({setting(0): noisy}, budget=0.25) == {}
     steady = [Measurement(1.0, 0.3 + 0.01 * (-1) ** i) for i in range(8)]
-    assert Halving().given_up({cell(0): steady}, budget=0.25) == {cell(0): "over budget"}
+    assert Halving().given_up({setting(0): steady}, budget=0.25) == {setting(0): "over budget"}
 
 
 def test_what_lies_between() -> None:
-    tried = [cell(layer, value) for layer in (4, 8, 12) for value in (1.0, 2.0)]
-    found = finer(cell(8, 2.0), tried, range(32))
+    tried = [setting(layer, value) for layer in (4, 8, 12) for value in (1.0, 2.0)]
+    found = neighbours(setting(8, 2.0), tried, range(32))
     assert [(c.layer, c.value) for c in found] == [(6, 2.0), (10, 2.0), (8, 1.5), (8, 3.0)]
-    first = finer(cell(4, 1.0), tried, range(32))
+    first = neighbours(setting(4, 1.0), tried, range(32))
     assert [(c.layer, c.value) for c in first] == [(6, 1.0), (4, 0.5), (4, 1.5)]
-    whole = [cell(1, value, "interpolation") for value in (0.5, 1.0)]
-    assert [c.value for c in finer(whole[1], whole, [1])] == [0.75]
-    alone = [cell(3, 1.0)]
-    beside = finer(alone[0], alone, range(2, 5))
+    whole = [setting(1, value, "interpolation") for value in (0.5, 1.0)]
+    assert [c.value for c in neighbours(whole[1], whole, [1])] == [0.75]
+    alone = [setting(3, 1.0)]
+    beside = neighbours(alone[0], alone, range(2, 5))
     assert [(c.layer, c.value) for c in beside] == [(2, 1.0), (4, 1.0), (3, 0.5), (3, 2.0)]
 
 
@@ -89,9 +89,9 @@ def test_what_lies_between() -> None:
 )
 def test_finer_cells_are_new_layers_of_the_model(values, layers, data) -> None:
     values = [float(f"{value:.4g}") for value in values]
-    tried = [cell(layer, value) for layer in layers for value in dict.fromkeys(values)]
+    tried = [setting(layer, value) for layer in layers for value in dict.fromkeys(values)]
     around = data.draw(st.sampled_from(tried))
-    found = finer(around, tried, range(41))
+    found = neighbours(around, tried, range(41))
     assert not set(found) & set(tried)
     assert all(0 <= c.layer < 41 and c.value > 0 for c in found)
     assert len(found) <= 4

@@ -5,12 +5,20 @@ import json
 from pathlib import Path
 
 import pytest
-from searches import Known, driven, noise, pairs
+from searches import KnownObjective, noise, pairs, run_search
 
 from odesteer import CAA, ODESteer, SteeredModel
 from odesteer.errors import InvalidInputError, ModelError, OdesteerError
 from odesteer.methods import Amount, HeadITI
-from odesteer.tuning import Ask, Candidate, Cell, Halving, Progress, Search, tune
+from odesteer.tuning import (
+    Candidate,
+    Halving,
+    MeasurementRequest,
+    Search,
+    Setting,
+    TuningProgress,
+    tune,
+)
 
 CAA_COARSE = Candidate.of(CAA(), "caa", "strength", (0.1, 0.2, 0.4))
 
@@ -22,18 +30,18 @@ def peaked(layer: int, value: float, item: int) -> tuple[float, float]:
 
 
 def test_it_finds_the_peak_and_looks_between_the_grid(lm: SteeredModel) -> None:
-    found = tune(lm, pairs(), [CAA_COARSE], Known(peaked), budget=0.25)
+    found = tune(lm, pairs(), [CAA_COARSE], KnownObjective(peaked), budget=0.25)
     choice = found.surface.choice
     assert choice is not None
-    assert (choice.cell.layer, choice.cell.amount) == (2, Amount("strength", 0.3))
+    assert (choice.setting.layer, choice.setting.amount) == (2, Amount("strength", 0.3))
     assert choice.stage == 1
     assert choice.score.n == 32
-    coarse = tune(lm, pairs(), [CAA_COARSE], Known(peaked), refinements=0).surface.choice
-    assert coarse.cell.value in (0.2, 0.4)
+    coarse = tune(lm, pairs(), [CAA_COARSE], KnownObjective(peaked), refinements=0).surface.choice
+    assert coarse.setting.value in (0.2, 0.4)
 
 
 def test_the_steerer_is_the_one_that_was_measured_and_that_fit_makes(lm: SteeredModel) -> None:
-    found = tune(lm, pairs(), [CAA_COARSE], Known(peaked), position="answer", seed=3)
+    found = tune(lm, pairs(), [CAA_COARSE], KnownObjective(peaked), position="answer", seed=3)
     again = lm.fit(CAA(), pairs(), 2, position="answer", seed=3)
     assert found.steerer.content().to_bytes() == again.content().to_bytes()
 
@@ -42,49 +50,49 @@ def test_the_best_beyond_the_budget_is_not_chosen(lm: SteeredModel) -> None:
     def steep(layer: int, value: float, item: int) -> tuple[float, float]:
         return value + 0.1 * layer, value + noise(layer, value, item, 0.01)
 
-    found = tune(lm, pairs(), [CAA_COARSE], Known(steep), budget=0.25, refinements=0)
-    assert found.surface.choice.cell.value == 0.2
-    states = {row.cell.value: row.state for row in found.surface.rows if row.cell.layer == 3}
+    found = tune(lm, pairs(), [CAA_COARSE], KnownObjective(steep), budget=0.25, refinements=0)
+    assert found.surface.choice.setting.value == 0.2
+    states = {row.setting.value: row.state for row in found.surface.rows if row.setting.layer == 3}
     assert states[0.4] == "over budget"
-    loose = tune(lm, pairs(), [CAA_COARSE], Known(steep), budget=0.5, refinements=0)
-    assert loose.surface.choice.cell.value == 0.4
+    loose = tune(lm, pairs(), [CAA_COARSE], KnownObjective(steep), budget=0.5, refinements=0)
+    assert loose.surface.choice.setting.value == 0.4
 
 
 def test_without_a_setting_in_the_budget_there_is_no_choice(lm: SteeredModel) -> None:
-    found = tune(lm, pairs(), [CAA_COARSE], Known(lambda *at: (1.0, 2.0 + at[1])))
+    found = tune(lm, pairs(), [CAA_COARSE], KnownObjective(lambda *at: (1.0, 2.0 + at[1])))
     assert found.steerer is None
     assert found.surface.choice is None
-    assert found.surface.least_costly().cell.value == 0.1
+    assert found.surface.least_costly().setting.value == 0.1
     assert found.surface.to_json()["choice"] is None
 
 
 def test_of_equal_values_the_cheapest_is_chosen(lm: SteeredModel) -> None:
-    found = tune(lm, pairs(), [CAA_COARSE], Known(lambda *at: (1.0, at[1])), refinements=0)
-    assert (found.surface.choice.cell.layer, found.surface.choice.cell.value) == (0, 0.1)
+    found = tune(lm, pairs(), [CAA_COARSE], KnownObjective(lambda *at: (1.0, at[1])), refinements=0)
+    assert (found.surface.choice.setting.layer, found.surface.choice.setting.value) == (0, 0.1)
 
 
 def test_hopeless_settings_are_measured_on_few_items(lm: SteeredModel) -> None:
-    objective = Known(peaked)
+    objective = KnownObjective(peaked)
     found = tune(lm, pairs(), [CAA_COARSE], objective, refinements=0)
-    whole = sum(len(items) for layer, _, items in objective.asked if layer is not None)
+    whole = sum(len(items) for layer, _, items in objective.calls if layer is not None)
     assert whole <= 0.55 * len(found.surface.rows) * objective.n
     for row in found.surface.rows:
         assert (row.state == "measured") is (row.score.n == objective.n)
-    everything = Known(peaked)
+    everything = KnownObjective(peaked)
     surface = tune(
         lm, pairs(), [CAA_COARSE], everything, refinements=0, halving=Halving(rungs=1)
     ).surface
     assert {row.state for row in surface.rows} == {"measured"}
-    assert surface.choice.cell == found.surface.choice.cell
+    assert surface.choice.setting == found.surface.choice.setting
 
 
 def test_what_could_not_be_judged_is_counted_and_not_chosen(lm: SteeredModel) -> None:
     def silent(layer: int, value: float, item: int) -> tuple[float | None, float]:
         return (None if layer == 3 and item % 3 == 0 else float(layer)), 0.0
 
-    surface = tune(lm, pairs(), [CAA_COARSE], Known(silent), refinements=0).surface
-    assert surface.choice.cell.layer == 2
-    silenced = [row for row in surface.rows if row.cell.layer == 3]
+    surface = tune(lm, pairs(), [CAA_COARSE], KnownObjective(silent), refinements=0).surface
+    assert surface.choice.setting.layer == 2
+    silenced = [row for row in surface.rows if row.setting.layer == 3]
     assert {row.state for row in silenced} == {"not judged"}
     assert all(row.score.missing == 3 for row in silenced)  # of the 8 items of the first rung
 
@@ -101,7 +109,7 @@ def test_all_layers_are_captured_in_one_pass(
 
     monkeypatch.setattr(SteeredModel, "capture", counting)
     candidates = [CAA_COARSE, Candidate.of(ODESteer(), "odesteer")]
-    tune(lm, pairs(), candidates, Known(peaked))
+    tune(lm, pairs(), candidates, KnownObjective(peaked))
     assert captured == [[0, 1, 2, 3]]
 
 
@@ -110,10 +118,10 @@ def test_several_methods_compete(lm: SteeredModel) -> None:
         return (2.0 if value == 1.5 else 0.0), 0.0
 
     candidates = [CAA_COARSE, Candidate.of(ODESteer(), "odesteer", values=(1.0, 1.5))]
-    surface = tune(lm, pairs(), candidates, Known(by_level), refinements=0).surface
-    assert surface.choice.cell.candidate == 1
+    surface = tune(lm, pairs(), candidates, KnownObjective(by_level), refinements=0).surface
+    assert surface.choice.setting.candidate == 1
     assert surface.best_of(1) == surface.choice
-    assert surface.best_of(0) is None or surface.best_of(0).cell.candidate == 0
+    assert surface.best_of(0) is None or surface.best_of(0).setting.candidate == 0
 
 
 def test_a_setting_that_fails_is_a_row_with_the_reason(lm: SteeredModel) -> None:
@@ -122,46 +130,49 @@ def test_a_setting_that_fails_is_a_row_with_the_reason(lm: SteeredModel) -> None
             raise ModelError("layer 1 is unwell.")
         return float(layer), 0.0
 
-    surface = tune(lm, pairs(), [CAA_COARSE], Known(unwell), refinements=0).surface
-    assert {r.state for r in surface.rows if r.cell.layer == 1} == {"layer 1 is unwell."}
-    assert all(r.score is None for r in surface.rows if r.cell.layer == 1)
-    assert surface.choice.cell.layer == 3
+    surface = tune(lm, pairs(), [CAA_COARSE], KnownObjective(unwell), refinements=0).surface
+    assert {r.state for r in surface.rows if r.setting.layer == 1} == {"layer 1 is unwell."}
+    assert all(r.score is None for r in surface.rows if r.setting.layer == 1)
+    assert surface.choice.setting.layer == 3
     json.dumps(surface.to_json(), allow_nan=False)
     with pytest.raises(ModelError, match="layer 1 is unwell"):
-        tune(lm, pairs(), [CAA_COARSE], Known(unwell), layers=[1])
+        tune(lm, pairs(), [CAA_COARSE], KnownObjective(unwell), layers=[1])
 
 
 def test_an_error_of_the_program_is_not_taken_for_a_result(lm: SteeredModel) -> None:
     with pytest.raises(ZeroDivisionError):
-        tune(lm, pairs(), [CAA_COARSE], Known(lambda *at: (1 / 0, 0.0)))
+        tune(lm, pairs(), [CAA_COARSE], KnownObjective(lambda *at: (1 / 0, 0.0)))
 
 
 def test_an_interrupted_search_goes_on_where_it_was(lm: SteeredModel, tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
-    undisturbed = Known(peaked)
+    undisturbed = KnownObjective(peaked)
     whole = tune(lm, pairs(), [CAA_COARSE], undisturbed, journal=journal).surface.to_json()
     lines = journal.read_bytes().splitlines(keepends=True)
     for kept in (0, 5, len(lines) - 1):
         # Killed in the middle of a line.
         journal.write_bytes(b"".join(lines[:kept]) + lines[kept][:40])
-        resumed = Known(peaked)
+        resumed = KnownObjective(peaked)
         again = tune(lm, pairs(), [CAA_COARSE], resumed, journal=journal).surface.to_json()
         assert again == whole
-        assert len(undisturbed.asked) - len(resumed.asked) == kept
-    repeated = Known(peaked)
+        assert len(undisturbed.calls) - len(resumed.calls) == kept
+    repeated = KnownObjective(peaked)
     tune(lm, pairs(), [CAA_COARSE], repeated, journal=journal)
-    assert {layer for layer, _, _ in repeated.asked} == {None}
+    assert {layer for layer, _, _ in repeated.calls} == {None}
 
 
 def test_what_was_measured_under_another_objective_or_fit_is_not_used(
     lm: SteeredModel, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal.jsonl"
-    first = Known(peaked)
+    first = KnownObjective(peaked)
     tune(lm, pairs(), [CAA_COARSE], first, journal=journal, refinements=0)
-    for objective, data in ((Known(peaked, name="other"), pairs()), (Known(peaked), pairs(20))):
+    for objective, data in (
+        (KnownObjective(peaked, name="other"), pairs()),
+        (KnownObjective(peaked), pairs(20)),
+    ):
         tune(lm, data, [CAA_COARSE], objective, journal=journal, refinements=0)
-        assert objective.asked == first.asked
+        assert objective.calls == first.calls
 
 
 def test_a_full_disk_is_an_error_not_a_bad_setting(
@@ -172,12 +183,12 @@ def test_a_full_disk_is_an_error_not_a_bad_setting(
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OdesteerError, match="No space left on device"):
-        tune(lm, pairs(), [CAA_COARSE], Known(peaked), journal=tmp_path / "journal.jsonl")
+        tune(lm, pairs(), [CAA_COARSE], KnownObjective(peaked), journal=tmp_path / "journal.jsonl")
 
 
 def test_progress_counts_up_to_the_end(lm: SteeredModel) -> None:
-    told: list[Progress] = []
-    tune(lm, pairs(), [CAA_COARSE], Known(peaked), progress=told.append)
+    told: list[TuningProgress] = []
+    tune(lm, pairs(), [CAA_COARSE], KnownObjective(peaked), progress=told.append)
     done = [now.done for now in told]
     assert done == sorted(done)
     assert all(now.done <= now.total for now in told)
@@ -192,11 +203,11 @@ def test_progress_counts_up_to_the_end(lm: SteeredModel) -> None:
         ({"budget": float("nan")}, "budget"),
         ({"refinements": -1}, "refinements"),
         ({"candidates": []}, "nothing to tune"),
-        ({"objective": Known(peaked, 0)}, "no validation items"),
+        ({"objective": KnownObjective(peaked, 0)}, "no validation items"),
     ],
 )
 def test_requests_that_make_no_sense(lm: SteeredModel, changes: dict, said: str) -> None:
-    given = {"candidates": [CAA_COARSE], "objective": Known(peaked), **changes}
+    given = {"candidates": [CAA_COARSE], "objective": KnownObjective(peaked), **changes}
     with pytest.raises(OdesteerError, match=said):
         tune(lm, pairs(), **given)
 
@@ -219,42 +230,44 @@ def test_the_default_is_kept_unless_another_is_clearly_better(lead: float, chose
         better = lead + 0.5 * (-1) ** item if value == 0.4 else 0.0
         return better - (value == 0.1), 0.0
 
-    default = Cell(0, 2, Amount("strength", 0.2))
+    default = Setting(0, 2, Amount("strength", 0.2))
     search = Search([CAA_COARSE], 32, [2], [2], 1.0, Halving(least=1), 0, default)
-    surface = driven(search, rule)
+    surface = run_search(search, rule)
     best = surface.eligible[0]
-    assert best.cell.value == 0.4
-    assert surface.choice.cell.value == chosen
+    assert best.setting.value == 0.4
+    assert surface.choice.setting.value == chosen
     # What is kept was measured on everything that the best was.
-    assert {row.cell: row.state for row in surface.rows}[default] == "measured"
+    assert {row.setting: row.state for row in surface.rows}[default] == "measured"
 
 
 def test_a_default_that_costs_too_much_is_not_kept() -> None:
-    default = Cell(0, 2, Amount("strength", 0.2))
+    default = Setting(0, 2, Amount("strength", 0.2))
     search = Search([CAA_COARSE], 32, [2], [2], 1.0, Halving(), 0, default)
-    surface = driven(search, lambda layer, value, item: (0.0, 9.0 if value == 0.2 else 0.0))
-    assert surface.choice.cell.value != 0.2
+    surface = run_search(search, lambda layer, value, item: (0.0, 9.0 if value == 0.2 else 0.0))
+    assert surface.choice.setting.value != 0.2
 
 
 def test_a_search_asks_for_no_more_than_it_says() -> None:
-    default = Cell(0, 2, Amount("strength", 0.3))
+    default = Setting(0, 2, Amount("strength", 0.3))
     search = Search([CAA_COARSE], 50, [2], range(4), 1.0, default=default)
-    asked: list[Ask] = []
-    surface = driven(search, lambda layer, value, item: (value * (-1) ** item, 0.0), asked)
-    n = sum(len(ask.cells) * len(ask.items) for ask in asked)
+    requests: list[MeasurementRequest] = []
+    surface = run_search(search, lambda layer, value, item: (value * (-1) ** item, 0.0), requests)
+    n = sum(len(each.settings) * len(each.items) for each in requests)
     assert 0.5 * search.most < n <= search.most
     assert sum(row.score.n for row in surface.rows) == n
-    assert {row.cell.layer for row in surface.rows} == {1, 2, 3}
-    for ask, following in itertools.pairwise(asked):
+    assert {row.setting.layer for row in surface.rows} == {1, 2, 3}
+    for request, following in itertools.pairwise(requests):
         if following.items.start:
-            assert following.left < ask.left
+            assert following.left < request.left
 
 
 def test_heads_are_tuned_layer_by_layer_in_their_own_unit(lm: SteeredModel) -> None:
     candidate = Candidate.of(HeadITI(), "heads")
     assert (candidate.quantity, candidate.values[0]) == ("T", 5.0)
-    found = tune(lm, pairs(), [candidate], Known(lambda *at: (float(at[0]), 0.0)), refinements=0)
-    assert found.surface.choice.cell.layer == lm.n_layers - 1
+    found = tune(
+        lm, pairs(), [candidate], KnownObjective(lambda *at: (float(at[0]), 0.0)), refinements=0
+    )
+    assert found.surface.choice.setting.layer == lm.n_layers - 1
     assert found.steerer.site.part == "heads"
     alone = lm.fit(HeadITI(), pairs(), lm.n_layers - 1, part="heads")
     assert found.steerer.content().to_bytes() == alone.content().to_bytes()

@@ -1,4 +1,4 @@
-"""Selecting layer, amount and parameters of a method under a fluency budget."""
+"""Selection of layer, amount and parameters of a method under a fluency budget."""
 
 from odesteer.tuning.heat_map import heat_map
 from odesteer.tuning.objectives.base import Measurement, Objective, Score
@@ -6,10 +6,10 @@ from odesteer.tuning.objectives.factories import PROXIES, from_data, from_world
 from odesteer.tuning.objectives.generated_texts import SAMPLING, TextJudge, WrittenTexts
 from odesteer.tuning.objectives.likelihood_margin import LikelihoodMargin
 from odesteer.tuning.objectives.reading_judge import ReadingJudge
-from odesteer.tuning.run import BUDGET, Progress, Tuning, tune
-from odesteer.tuning.search.grid import AMOUNTS, Candidate, Cell, coarse_layers
-from odesteer.tuning.search.results import Row, Surface
-from odesteer.tuning.search.search import Ask, Search
+from odesteer.tuning.run import BUDGET, Tuning, TuningProgress, tune
+from odesteer.tuning.search.grid import AMOUNTS, Candidate, Setting, coarse_layers
+from odesteer.tuning.search.results import SearchResults, SettingResult
+from odesteer.tuning.search.search import MeasurementRequest, Search
 from odesteer.tuning.search.successive_halving import Halving
 
 __all__ = [
@@ -17,21 +17,21 @@ __all__ = [
     "BUDGET",
     "PROXIES",
     "SAMPLING",
-    "Ask",
     "Candidate",
-    "Cell",
     "Halving",
     "LikelihoodMargin",
     "Measurement",
+    "MeasurementRequest",
     "Objective",
-    "Progress",
     "ReadingJudge",
-    "Row",
     "Score",
     "Search",
-    "Surface",
+    "SearchResults",
+    "Setting",
+    "SettingResult",
     "TextJudge",
     "Tuning",
+    "TuningProgress",
     "WrittenTexts",
     "coarse_layers",
     "from_data",

@@ -1,4 +1,4 @@
-"""Fits of all candidates at all layers, from activations captured once."""
+"""Cache of fits: all candidates at all layers, from activations captured once."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from odesteer.models.captured_tokens import CapturePosition, check_position
 from odesteer.models.fitting import fitted, prepared
 
 
-def part_of(method: Method) -> str:
+def layer_part(method: Method) -> str:
     """The part of a decoder layer that a method acts on."""
     return "heads" if isinstance(method, HeadITI) else "residual"
 
 
 @dataclass
-class Fits:
-    """Fits methods on one set of data; its fields are those of `SteeredModel.fit`.
+class FitCache:
+    """Fits methods on one set of data, each once; its fields are those of `SteeredModel.fit`.
 
-    The fits are the ones that `SteeredModel.fit` makes, to the bit.
+    A fit is equal to that of `SteeredModel.fit` to the bit.
     """
 
     lm: SteeredModel
@@ -36,12 +36,12 @@ class Fits:
         check_position(self.position)
 
     def missing(self, layers: Sequence[int], part: str = "residual") -> list[int]:
-        """Those of the layers whose activations have not been captured."""
+        """The layers whose activations have not been captured."""
         known = self._activations[part].states if part in self._activations else {}
         return [layer for layer in dict.fromkeys(layers) if layer not in known]
 
     def capture(self, layers: Sequence[int], part: str = "residual") -> None:
-        """Capture whatever is missing of these layers, in one pass over the data."""
+        """Capture the missing ones of these layers, in one pass over the data."""
         missing = self.missing(layers, part)
         if not missing:
             return
@@ -57,13 +57,13 @@ class Fits:
         self._activations[part] = Activations({**known, **captured.states}, captured.example)
 
     def fitted(self, name: Hashable, method: Method, layer: int) -> Steerer:
-        """A copy of ``method``, which ``name`` stands for, fitted at a layer; fitted once."""
-        at = name, layer
-        if at not in self._fitted:
-            part = part_of(method)
+        """A copy of ``method`` fitted at a layer; the cache key is ``name`` and the layer."""
+        key = name, layer
+        if key not in self._fitted:
+            part = layer_part(method)
             self.capture([layer], part)
             n_heads = self.lm.n_heads if part == "heads" else None
-            (self._fitted[at],) = fitted(
+            (self._fitted[key],) = fitted(
                 prepared(method, part, n_heads),
                 self._activations[part],
                 self.data,
@@ -71,7 +71,7 @@ class Fits:
                 self._provenance(n_heads),
                 self.lm.tokenizer,
             )
-        return self._fitted[at]
+        return self._fitted[key]
 
     def _provenance(self, n_heads: int | None) -> dict[str, object]:
         return {

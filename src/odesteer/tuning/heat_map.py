@@ -1,4 +1,4 @@
-"""The picture of a search: value and cost over layer and amount."""
+"""Heat maps of search results: value and cost over layer and amount."""
 
 import io
 import math
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from odesteer.errors import MissingDependencyError
-from odesteer.tuning.search.results import MEASURED, Row, Surface
+from odesteer.tuning.search.results import MEASURED, SearchResults, SettingResult
 
 _SIZE = 0.55
 
 
-def heat_map(surface: Surface) -> bytes:
-    """A PNG: for each candidate a map of the value beside one of the cost in fluency.
+def heat_map(surface: SearchResults) -> bytes:
+    """A PNG with, for each candidate, a map of the value and one of the cost in fluency.
 
-    Settings over the budget are crossed out, settings that were given up are hatched (their
+    Settings over the budget are crossed out, settings that were stopped early are hatched (their
     values are means over fewer items), the choice has a frame. Raises `MissingDependencyError`
     without matplotlib.
     """
@@ -26,11 +26,11 @@ def heat_map(surface: Surface) -> bytes:
             "plots need matplotlib; install it with pip install 'odesteer[plot]'."
         ) from None
     blocks = [
-        [row for row in surface.rows if row.cell.candidate == number]
+        [row for row in surface.rows if row.setting.candidate == number]
         for number in range(len(surface.candidates))
     ]
-    widest = max(len({row.cell.value for row in rows}) for rows in blocks)
-    heights = [len({row.cell.layer for row in rows}) for rows in blocks]
+    widest = max(len({row.setting.value for row in rows}) for rows in blocks)
+    heights = [len({row.setting.layer for row in rows}) for rows in blocks]
     size = (2 * (widest * _SIZE + 2.2), sum(heights) * _SIZE + 1.6 * len(blocks) + 0.4)
     figure = Figure(figsize=(max(size[0], 8), max(size[1], 3)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -47,25 +47,27 @@ def heat_map(surface: Surface) -> bytes:
     about = surface.about.get("value", "value")
     figure.suptitle(f"{about}; unsteered {surface.unsteered.value:.3g}", fontsize="medium")
     image = io.BytesIO()
-    # Without the version of matplotlib in it: the same surface gives the same bytes.
+    # Without the version of matplotlib: the same results give the same bytes.
     figure.savefig(image, format="png", dpi=110, metadata={"Software": None})
     return image.getvalue()
 
 
-def _map(ax: Any, surface: Surface, rows: Sequence[Row], name: str, colours: str) -> None:
+def _map(
+    ax: Any, surface: SearchResults, rows: Sequence[SettingResult], name: str, colours: str
+) -> None:
     from matplotlib.patches import Rectangle
 
-    layers = sorted({row.cell.layer for row in rows})
-    values = sorted({row.cell.value for row in rows})
+    layers = sorted({row.setting.layer for row in rows})
+    values = sorted({row.setting.value for row in rows})
     grid = [[math.nan] * len(values) for _ in layers]
     for row in rows:
         if row.score is not None:
-            at = layers.index(row.cell.layer), values.index(row.cell.value)
+            at = layers.index(row.setting.layer), values.index(row.setting.value)
             grid[at[0]][at[1]] = getattr(row.score, name)
     known = [figure for line in grid for figure in line if math.isfinite(figure)]
     limits = (min(known), max(known)) if known else (0.0, 1.0)
     if name == "fluency":
-        # What is far over the budget is all the same, and must not drown the rest.
+        # Cap the colour scale, so that costs far over the budget do not hide the differences below.
         limits = (min(limits[0], 0.0), max(2 * surface.budget, 0.01))
     image = ax.imshow(
         grid, aspect="auto", origin="lower", cmap=colours, vmin=limits[0], vmax=limits[1]
@@ -74,7 +76,7 @@ def _map(ax: Any, surface: Surface, rows: Sequence[Row], name: str, colours: str
     ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     ax.set_yticks(range(len(layers)), [str(layer) for layer in layers])
     for row in rows:
-        x, y = values.index(row.cell.value), layers.index(row.cell.layer)
+        x, y = values.index(row.setting.value), layers.index(row.setting.layer)
         corner = x - 0.5, y - 0.5
         if row.score is None:
             ax.text(x, y, "–", ha="center", va="center")

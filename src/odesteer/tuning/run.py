@@ -1,4 +1,4 @@
-"""Selecting layer, amount and parameters of methods by an objective."""
+"""Run a search on a model: fit candidates, measure settings, report progress."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from odesteer.data import ContrastData
 from odesteer.errors import OdesteerError
 from odesteer.models import SteeredModel
 from odesteer.models.captured_tokens import CapturePosition
-from odesteer.tuning.fit_cache import Fits, part_of
+from odesteer.tuning.fit_cache import FitCache, layer_part
 from odesteer.tuning.objectives.base import Measurement, Objective
-from odesteer.tuning.search.checkpoint import Journal
-from odesteer.tuning.search.grid import Candidate, Cell, coarse_layers
-from odesteer.tuning.search.results import Surface
-from odesteer.tuning.search.search import Ask, Search, check_number
+from odesteer.tuning.search.checkpoint import Checkpoint
+from odesteer.tuning.search.grid import Candidate, Setting, coarse_layers
+from odesteer.tuning.search.results import SearchResults
+from odesteer.tuning.search.search import Answers, MeasurementRequest, Search, check_number
 from odesteer.tuning.search.successive_halving import Halving
 
 BUDGET = 0.1
@@ -22,12 +22,12 @@ BUDGET = 0.1
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a search is.
+class TuningProgress:
+    """Progress of a search.
 
     Attributes:
         done, total: measurements of items; the total is an estimate until the last rung.
-        doing: what is being done.
+        doing: the current step, in a few words.
     """
 
     done: int
@@ -37,14 +37,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a search found.
+    """The outcome of `tune`.
 
     Attributes:
-        surface: all that was measured, with the choice.
-        steerer: fitted at the choice on the data that was measured with; None without a choice.
+        surface: the results of all settings, with the choice.
+        steerer: the one that was measured at the choice; None without a choice.
     """
 
-    surface: Surface
+    surface: SearchResults
     steerer: Steerer | None
 
 
@@ -63,31 +63,31 @@ def tune(
     seed: int = 0,
     batch_size: int = 16,
     journal: Path | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TuningProgress], None] | None = None,
 ) -> Tuning:
     """Select layer and amount, and which of ``candidates``, by an objective under a budget.
 
     Every candidate is fitted on ``data`` at every layer, and every amount measured on a share of
-    the items of ``objective``; hopeless settings are given up by the rule of `Halving`. Then cells
-    between the best one and its neighbours are measured, ``refinements`` times. Chosen is
+    the items of ``objective``; settings are stopped early by the rule of `Halving`. Then
+    settings between the best one and its neighbours are measured, ``refinements`` times. Chosen is
     the highest mean value among settings within the budget; the choice is optimistic by
     about a standard error, so report a setting on other data than it was chosen on.
 
     Args:
         lm: the model.
-        data: what steerers are fitted on; nothing that the objective measures on.
+        data: what steerers are fitted on; none of it may be what the objective measures on.
         candidates: methods with the amounts to try.
-        objective: what is measured.
+        objective: measures settings.
         layers: decoder layers to begin with; `coarse_layers` by default.
         budget: the largest mean cost in fluency, in the unit of the objective.
-        halving: which settings are given up when.
-        refinements: how often the neighbourhood of the best setting is measured.
+        halving: the rule for stopping settings early.
+        refinements: how often the neighbours of the best setting are measured.
         position, steer_position, seed, batch_size: as in `SteeredModel.fit`.
-        journal: a file of what has been measured, from which a search that was ended goes on.
-        progress: told how far the search is.
+        journal: checkpoint file, from which an interrupted search resumes.
+        progress: called with the progress before each step.
 
-    Raises `InvalidInputError` for requests that make no sense, and what the first setting ended
-    with if none could be tried.
+    Raises `InvalidInputError` for invalid arguments, and the error of the first setting if all
+    settings failed.
     """
     chosen = coarse_layers(lm.n_layers) if layers is None else list(dict.fromkeys(layers))
     for layer in chosen:
@@ -106,82 +106,89 @@ def tune(
         refinements,
         about=objective.about(),
     )
-    measuring = _Measuring(
-        Fits(lm, data, position, steer_position, seed, batch_size),
+    measurer = _Measurer(
+        FitCache(lm, data, position, steer_position, seed, batch_size),
         tuple(candidates),
         objective,
-        Journal(journal),
+        Checkpoint(journal),
         progress,
     )
-    asking = search.run(measuring.unsteered(halving))
+    requests = search.run(measurer.measure_unsteered(halving))
     try:
-        ask = next(asking)
+        request = next(requests)
         while True:
-            ask = asking.send({cell: measuring.measured(cell, ask) for cell in measuring.of(ask)})
+            request = requests.send(measurer.measure(request))
     except StopIteration as end:
-        surface: Surface = end.value
+        surface: SearchResults = end.value
     choice = surface.choice
-    return Tuning(surface, None if choice is None else measuring.steerer(choice.cell))
+    return Tuning(surface, None if choice is None else measurer.steerer(choice.setting))
 
 
 @dataclass
-class _Measuring:
-    """Answers what a search asks, and tells how far it is."""
+class _Measurer:
+    """Fits and measures the settings that a search requests, and reports progress."""
 
-    fits: Fits
+    fits: FitCache
     candidates: tuple[Candidate, ...]
     objective: Objective
-    journal: Journal
-    progress: Callable[[Progress], None] | None
+    checkpoint: Checkpoint
+    progress: Callable[[TuningProgress], None] | None
     done: int = 0
     total: int = 0
 
-    def unsteered(self, halving: Halving) -> list[Measurement]:
-        """What the objective says of the unsteered model."""
+    def measure_unsteered(self, halving: Halving) -> list[Measurement]:
+        """Measure the unsteered model on all items."""
         found: list[Measurement] = []
         self.total = self.objective.n_items
         for items in halving.steps(self.objective.n_items):
-            self._tell("the unsteered model")
+            self._report("the unsteered model")
             new = self.objective.measure(None, None, items)
             check_number(new, items)
             found += new
             self.done += len(items)
-        self.journal.begin(self.objective.about(), found)
+        self.checkpoint.set_objective(self.objective.about(), found)
         return found
 
-    def of(self, ask: Ask) -> tuple[Cell, ...]:
-        """The settings that are asked for, all their layers captured in one pass."""
-        self.total = self.done + ask.left
+    def measure(self, request: MeasurementRequest) -> Answers:
+        """Measure the settings of a request, or read them from the checkpoint."""
+        self.total = self.done + request.left
+        self._capture(request.settings)
+        return {setting: self._measure_setting(setting, request) for setting in request.settings}
+
+    def _capture(self, settings: Sequence[Setting]) -> None:
+        """Capture what is missing for these settings, all layers in one pass."""
         layers: dict[str, list[int]] = {}
-        for cell in ask.cells:
-            part = part_of(self.candidates[cell.candidate].method)
-            layers.setdefault(part, []).append(cell.layer)
+        for setting in settings:
+            part = layer_part(self.candidates[setting.candidate].method)
+            layers.setdefault(part, []).append(setting.layer)
         for part, numbers in layers.items():
             if self.fits.missing(numbers, part):
-                self._tell("capturing activations")
+                self._report("capturing activations")
                 self.fits.capture(numbers, part)
-        return ask.cells
 
-    def measured(self, cell: Cell, ask: Ask) -> Sequence[Measurement] | OdesteerError:
-        """What the objective says of a setting, or said before."""
-        self._tell(ask.doing)
-        self.done += len(ask.items)
+    def _measure_setting(
+        self, setting: Setting, request: MeasurementRequest
+    ) -> Sequence[Measurement] | OdesteerError:
+        """The measurements of one setting, or the error that it ended with."""
+        self._report(request.doing)
+        self.done += len(request.items)
         try:
-            steerer = self.steerer(cell)
-            found = self.journal.found(steerer, cell.amount, ask.items)
+            steerer = self.steerer(setting)
+            found = self.checkpoint.get(steerer, setting.amount, request.items)
             if found is not None:
                 return found
-            found = list(self.objective.measure(steerer, cell.amount, ask.items))
+            found = list(self.objective.measure(steerer, setting.amount, request.items))
         except OdesteerError as error:
             return error
-        check_number(found, ask.items)
-        self.journal.add(steerer, cell.amount, ask.items, found)
+        check_number(found, request.items)
+        self.checkpoint.add(steerer, setting.amount, request.items, found)
         return found
 
-    def steerer(self, cell: Cell) -> Steerer:
-        """Fitted as a setting says."""
-        return self.fits.fitted(cell.candidate, self.candidates[cell.candidate].method, cell.layer)
+    def steerer(self, setting: Setting) -> Steerer:
+        """The steerer of a setting, fitted once."""
+        method = self.candidates[setting.candidate].method
+        return self.fits.fitted(setting.candidate, method, setting.layer)
 
-    def _tell(self, doing: str) -> None:
+    def _report(self, doing: str) -> None:
         if self.progress is not None:
-            self.progress(Progress(self.done, max(self.total, self.done), doing))
+            self.progress(TuningProgress(self.done, max(self.total, self.done), doing))

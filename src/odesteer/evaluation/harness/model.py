@@ -14,7 +14,13 @@ from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.harness.arguments import Steers, read_steering
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.tuning.objectives.log_likelihood import Batch, Row, answer, is_read_late, logits_of
+from odesteer.tuning.objectives.log_likelihood import (
+    ScoredSequence,
+    SequenceBatch,
+    forward_logits,
+    needs_prompt_pass,
+    score_tokens,
+)
 
 Request = tuple[Any, Sequence[int], Sequence[int]]
 """As the harness hands it over: a key for its cache (None for a window of a longer text), the
@@ -69,7 +75,7 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         self._applied = applied
         for each in applied:
             self._lm.steering(each.steerer, **each.quantity)  # checks that it fits
-        self._in_two = any(is_read_late(each.steerer) for each in applied)
+        self._in_two = any(needs_prompt_pass(each.steerer) for each in applied)
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness writes to its results: also what steers, and how much."""
@@ -110,25 +116,25 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         ) as bar:
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                batch = Batch.of([row for row, _ in part], self.device)
+                batch = SequenceBatch.of([row for row, _ in part], self.device)
                 logits = self._logits(batch)
                 for i, (_, numbers) in enumerate(part):
                     scored = batch.scored(i, logits)
                     for number in numbers:
                         key, _, continuation = requests[number]
-                        found = answer(scored, continuation, self.softmax_dtype)
+                        found = score_tokens(scored, continuation, self.softmax_dtype)
                         answers[number] = found
                         if key is not None:
                             self.cache_hook.add_partial("loglikelihood", key, found)
                         bar.update(1)
         return [answers[i] for i in range(len(requests))]
 
-    def _logits(self, batch: Batch) -> Tensor:
+    def _logits(self, batch: SequenceBatch) -> Tensor:
         """`[n, columns, vocabulary]` from the last token of the prompts on."""
         dtype = self.mixed_precision_dtype
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             steering = self._steered(batch.prompt_width)
-            return logits_of(self._lm, batch, steering, in_two=self._in_two)
+            return forward_logits(self._lm, batch, steering, prompt_first=self._in_two)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -141,7 +147,7 @@ def _check_options(options: dict[str, Any]) -> None:
         )
 
 
-def row_of(request: Request, max_length: int) -> Row:
+def row_of(request: Request, max_length: int) -> ScoredSequence:
     """The row that a request is scored in; contexts that are too long lose their beginning.
 
     A text that is scored as a whole (without a key) is taken for generated from its first token
@@ -150,17 +156,17 @@ def row_of(request: Request, max_length: int) -> Row:
     key, context, continuation = request
     tokens = (*context, *continuation)[-(max_length + 1) :][:-1]
     n_context = len(tokens) - len(continuation) + 1
-    return Row(tokens, 1 if key is None else n_context, n_context - 1)
+    return ScoredSequence(tokens, 1 if key is None else n_context, n_context - 1)
 
 
-def rows_of(requests: Sequence[Request], max_length: int) -> list[tuple[Row, list[int]]]:
+def rows_of(requests: Sequence[Request], max_length: int) -> list[tuple[ScoredSequence, list[int]]]:
     """Each distinct row with the requests that it answers, the longest first.
 
     Requests that differ in the last token of the continuation share a row. Those whose contexts
     end at different tokens do not, even where all their tokens are the same: they are steered
     from different tokens on.
     """
-    rows: dict[Row, list[int]] = {}
+    rows: dict[ScoredSequence, list[int]] = {}
     for i, request in enumerate(requests):
         rows.setdefault(row_of(request, max_length), []).append(i)
     return sorted(rows.items(), key=lambda item: (-item[0].n_prompt, -len(item[0].tokens)))

@@ -9,7 +9,7 @@ from odesteer.methods import CAA, Method, ODESteer, OneStep, registry
 from odesteer.methods.conditional import Conditional
 from odesteer.methods.sum import Sum
 from odesteer.registry import Registry
-from odesteer.tuning import Candidate, Cell
+from odesteer.tuning import Candidate, Setting
 
 Kind = Literal["none", "prompt", "method"]
 
@@ -38,18 +38,18 @@ class Contender:
         """Whether its setting is chosen on validation items."""
         return sum(len(candidate.values) for candidate in self.candidates) > 1
 
-    def method(self, cell: Cell) -> Method:
+    def method(self, cell: Setting) -> Method:
         """The method of a setting, unfitted."""
         return self.candidates[cell.candidate].method
 
-    def default(self, layer: int) -> Cell | None:
+    def default(self, layer: int) -> Setting | None:
         """The method as it comes, if its own default is among the amounts."""
         first = self.candidates[0]
         amount = first.method.default_amount
         known = amount.quantity == first.quantity and float(amount.value) in first.values
-        return Cell(0, layer, amount) if known else None
+        return Setting(0, layer, amount) if known else None
 
-    def said(self, cell: Cell | None) -> str:
+    def said(self, cell: Setting | None) -> str:
         """A setting in words."""
         if cell is None:
             return "–"

@@ -11,8 +11,8 @@ from odesteer.evaluation.runner.contenders import PROMPT, Contender
 from odesteer.evaluation.runner.context_limits import Room
 from odesteer.evaluation.runner.prompt_only import has_baseline
 from odesteer.evaluation.task import Fold, Task
-from odesteer.tuning import Cell, Halving, Search
-from odesteer.tuning.search.grid import coarse
+from odesteer.tuning import Halving, Search, Setting
+from odesteer.tuning.search.grid import coarse_grid
 
 Phase = Literal["validation", "test"]
 
@@ -61,7 +61,7 @@ class Row:
     task: Task
     contender: Contender
     phase: Phase
-    cell: Cell | None
+    cell: Setting | None
     place: Place
     sample: int
 
@@ -81,7 +81,7 @@ class Row:
         return cell_json(self.contender, self.cell)
 
 
-def cell_json(contender: Contender, cell: Cell | None) -> dict[str, Any]:
+def cell_json(contender: Contender, cell: Setting | None) -> dict[str, Any]:
     """A setting as plain data."""
     if cell is None:
         return {"layer": None, "quantity": None, "value": None}
@@ -90,7 +90,7 @@ def cell_json(contender: Contender, cell: Cell | None) -> dict[str, Any]:
     return {**found, "variant": label} if label else found
 
 
-Choices = Mapping[tuple[str, str, str], Cell]
+Choices = Mapping[tuple[str, str, str], Setting]
 """The chosen setting by task, fold name and contender."""
 
 
@@ -203,11 +203,11 @@ class Plan:
             if contender.is_tuned
         }
 
-    def untuned(self, task: Task, name: str) -> dict[tuple[str, str, str], Cell]:
+    def untuned(self, task: Task, name: str) -> dict[tuple[str, str, str], Setting]:
         """The settings of those that have no choice."""
         layer = self.layers[task.name].default
         return {
-            (task.name, name, c.name): coarse(c.candidates, [layer])[0]
+            (task.name, name, c.name): coarse_grid(c.candidates, [layer])[0]
             for c in self.contenders_of(task)
             if c.kind == "method" and not c.is_tuned
         }

@@ -13,7 +13,7 @@ from odesteer.evaluation.runner.plan import Place, Plan, Row
 from odesteer.evaluation.runner.selection import Point, Scored, chosen, mark, measurements, points
 from odesteer.evaluation.task import Task
 from odesteer.models import SteeredModel
-from odesteer.tuning import Ask, Cell, Measurement, Surface
+from odesteer.tuning import Measurement, MeasurementRequest, SearchResults, Setting
 
 
 @dataclass
@@ -32,9 +32,9 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     validation: list[Result] = field(default_factory=list)
     curve: list[Point] = field(default_factory=list)
-    choices: dict[tuple[str, str, str], Cell] = field(default_factory=dict)
+    choices: dict[tuple[str, str, str], Setting] = field(default_factory=dict)
 
-    def choice(self, task: Task, place: Place, contender: Contender) -> Cell | None:
+    def choice(self, task: Task, place: Place, contender: Contender) -> Setting | None:
         """The setting that a contender is reported at."""
         return self.choices.get((task.name, place.fold.name, contender.name))
 
@@ -95,7 +95,7 @@ class Runner:
         """Do what is left to do. Raises `DataError` if results cannot be written."""
         outcome = Outcome(self._plan, self._bench)
         self._ahead = self._plan.cost().completions
-        surfaces: dict[tuple[str, str, str], Surface] = {}
+        surfaces: dict[tuple[str, str, str], SearchResults] = {}
         with self._completing as completing:
             for task in self._plan.tasks:
                 for name in self._plan.fold_names(task):
@@ -125,7 +125,7 @@ class Runner:
 
     def _select(
         self, completing: Completing, outcome: Outcome, task: Task, name: str
-    ) -> dict[tuple[str, str, str], Surface]:
+    ) -> dict[tuple[str, str, str], SearchResults]:
         """What the searches of one fold, over all seeds, come to."""
         searches = self._plan.searches(task, name)
         if not searches:
@@ -138,27 +138,29 @@ class Runner:
         own = [scores for _, scores in per_item(written)]
         unsteered = measurements(task, own, None, less=less)
         running = {contender: search.run(unsteered) for contender, search in searches.items()}
-        asks: dict[Contender, Ask] = {who: next(asking) for who, asking in running.items()}
-        surfaces: dict[tuple[str, str, str], Surface] = {}
+        asks: dict[Contender, MeasurementRequest] = {
+            who: next(asking) for who, asking in running.items()
+        }
+        surfaces: dict[tuple[str, str, str], SearchResults] = {}
         while asks:
             here = sum(ask.left for ask in asks.values()) * task.samples
             completing.expect(here + self._ahead)
             results = completing.finish(
                 row
                 for who, ask in asks.items()
-                for cell in ask.cells
+                for cell in ask.settings
                 for row in _rows(task, who, cell, [places[i] for i in ask.items])
             )
             outcome.validation += results
-            scored: dict[tuple[Contender, Cell | None], list[Scored]] = {}
+            scored: dict[tuple[Contender, Setting | None], list[Scored]] = {}
             for result, scores in per_item(results):
                 scored.setdefault((result.row.contender, result.row.cell), []).append(scores)
-            further: dict[Contender, Ask] = {}
+            further: dict[Contender, MeasurementRequest] = {}
             for who, ask in asks.items():
                 base = [own[i] for i in ask.items]
-                answers: dict[Cell, list[Measurement]] = {
+                answers: dict[Setting, list[Measurement]] = {
                     cell: measurements(task, scored[who, cell], base, less=less)
-                    for cell in ask.cells
+                    for cell in ask.settings
                 }
                 try:
                     further[who] = running[who].send(answers)
@@ -169,7 +171,7 @@ class Runner:
 
 
 def _rows(
-    task: Task, contender: Contender, cell: Cell | None, places: Sequence[Place]
+    task: Task, contender: Contender, cell: Setting | None, places: Sequence[Place]
 ) -> Iterator[Row]:
     for place in places:
         for sample in range(task.samples):

@@ -8,7 +8,7 @@ from typing import Any
 from odesteer.evaluation.runner.contenders import Contender
 from odesteer.evaluation.runner.plan import Row, cell_json
 from odesteer.evaluation.task import Task
-from odesteer.tuning import Cell, Measurement, Surface
+from odesteer.tuning import Measurement, SearchResults, Setting
 
 Scored = Mapping[str, float | None]
 FLUENCY = "nll"
@@ -30,7 +30,7 @@ class Point:
     task: str
     fold: str
     contender: Contender
-    cell: Cell | None
+    cell: Setting | None
     n: int = 0
     missing: int = 0
     means: dict[str, float] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Point:
 
 def points(results: Iterable[tuple[Row, Scored]]) -> list[Point]:
     """Means over all results of each setting, in the order in which settings first appear."""
-    found: dict[tuple[str, str, str, Cell | None], list[tuple[Row, Scored]]] = {}
+    found: dict[tuple[str, str, str, Setting | None], list[tuple[Row, Scored]]] = {}
     for row, scores in results:
         key = (row.task.name, row.fold.name, row.contender.name, row.cell)
         found.setdefault(key, []).append((row, scores))
@@ -70,21 +70,21 @@ def points(results: Iterable[tuple[Row, Scored]]) -> list[Point]:
     return table
 
 
-def mark(table: Iterable[Point], surfaces: Mapping[tuple[str, str, str], Surface]) -> None:
+def mark(table: Iterable[Point], surfaces: Mapping[tuple[str, str, str], SearchResults]) -> None:
     """Tell the points what became of them."""
     for point in table:
         surface = surfaces.get((point.task, point.fold, point.contender.name))
         if surface is None or point.cell is None:
             continue
-        states = {row.cell: row.state for row in surface.rows}
+        states = {row.setting: row.state for row in surface.rows}
         point.state = states[point.cell]
         point.chosen = point.cell == chosen(surface)
 
 
-def chosen(surface: Surface) -> Cell:
+def chosen(surface: SearchResults) -> Setting:
     """The setting to report: the choice; where nothing keeps to the budget, the least costly."""
     row = surface.choice or surface.least_costly() or surface.rows[0]
-    return row.cell
+    return row.setting
 
 
 def measurements(

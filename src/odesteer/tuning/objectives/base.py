@@ -1,4 +1,4 @@
-"""The contract of what settings are selected by."""
+"""Base class of objectives, and their measurements and scores."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,12 +13,12 @@ from odesteer.methods import Amount
 
 @dataclass(frozen=True)
 class Measurement:
-    """One validation item under one setting.
+    """The measurement of one validation item under one setting.
 
     Attributes:
         value: how well the aim was met, more is better; None where it could not be judged.
-        fluency: what that cost in fluency, nats a token, less is better; None where there is
-            nothing to measure it on.
+        fluency: cost in fluency, nats a token, less is better; None where it has no text to be
+            measured on.
 
     Raises `InvalidInputError` for values that are not finite.
     """
@@ -77,13 +77,13 @@ def mean_and_error(figures: Iterable[float]) -> tuple[float, float]:
 class Objective(ABC):
     """Measures a setting on validation items, each by itself.
 
-    A subclass says how many items there are (``n_items``) and measures a range of them. The same
-    range is always measured in the same way (same prompts, same seed), so that settings can be
-    compared item by item, and ranges that were measured once can be put together.
+    A subclass has a number of items (``n_items``) and measures a range of them. The same range is
+    always measured in the same way (same prompts, same seed), so that settings can be compared
+    item by item and the measurements of ranges can be concatenated.
 
     Attributes:
-        title: what ``value`` is, in a few words, for tables and plots.
-        fluency_title: what ``fluency`` is.
+        title: the meaning of ``value`` in a few words, for tables and plots.
+        fluency_title: the meaning of ``fluency``.
     """
 
     title: str
@@ -92,7 +92,7 @@ class Objective(ABC):
     @property
     @abstractmethod
     def n_items(self) -> int:
-        """How many validation items there are."""
+        """Number of validation items."""
 
     @abstractmethod
     def measure(
@@ -105,7 +105,7 @@ class Objective(ABC):
 
     @abstractmethod
     def about(self) -> dict[str, Any]:
-        """What it is, as plain data: whatever its measurements depend on."""
+        """Description as plain data, with all that its measurements depend on."""
 
     def score(self, steerer: Steerer | None, amount: Amount | None = None) -> Score:
         """Means over all items."""

@@ -1,4 +1,4 @@
-"""Objectives made from what a user has: a contrastive file, or a world of the terrarium."""
+"""Build an objective from contrastive data or from a world of the terrarium."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -10,7 +10,12 @@ from odesteer.terrarium import Split, World
 from odesteer.tuning.objectives.base import Objective
 from odesteer.tuning.objectives.generated_texts import SAMPLING, WrittenTexts
 from odesteer.tuning.objectives.likelihood_margin import LikelihoodMargin
-from odesteer.tuning.objectives.prompts import Prompt, openings, questions, spread
+from odesteer.tuning.objectives.prompts import (
+    Prompt,
+    evenly_spaced,
+    generation_prompts,
+    prompt_responses,
+)
 from odesteer.tuning.objectives.reading_judge import ReadingJudge
 
 Proxy = Literal["judge", "likelihood"]
@@ -29,17 +34,17 @@ def from_data(
     seed: int = 0,
     batch_size: int = 16,
 ) -> tuple[ContrastData, Objective]:
-    """The part of the data to fit on, and an objective on groups that are held out.
+    """The part of the data to fit on, and an objective on held-out groups.
 
-    ``judge``: half of the groups to fit on, a quarter for a `ReadingJudge` to learn from, and
-    what the steered model writes after the prompts of the last quarter. ``likelihood``: two
-    thirds of the groups to fit on, and `LikelihoodMargin` on the others. Both are proxies, and
-    both grow with the amount also where texts fall apart, so that the budget decides as much.
-    Raises `DataError` where the data are too few, or tell the sides apart by prompts only.
+    ``judge``: half of the groups to fit on, a quarter to train a `ReadingJudge`, and
+    `WrittenTexts` on the prompts of the last quarter. ``likelihood``: two thirds of the groups to
+    fit on, and `LikelihoodMargin` on the others. Both are proxies that keep growing with the
+    amount where texts break down, so the budget matters as much as the value. Raises `DataError`
+    for too few groups, or sides that differ in their prompts only.
     """
     if proxy not in PROXIES:
         raise InvalidInputError(f"proxy must be one of {', '.join(PROXIES)}, not {proxy!r}.")
-    questions(data)  # raises for data that no proxy can be made from
+    prompt_responses(data)  # raises `DataError` for data without a usable proxy
     n_groups = len({*data.groups_positive, *data.groups_negative})
     fewest = 16 if proxy == "judge" else 6
     if n_groups < fewest:
@@ -59,9 +64,11 @@ def from_data(
             batch_size=batch_size,
         )
     fit, rest = data.split(0.5, seed=seed)
-    learned, asked = rest.split(0.5, seed=seed)
-    judge = ReadingJudge(lm, learned, batch_size=batch_size)
-    prompts: list[Prompt] = list(openings(spread(questions(asked), n_items)))[:n_items]
+    judge_data, held_out = rest.split(0.5, seed=seed)
+    judge = ReadingJudge(lm, judge_data, batch_size=batch_size)
+    prompts: list[Prompt] = list(
+        generation_prompts(evenly_spaced(prompt_responses(held_out), n_items))
+    )[:n_items]
     return fit, WrittenTexts(
         lm,
         prompts,
@@ -83,7 +90,7 @@ def from_world(
     seed: int = 0,
     batch_size: int = 32,
 ) -> WrittenTexts:
-    """How often the bundled model writes something valid on the positive side of a world."""
+    """The share of completions of the bundled model that are valid and on the positive side."""
 
     def judge(prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         pairs = zip(prompts, texts, strict=True)

@@ -1,4 +1,4 @@
-"""Selection by what the steered model writes."""
+"""Objective on generated texts: the mean verdict of a judge on steered continuations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from odesteer.tuning.objectives.log_likelihood import log_likelihoods
 from odesteer.tuning.objectives.prompts import Prompt
 
 TextJudge = Callable[[Sequence[Prompt], Sequence[str]], Sequence[float | None]]
-"""A value for each text, more is better; None where it cannot tell."""
+"""Returns a value for each text, more is better; None where it cannot tell."""
 
 SAMPLING: Mapping[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 0}
 
@@ -22,17 +22,17 @@ class WrittenTexts(Objective):
     """The mean verdict of a judge on continuations of validation prompts.
 
     The cost in fluency of a prompt is the negative log-likelihood of the continuation under the
-    unsteered model, nats a token, less that of what the unsteered model itself continues with.
+    unsteered model, nats a token, less that of an unsteered continuation.
 
     Parameters:
         lm: the model.
         prompts: validation prompts.
         judge: judges the continuations.
-        title: what the judge judges, for tables and plots.
-        max_new_tokens: the longest continuation.
+        title: the meaning of the judge's value, for tables and plots.
+        max_new_tokens: of a continuation.
         seed: of the sampling.
         batch_size: prompts at a time.
-        description: further facts about the judge, as plain data.
+        description: of the judge, as plain data.
         options: for generation; `SAMPLING` by default.
     """
 
@@ -63,7 +63,7 @@ class WrittenTexts(Objective):
         self.batch_size = batch_size
         self.description = dict(description or {})
         self.options = dict(options)
-        self._own: dict[range, list[float | None]] = {}
+        self._unsteered_costs: dict[range, list[float | None]] = {}
 
     @property
     def n_items(self) -> int:
@@ -92,19 +92,19 @@ class WrittenTexts(Objective):
                 f"the judge gave {len(values)} verdicts on {len(texts)} texts; it must give one"
                 " for each, None where it cannot tell."
             )
-        costs = self._surprise(prompts, texts)
+        costs = self._mean_losses(prompts, texts)
         if steerer is None:
-            self._own[items] = costs
-        elif items not in self._own:
-            self._own[items] = self._surprise(prompts, self.write(None, None, items))
+            self._unsteered_costs[items] = costs
+        elif items not in self._unsteered_costs:
+            self._unsteered_costs[items] = self._mean_losses(prompts, self.write(None, None, items))
         return [
             Measurement(value, _difference(cost, own))
-            for value, cost, own in zip(values, costs, self._own[items], strict=True)
+            for value, cost, own in zip(values, costs, self._unsteered_costs[items], strict=True)
         ]
 
     def write(self, steerer: Steerer | None, amount: Amount | None, items: range) -> list[str]:
         """Continuations of the prompts ``items``."""
-        how_much: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
+        quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
         return self.lm.generate(
             [self.prompts[i] for i in items],
             steerer,
@@ -112,12 +112,12 @@ class WrittenTexts(Objective):
             # Each range has a seed of its own, the same for all settings.
             seed=self.seed * 1_000_003 + items.start,
             batch_size=self.batch_size,
-            **how_much,
+            **quantity,
             **self.options,
         )
 
-    def _surprise(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float | None]:
-        """Negative log-likelihood under the unsteered model, nats a token; None of blank texts."""
+    def _mean_losses(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[float | None]:
+        """Negative log-likelihood under the unsteered model, nats a token; None for blank texts."""
         written = [i for i, text in enumerate(texts) if text.strip()]
         encoded = [self.lm.encode(Example(prompts[i], texts[i])) for i in written]
         found = log_likelihoods(self.lm, encoded, batch_size=self.batch_size)

@@ -1,4 +1,4 @@
-"""Selection by the likelihood of held-out responses, without generating."""
+"""Objective on likelihoods: the margin of positive over negative held-out responses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from odesteer.methods import Amount
 from odesteer.models import Encoded, SteeredModel
 from odesteer.tuning.objectives.base import Measurement, Objective
 from odesteer.tuning.objectives.log_likelihood import log_likelihoods
-from odesteer.tuning.objectives.prompts import openings, questions, spread
+from odesteer.tuning.objectives.prompts import evenly_spaced, generation_prompts, prompt_responses
 
 
 class LikelihoodMargin(Objective):
-    """How much steering raises held-out positive responses above the negative ones.
+    """The rise of the likelihood of held-out positive responses over that of negative ones.
 
     The value of a prompt is the mean log-likelihood of its positive responses, nats a token, less
-    that of its negative ones, each less what the unsteered model gives. The cost in fluency
-    is the fall in log-likelihood of what the unsteered model itself writes after the prompt,
-    sampled once: an estimate of the KL divergence from the unsteered to the steered model.
+    that of its negative ones, each relative to the unsteered model. The cost in fluency is the fall
+    in log-likelihood of a text that the unsteered model samples after the prompt, once: an estimate
+    of the KL divergence from the unsteered to the steered model.
 
     Parameters:
         lm: the model.
         data: held-out contrastive data.
-        max_items: at most so many prompts, spread over the data.
-        max_new_tokens: the length of what the unsteered model writes.
-        seed: of that.
+        max_items: at most so many prompts, evenly spaced over the data.
+        max_new_tokens: of the sampled texts.
+        seed: of the sampling.
         batch_size: texts at a time.
     """
 
@@ -50,14 +50,15 @@ class LikelihoodMargin(Objective):
         self.max_new_tokens = max_new_tokens
         self.seed = seed
         self.batch_size = batch_size
-        self.questions = spread(questions(data), max_items)
+        self.prompt_responses = evenly_spaced(prompt_responses(data), max_items)
         self._texts: list[list[Encoded]] = []
+        # 1 for positive responses, -1 for negative ones, 0 for texts of the unsteered model.
         self._signs: list[list[float]] = []
         self._unsteered: list[list[float | None]] = []
 
     @property
     def n_items(self) -> int:
-        return len(self.questions)
+        return len(self.prompt_responses)
 
     def about(self) -> dict[str, Any]:
         return {
@@ -75,10 +76,12 @@ class LikelihoodMargin(Objective):
     ) -> list[Measurement]:
         self._prepare()
         found = self._likelihoods(steerer, amount, items)
-        return [self._compared(i, likelihoods) for i, likelihoods in zip(items, found, strict=True)]
+        return [
+            self._measurement(i, likelihoods) for i, likelihoods in zip(items, found, strict=True)
+        ]
 
-    def _compared(self, i: int, likelihoods: Sequence[float | None]) -> Measurement:
-        """Responses come with their sign, the model's own texts with sign 0."""
+    def _measurement(self, i: int, likelihoods: Sequence[float | None]) -> Measurement:
+        """The measurement of item ``i``; its likelihoods are in the order of ``self._signs[i]``."""
         raised: dict[float, list[float]] = {1.0: [], -1.0: [], 0.0: []}
         for sign, now, before in zip(self._signs[i], likelihoods, self._unsteered[i], strict=True):
             if now is not None and before is not None:
@@ -88,10 +91,10 @@ class LikelihoodMargin(Objective):
         return Measurement(sum(sides) if sides else None, -_mean(own) if own else None)
 
     def _prepare(self) -> None:
-        """Have the unsteered model write after each prompt, once, and see what it makes of all."""
+        """Sample one unsteered text a prompt, and score all texts without steering; once."""
         if self._unsteered:
             return
-        prompts = [openings([question])[0] for question in self.questions]
+        prompts = [generation_prompts([responses])[0] for responses in self.prompt_responses]
         written = self.lm.generate(
             prompts,
             max_new_tokens=self.max_new_tokens,
@@ -103,8 +106,8 @@ class LikelihoodMargin(Objective):
             temperature=1.0,
         )
         self._texts, self._signs = [], []
-        for question, prompt, text in zip(self.questions, prompts, written, strict=True):
-            positive, negative = question.examples
+        for responses, prompt, text in zip(self.prompt_responses, prompts, written, strict=True):
+            positive, negative = responses.examples
             own = (Example(prompt, text),) if text.strip() else ()
             self._texts.append([self.lm.encode(e) for e in (*positive, *negative, *own)])
             self._signs.append([1.0] * len(positive) + [-1.0] * len(negative) + [0.0] * len(own))

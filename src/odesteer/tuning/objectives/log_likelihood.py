@@ -1,7 +1,7 @@
-"""How likely a model finds texts that follow prompts, steered or not.
+"""Log-likelihoods of responses given their prompts, with or without steering.
 
-Prompts are padded on the left and what follows on the right, so that all prompts of a batch end
-at one column: whatever is steered from the end of the prompt on begins there in every row.
+Prompts are padded on the left and responses on the right, so that all prompts of a batch end at
+the same column, where steering of generated tokens begins.
 """
 
 import inspect
@@ -19,14 +19,14 @@ from odesteer.models import Encoded, SteeredModel
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a batch.
+class ScoredSequence:
+    """The input tokens of one sequence.
 
     Attributes:
-        tokens: what the model is given: all but the last token.
-        n_prompt: how many of them are the prompt; nothing before its last token is steered as
+        tokens: the input of the model: all but the last token.
+        n_prompt: how many of them are the prompt; tokens before its last one are not steered as
             generated.
-        first: index of the token that the first scored token comes after.
+        first: index of the token before the first scored token.
     """
 
     tokens: tuple[int, ...]
@@ -40,50 +40,56 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows side by side.
+class SequenceBatch:
+    """Padded sequences.
 
     Attributes:
-        rows: the rows.
+        sequences: without padding.
         ids, mask, positions: `[n, columns]`.
         prompt_width: number of columns, from the first, that are prompts.
     """
 
-    rows: tuple[Row, ...]
+    sequences: tuple[ScoredSequence, ...]
     ids: Tensor
     mask: Tensor
     positions: Tensor
     prompt_width: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row], device: torch.device) -> "Batch":
-        """The rows, padded."""
-        width = max(row.n_prompt for row in rows)
-        ids = torch.zeros(len(rows), width + max(row.n_following for row in rows)).long()
+    def of(cls, sequences: Sequence[ScoredSequence], device: torch.device) -> "SequenceBatch":
+        """Pad the sequences and put them on a device."""
+        width = max(sequence.n_prompt for sequence in sequences)
+        ids = torch.zeros(len(sequences), width + max(s.n_following for s in sequences)).long()
         mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            start = width - row.n_prompt
-            part = slice(start, start + len(row.tokens))
-            ids[i, part] = torch.tensor(row.tokens)
+        for i, sequence in enumerate(sequences):
+            start = width - sequence.n_prompt
+            part = slice(start, start + len(sequence.tokens))
+            ids[i, part] = torch.tensor(sequence.tokens)
             mask[i, part] = 1
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
         ids, mask, positions = (x.to(device) for x in (ids, mask, positions))
-        return cls(tuple(rows), ids, mask, positions, width)
+        return cls(tuple(sequences), ids, mask, positions, width)
 
     def scored(self, i: int, logits: Tensor) -> Tensor:
-        """Of the logits `[n, columns, vocabulary]` from the end of the prompts on, those that the
-        scored tokens of row ``i`` are chosen from: `[tokens, vocabulary]`."""
-        row = self.rows[i]
-        return logits[i, row.first - row.n_prompt + 1 : row.n_following + 1]
+        """The logits of the scored tokens of sequence ``i``, `[tokens, vocabulary]`.
+
+        ``logits`` are those of `forward_logits`, `[n, columns, vocabulary]`.
+        """
+        sequence = self.sequences[i]
+        return logits[i, sequence.first - sequence.n_prompt + 1 : sequence.n_following + 1]
 
 
-def logits_of(
-    lm: SteeredModel, batch: Batch, steering: AbstractContextManager[Any], *, in_two: bool
+def forward_logits(
+    lm: SteeredModel,
+    batch: SequenceBatch,
+    steering: AbstractContextManager[Any],
+    *,
+    prompt_first: bool,
 ) -> Tensor:
     """Logits from the last token of the prompts on, `[n, columns, vocabulary]`.
 
-    ``steering`` is entered around the passes. ``in_two``: the prompts in a pass of their own, for
-    what is decided when the whole prompt has passed, see `is_read_late`.
+    ``steering`` is entered around the forward passes. With ``prompt_first`` the prompts have a pass
+    of their own, see `needs_prompt_pass`.
     """
     has_positions = "position_ids" in inspect.signature(lm.layers.owner.forward).parameters
     cached = "use_cache" in inspect.signature(lm.model.forward).parameters
@@ -97,7 +103,7 @@ def logits_of(
         return lm.model(batch.ids[:, start:stop], attention_mask=batch.mask[:, :stop], **options)
 
     with torch.no_grad(), steering:
-        if not in_two or batch.ids.shape[1] == width:
+        if not prompt_first or batch.ids.shape[1] == width:
             logits: Tensor = forward(0, None, False).logits
             return logits[:, width - 1 :]
         prompt = forward(0, width, True)
@@ -105,8 +111,8 @@ def logits_of(
         return torch.cat([prompt.logits[:, -1:], rest.logits], dim=1)
 
 
-def answer(logits: Tensor, expected: Sequence[int], dtype: Any) -> tuple[float, bool]:
-    """Log-likelihood of tokens, nats, and whether they are what greedy decoding writes.
+def score_tokens(logits: Tensor, expected: Sequence[int], dtype: Any) -> tuple[float, bool]:
+    """Log-likelihood of tokens, nats, and whether greedy decoding gives the same tokens.
 
     ``logits`` are `[tokens, vocabulary]`; ``dtype`` is that of the softmax (None: theirs).
     """
@@ -115,8 +121,8 @@ def answer(logits: Tensor, expected: Sequence[int], dtype: Any) -> tuple[float, 
     return float(logs.sum(dtype=torch.float64)), bool((logits.argmax(dim=-1) == ids).all())
 
 
-def is_read_late(steerer: Steerer | SteererSet) -> bool:
-    """Whether a gate is read behind a place that it decides about."""
+def needs_prompt_pass(steerer: Steerer | SteererSet) -> bool:
+    """Whether a gate is read at a deeper site than the one it switches."""
     return any(
         member.gate is not None
         and member.site is not None
@@ -127,12 +133,12 @@ def is_read_late(steerer: Steerer | SteererSet) -> bool:
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Of one response.
+    """The log-likelihood of one response.
 
     Attributes:
         total: log-probability of all its tokens, nats.
-        n_tokens: how many tokens that are.
-        n_lost: how many tokens the beginning of its prompt lost to the model's context.
+        n_tokens: number of tokens.
+        n_lost: tokens cut from the beginning of the prompt to fit the model's context.
     """
 
     total: float
@@ -141,7 +147,7 @@ class LogLikelihood:
 
     @property
     def mean(self) -> float | None:
-        """Nats a token; None of no tokens."""
+        """Nats a token; None without tokens."""
         return self.total / self.n_tokens if self.n_tokens else None
 
 
@@ -155,33 +161,34 @@ def log_likelihoods(
 ) -> list[LogLikelihood]:
     """The log-likelihood of each response given its prompt.
 
-    With a steerer every pass is steered as generating the response would have been. Where there
-    is no prompt at all, the first token of the response is taken for one.
+    With a steerer the passes are steered as in generation of the response. Without a prompt, the
+    first token of the response is used as the prompt.
     """
-    rows = [_row(example) for example in examples]
-    order = sorted(range(len(rows)), key=lambda i: (-rows[i].n_prompt, -len(rows[i].tokens)))
-    how_much: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
-    in_two = steerer is not None and is_read_late(steerer)
+    sequences = [_sequence(example) for example in examples]
+    lengths = [(-each.n_prompt, -len(each.tokens)) for each in sequences]
+    order = sorted(range(len(sequences)), key=lengths.__getitem__)
+    quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
+    prompt_first = steerer is not None and needs_prompt_pass(steerer)
     found: dict[int, LogLikelihood] = {}
     for start in range(0, len(order), batch_size):
         numbers = order[start : start + batch_size]
-        batch = Batch.of([rows[i] for i in numbers], lm.device)
+        batch = SequenceBatch.of([sequences[i] for i in numbers], lm.device)
         steering = (
             nullcontext()
             if steerer is None
-            else lm.steering(steerer, prompt_width=batch.prompt_width, **how_much)
+            else lm.steering(steerer, prompt_width=batch.prompt_width, **quantity)
         )
-        logits = logits_of(lm, batch, steering, in_two=in_two)
+        logits = forward_logits(lm, batch, steering, prompt_first=prompt_first)
         dtype = torch.promote_types(logits.dtype, torch.float32)
         for k, i in enumerate(numbers):
-            expected = examples[i].ids[rows[i].n_prompt :]
-            total, _ = answer(batch.scored(k, logits), expected, dtype)
+            expected = examples[i].ids[sequences[i].n_prompt :]
+            total, _ = score_tokens(batch.scored(k, logits), expected, dtype)
             found[i] = LogLikelihood(total, len(expected))
     return [found[i] for i in range(len(examples))]
 
 
-def _row(example: Encoded) -> Row:
+def _sequence(example: Encoded) -> ScoredSequence:
     n_prompt = max(example.n_prompt, 1)
-    # A text of one token, with nothing before it, is given whole and not scored.
+    # A single token without a prompt is the input, and nothing is scored.
     tokens = example.ids[:-1] if len(example) > 1 else example.ids
-    return Row(tokens, n_prompt, n_prompt - 1)
+    return ScoredSequence(tokens, n_prompt, n_prompt - 1)

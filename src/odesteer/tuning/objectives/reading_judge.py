@@ -1,4 +1,4 @@
-"""A judge made from the data itself: what the unsteered model sees when it reads a text."""
+"""Judge trained on the data: a linear probe on activations of the unsteered model."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from odesteer.data import ContrastData, Example
 from odesteer.errors import DataError
 from odesteer.models import SteeredModel
-from odesteer.tuning.objectives.prompts import Prompt, questions
+from odesteer.tuning.objectives.prompts import Prompt, prompt_responses
 
 N_FOLDS = 5
 
@@ -16,17 +16,16 @@ N_FOLDS = 5
 class ReadingJudge:
     """Logistic regression on activations of the unsteered model as it reads a text.
 
-    A text is represented by the mean activation over its tokens after one of the later layers.
-    The model that reads is never steered, and the examples that the judge learns from are none of
-    those that steerers are fitted on. Learned is the difference between responses to the
-    same prompts, see `questions`.
+    A text is represented by the mean activation over its tokens after one of the later layers of
+    the unsteered model. The training examples are disjoint from those that steerers are fitted
+    on; both sides have the same prompts, see `prompt_responses`.
 
-    It is a proxy: it can tell what the activations of its examples tell, and texts unlike any
-    of those may fool it. ``auc`` says how well it tells groups that it has not seen.
+    It is a proxy, and unreliable on texts unlike its training examples. ``auc`` is its accuracy
+    on groups left out.
 
     Parameters:
         lm: the model.
-        data: contrastive data to learn from, at least two groups with both sides.
+        data: contrastive data to train on, at least two groups with both sides.
         layer: whose output is read; by default three quarters of the way up.
         batch_size: texts at a time.
 
@@ -54,11 +53,11 @@ class ReadingJudge:
         examples: list[Example] = []
         labels: list[bool] = []
         groups: list[str] = []
-        for question in questions(data):
-            for label, side in zip((True, False), question.examples, strict=True):
+        for responses in prompt_responses(data):
+            for label, side in zip((True, False), responses.examples, strict=True):
                 examples += side
                 labels += [label] * len(side)
-                groups += [question.group] * len(side)
+                groups += [responses.group] * len(side)
         n_groups = len(set(groups))
         if n_groups < 4:
             raise DataError(
@@ -94,7 +93,7 @@ class ReadingJudge:
         return values
 
     def about(self) -> dict[str, object]:
-        """What it is, as plain data."""
+        """Description as plain data."""
         return {
             "judge": "logistic regression on activations of the unsteered model reading the text",
             "judge_layer": self.layer,

@@ -1,4 +1,4 @@
-"""What has been measured so far, so that a search that was ended goes on where it was."""
+"""Checkpoint of a search: measurements in a JSON lines file, from which a search resumes."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from odesteer.methods import Amount
 from odesteer.tuning.objectives.base import Measurement
 
 
-class Journal:
-    """Measurements in a file of JSON lines, each filed under all that it depends on.
+class Checkpoint:
+    """Measurements in a file of JSON lines, each under a hash of all that it depends on.
 
-    That is the fitted steerer, the amount, the items, and the objective: what it says about
-    itself and what it measured of the unsteered model, with which a change of the model, the
-    prompts or the judge shows. What was measured under anything else is left alone. A line that
-    a kill cut off is measured again.
+    Hashed are the fitted steerer, the amount, the items and the objective (its description and
+    its measurements of the unsteered model, which differ for another model, other prompts or
+    another judge). Records under other hashes are kept and not used. A line that was cut off
+    when the process was killed is measured again.
 
     Parameters:
         path: of the file; None keeps nothing.
@@ -31,19 +31,19 @@ class Journal:
         if path is not None and path.exists():
             self._read(path)
 
-    def begin(self, about: Mapping[str, Any], unsteered: Sequence[Measurement]) -> None:
-        """Say which objective is measured from here on."""
+    def set_objective(self, about: Mapping[str, Any], unsteered: Sequence[Measurement]) -> None:
+        """Set the objective that is measured from here on."""
         plain = {"about": about, "unsteered": _plain(unsteered)}
-        self._objective = _sha(json.dumps(plain, sort_keys=True, default=repr))
+        self._objective = _sha256(json.dumps(plain, sort_keys=True, default=repr))
 
-    def found(self, steerer: Steerer, amount: Amount, items: range) -> list[Measurement] | None:
-        """What was measured before, if it was."""
+    def get(self, steerer: Steerer, amount: Amount, items: range) -> list[Measurement] | None:
+        """Stored measurements; None if there are none."""
         return self._known.get(self._key(steerer, amount, items))
 
     def add(
         self, steerer: Steerer, amount: Amount, items: range, measured: Sequence[Measurement]
     ) -> None:
-        """Keep measurements. Raises `ArtifactError` if they cannot be written."""
+        """Append measurements. Raises `ArtifactError` if they cannot be written."""
         key = self._key(steerer, amount, items)
         self._known[key] = list(measured)
         if self.path is None:
@@ -51,8 +51,8 @@ class Journal:
         line = json.dumps({"key": key, "measured": _plain(measured)}) + "\n"
         try:
             with self.path.open("ab") as file:
-                # A line cut off by a kill must not swallow this one.
-                start = b"\n" if file.tell() and not _ends_whole(self.path) else b""
+                # After a line that was cut off, begin a new one.
+                start = b"\n" if file.tell() and not _ends_with_newline(self.path) else b""
                 file.write(start + line.encode())
         except OSError as error:
             raise ArtifactError(
@@ -61,7 +61,7 @@ class Journal:
             ) from error
 
     def _key(self, steerer: Steerer, amount: Amount, items: range) -> str:
-        return _sha(f"{self._objective} {steerer.digest()} {amount} {items.start} {items.stop}")
+        return _sha256(f"{self._objective} {steerer.digest()} {amount} {items.start} {items.stop}")
 
     def _read(self, path: Path) -> None:
         try:
@@ -83,11 +83,11 @@ def _plain(measured: Sequence[Measurement]) -> list[list[float | None]]:
     return [[m.value, m.fluency] for m in measured]
 
 
-def _ends_whole(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, 2)
         return file.read(1) == b"\n"
 
 
-def _sha(text: str) -> str:
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

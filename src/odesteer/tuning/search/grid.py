@@ -1,4 +1,4 @@
-"""What is tried: methods, layers and amounts, coarse and then finer."""
+"""The grid of a search: candidate methods, layers and amounts, coarse and refined."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -12,12 +12,12 @@ AMOUNTS: dict[str, tuple[float, ...]] = {
     "strength": (0.05, 0.1, 0.2, 0.4, 0.8),
     "interpolation": (0.25, 0.5, 0.75, 1.0),
 }
-"""Tried by default. T has none: what is much depends on the layer, in which strength counts."""
+"""Amounts tried by default. T has none, since its scale depends on the layer."""
 
 OWN_AMOUNTS: dict[type[Method], tuple[str, tuple[float, ...]]] = {
     HeadITI: ("T", (5.0, 10.0, 15.0, 20.0, 30.0)),
 }
-"""Methods that count in a unit of their own: the T of `HeadITI` is in standard deviations."""
+"""Methods with a quantity of their own: the T of `HeadITI` is in standard deviations."""
 
 MOST_LAYERS = 8
 
@@ -27,12 +27,12 @@ class Candidate:
     """A method with the amounts to try of it.
 
     Attributes:
-        label: what it is called in tables.
+        label: its name in tables.
         method: unfitted.
-        quantity: the way of saying how much.
-        values: increasing.
+        quantity: of the amounts.
+        values: the amounts, increasing.
 
-    Raises `InvalidInputError` for amounts that the method cannot be asked for.
+    Raises `InvalidInputError` for amounts that the method does not have.
     """
 
     label: str
@@ -57,9 +57,9 @@ class Candidate:
         quantity: str | None = None,
         values: Sequence[float] | None = None,
     ) -> "Candidate":
-        """With the method's natural quantity and the usual amounts of it, unless they are given.
+        """A candidate with the method's natural quantity and default amounts, unless given.
 
-        The default of the method is one of the usual amounts, if it is of that quantity.
+        The method's own default is one of the amounts if it is of that quantity.
         """
         natural, usual = OWN_AMOUNTS.get(type(method), (method.quantities[0], None))
         quantity = natural if quantity is None else quantity
@@ -78,7 +78,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Setting:
     """One setting: a candidate (its number), a layer and an amount."""
 
     candidate: int
@@ -102,36 +102,37 @@ def coarse_layers(n_layers: int, most: int = MOST_LAYERS) -> tuple[int, ...]:
     return tuple(sorted({round(first + i * (last - first) / (most - 1)) for i in range(most)}))
 
 
-def coarse(candidates: Sequence[Candidate], layers: Sequence[int]) -> list[Cell]:
+def coarse_grid(candidates: Sequence[Candidate], layers: Sequence[int]) -> list[Setting]:
     """Every amount of every candidate at every layer."""
     return [
-        Cell(number, layer, Amount(candidate.quantity, value))
+        Setting(number, layer, Amount(candidate.quantity, value))
         for number, candidate in enumerate(candidates)
         for layer in layers
         for value in candidate.values
     ]
 
 
-def finer(around: Cell, tried: Sequence[Cell], within: Collection[int]) -> list[Cell]:
-    """Cells beside one, half way to the nearest that were tried with the same candidate.
+def neighbours(around: Setting, tried: Sequence[Setting], within: Collection[int]) -> list[Setting]:
+    """New settings beside ``around``, half way to the nearest tried ones of its candidate.
 
-    Layers at its amount, then amounts at its layer; past the end of the amounts one step as wide
-    again, and on either side of the only layer. A transport map has no more than the whole.
-    ``within`` are the layers that there are to try.
+    First layers at the same amount, then amounts at the same layer. Beyond the largest amount the
+    step is as wide as the one below it; a single layer has both its neighbours. Interpolations are
+    at most 1. ``within`` are the layers that may be tried.
     """
-    own = [cell for cell in tried if cell.candidate == around.candidate]
-    layers = sorted({cell.layer for cell in own})
-    values = sorted({cell.value for cell in own if cell.layer == around.layer})
-    quantity = around.amount.quantity
-    cells = [Cell(around.candidate, layer, around.amount) for layer in _between(around, layers)]
-    cells += [
-        Cell(around.candidate, around.layer, Amount(quantity, value))
-        for value in _beside(around.value, values, quantity)
+    candidate, quantity = around.candidate, around.amount.quantity
+    own = [setting for setting in tried if setting.candidate == candidate]
+    layers = sorted({setting.layer for setting in own})
+    values = sorted({setting.value for setting in own if setting.layer == around.layer})
+    settings = [Setting(candidate, i, around.amount) for i in _layers_beside(around, layers)]
+    settings += [
+        Setting(candidate, around.layer, Amount(quantity, value))
+        for value in _amounts_beside(around.value, values, quantity)
     ]
-    return [cell for cell in cells if cell not in own and cell.layer in within]
+    return [setting for setting in settings if setting not in own and setting.layer in within]
 
 
-def _between(around: Cell, layers: Sequence[int]) -> list[int]:
+def _layers_beside(around: Setting, layers: Sequence[int]) -> list[int]:
+    """Layers half way between that of ``around`` and the nearest of ``layers``."""
     if len(layers) == 1:
         return [around.layer - 1, around.layer + 1]
     at = layers.index(around.layer)
@@ -143,7 +144,8 @@ def _between(around: Cell, layers: Sequence[int]) -> list[int]:
     return [layer for layer in found if layer not in layers]
 
 
-def _beside(value: float, values: Sequence[float], quantity: str) -> list[float]:
+def _amounts_beside(value: float, values: Sequence[float], quantity: str) -> list[float]:
+    """Amounts half way between ``value`` and the nearest of ``values``, to four digits."""
     at = values.index(value)
     below = values[at - 1] if at > 0 else 0.0
     above = values[at + 1] if at + 1 < len(values) else 2 * value - below
@@ -151,6 +153,5 @@ def _beside(value: float, values: Sequence[float], quantity: str) -> list[float]
     found = [(below + value) / 2, above if last else (value + above) / 2]
     if quantity == "interpolation":
         found = [min(each, 1.0) for each in found]
-    # Four digits are more than anybody can tell apart, and read well.
     rounded = [float(f"{each:.4g}") for each in found]
     return [each for each in rounded if math.isfinite(each) and each not in (value, 0.0)]

@@ -1,4 +1,4 @@
-"""The search itself: which settings to measure next, given what has been measured."""
+"""Search over settings, coarse to fine: which to measure next, given the measurements so far."""
 
 import math
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -7,56 +7,56 @@ from typing import Any
 
 from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.tuning.objectives.base import Measurement, Score, mean_and_error
-from odesteer.tuning.search.grid import Candidate, Cell, coarse, finer
-from odesteer.tuning.search.results import MEASURED, Row, Surface
+from odesteer.tuning.search.grid import Candidate, Setting, coarse_grid, neighbours
+from odesteer.tuning.search.results import MEASURED, SearchResults, SettingResult
 from odesteer.tuning.search.successive_halving import Halving
 from odesteer.untrusted import is_integer
 
 MOST_FINER = 4
-"""The most settings of a refinement: a layer and an amount on either side."""
+"""Settings of one refinement at most: a layer and an amount on either side."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a search wants to know next.
+class MeasurementRequest:
+    """The measurements that a search needs next.
 
     Attributes:
-        cells: settings, each of which is to be measured on the same items.
+        settings: each is to be measured on the same items.
         items: numbers of these items.
-        doing: what this is part of, in a few words.
-        left: the most measurements of items that this stage still needs, with these.
+        doing: the stage of the search, in a few words.
+        left: upper bound on the measurements that this stage still needs, these included.
     """
 
-    cells: tuple[Cell, ...]
+    settings: tuple[Setting, ...]
     items: range
     doing: str
     left: int
 
 
-Answers = Mapping[Cell, Sequence[Measurement] | OdesteerError]
-"""A measurement for each item, or why a setting cannot be measured."""
+Answers = Mapping[Setting, Sequence[Measurement] | OdesteerError]
+"""For each setting one measurement an item, or the error that it ended with."""
 
 
 @dataclass
 class Search:
-    """Coarse to fine over candidates, layers and amounts, giving up hopeless settings early.
+    """Coarse to fine over candidates, layers and amounts, with early stopping of settings.
 
-    `run` asks for measurements and is sent them, so that whoever measures may do so for several
-    searches at a time.
+    `run` is a generator: it yields requests and is sent measurements, so that a caller can run
+    several searches at a time.
 
     Parameters:
         candidates: methods with the amounts to try.
         n_items: how many validation items there are.
-        layers: to begin with.
+        layers: of the coarse grid.
         within: all layers that may be tried.
         budget: the largest mean cost in fluency.
-        halving: which settings are given up when.
-        refinements: how often the neighbourhood of the best setting is measured.
-        default: a setting that is kept unless another is better by more than a standard error of
-            the difference, item by item: of many noisy figures the highest is the luckiest.
-        about: what measures, as plain data.
+        halving: the rule for stopping settings early.
+        refinements: how often the neighbours of the best setting are measured.
+        default: a setting that is chosen unless another is better by more than a standard error of
+            the paired difference, because the maximum of many noisy means is biased upward.
+        about: description of the objective, as plain data.
 
-    Raises `InvalidInputError` for requests that make no sense.
+    Raises `InvalidInputError` for invalid arguments.
     """
 
     candidates: Sequence[Candidate]
@@ -66,12 +66,12 @@ class Search:
     budget: float
     halving: Halving = field(default_factory=Halving)
     refinements: int = 1
-    default: Cell | None = None
+    default: Setting | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     _unsteered: Sequence[Measurement] = field(default=(), init=False)
-    _measured: dict[Cell, list[Measurement]] = field(default_factory=dict, init=False)
-    _states: dict[Cell, str] = field(default_factory=dict, init=False)
-    _stages: dict[Cell, int] = field(default_factory=dict, init=False)
+    _measured: dict[Setting, list[Measurement]] = field(default_factory=dict, init=False)
+    _states: dict[Setting, str] = field(default_factory=dict, init=False)
+    _stages: dict[Setting, int] = field(default_factory=dict, init=False)
     _error: OdesteerError | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -89,86 +89,94 @@ class Search:
 
     @property
     def most(self) -> int:
-        """The most measurements of items that it may come to."""
-        most = self.halving.most(len(self._coarse()), self.halving.steps(self.n_items))
-        # The default is measured on all items whatever else is.
+        """Upper bound on the number of measurements of items."""
+        most = self.halving.most(len(self._coarse_grid()), self.halving.steps(self.n_items))
+        # The default is always measured on all items.
         further = self.refinements * MOST_FINER + (self.default is not None)
         return most + further * self.n_items
 
-    def run(self, unsteered: Sequence[Measurement]) -> Generator[Ask, Answers, Surface]:
-        """Ask until it is known what to choose; ends with the first error if all settings fail.
+    def run(
+        self, unsteered: Sequence[Measurement]
+    ) -> Generator[MeasurementRequest, Answers, SearchResults]:
+        """Yield requests and return the results; raises the first error if all settings fail.
 
-        ``unsteered`` is what was measured of the unsteered model, one for each item.
+        ``unsteered`` has one measurement of the unsteered model for each item.
         """
         self._unsteered = unsteered
-        yield from self._stage(0, self._coarse())
+        yield from self._stage(0, self._coarse_grid())
         if self._error is not None and not any(self._measured.values()):
             raise self._error
         for number in range(1, self.refinements + 1):
-            best = next(iter(self._surface().eligible), None)
+            best = next(iter(self._results().eligible), None)
             if best is not None:
-                yield from self._stage(number, finer(best.cell, list(self._states), self.within))
-        return self._surface()
+                yield from self._stage(
+                    number, neighbours(best.setting, list(self._states), self.within)
+                )
+        return self._results()
 
-    def _coarse(self) -> list[Cell]:
-        cells = coarse(self.candidates, self.layers)
-        known = self.default is None or self.default in cells
-        return cells if known else [self.default, *cells]  # type: ignore[list-item]
+    def _coarse_grid(self) -> list[Setting]:
+        settings = coarse_grid(self.candidates, self.layers)
+        known = self.default is None or self.default in settings
+        return settings if known else [self.default, *settings]  # type: ignore[list-item]
 
-    def _stage(self, number: int, cells: Sequence[Cell]) -> Generator[Ask, Answers, None]:
-        """Measure cells rung by rung, giving up hopeless ones."""
-        self._stages.update(dict.fromkeys(cells, number))
-        self._measured.update({cell: [] for cell in cells})
-        what = f"refinement {number}" if number else "the coarse grid"
+    def _stage(
+        self, number: int, settings: Sequence[Setting]
+    ) -> Generator[MeasurementRequest, Answers, None]:
+        """Measure settings rung by rung with early stopping."""
+        self._stages.update(dict.fromkeys(settings, number))
+        self._measured.update({setting: [] for setting in settings})
+        stage = f"refinement {number}" if number else "the coarse grid"
         steps = self.halving.steps(self.n_items)
-        left = list(cells)
+        left = list(settings)
         for k, items in enumerate(steps):
             if not left:
                 return
-            doing = f"{what}, {len(left)} settings on {items.stop} items"
+            doing = f"{stage}, {len(left)} settings on {items.stop} items"
             most = self.halving.most(len(left), steps[k:])
-            answers = yield Ask(tuple(left), items, doing, most)
-            left = [cell for cell in left if self._keep(cell, items, answers[cell])]
+            answers = yield MeasurementRequest(tuple(left), items, doing, most)
+            left = [setting for setting in left if self._keep(setting, items, answers[setting])]
             if k + 1 < len(steps):
                 left = self._promising(left, items.stop)
         self._states.update(dict.fromkeys(left, MEASURED))
 
     def _keep(
-        self, cell: Cell, items: range, answer: Sequence[Measurement] | OdesteerError
+        self, setting: Setting, items: range, answer: Sequence[Measurement] | OdesteerError
     ) -> bool:
-        """Keep what was measured; False if the setting cannot be measured."""
+        """Record the measurements; False if the setting ended with an error."""
         if isinstance(answer, OdesteerError):
             self._error = self._error or answer
-            self._states[cell] = str(answer)
-            self._measured[cell] = []
+            self._states[setting] = str(answer)
+            self._measured[setting] = []
             return False
         check_number(answer, items)
-        self._measured[cell] += answer
+        self._measured[setting] += answer
         return True
 
-    def _promising(self, left: Sequence[Cell], n: int) -> list[Cell]:
-        """Those of the cells, measured on ``n`` items, that are not given up."""
-        # Earlier stages measured on more items; what they had after these decides.
+    def _promising(self, left: Sequence[Setting], n: int) -> list[Setting]:
+        """The settings, measured on ``n`` items, that are not stopped."""
+        # Compare with settings of earlier stages on the same first n items.
         rivals = {c: self._measured[c][:n] for c, s in self._states.items() if s == MEASURED}
-        now = {cell: self._measured[cell] for cell in left}
-        most = self._surface().most_missing
+        now = {setting: self._measured[setting] for setting in left}
+        most = self._results().most_missing
         reasons = self.halving.given_up({**rivals, **now}, self.budget, most)
         if self.default is not None and reasons.get(self.default) == "halved":
             del reasons[self.default]
-        self._states.update({cell: reason for cell, reason in reasons.items() if cell in now})
-        return [cell for cell in left if cell not in reasons]
-
-    def _surface(self) -> Surface:
-        rows = tuple(
-            Row(
-                cell,
-                Score.of(items) if items else None,
-                self._states.get(cell, ""),
-                self._stages[cell],
-            )
-            for cell, items in self._measured.items()
+        self._states.update(
+            {setting: reason for setting, reason in reasons.items() if setting in now}
         )
-        surface = Surface(
+        return [setting for setting in left if setting not in reasons]
+
+    def _results(self) -> SearchResults:
+        rows = tuple(
+            SettingResult(
+                setting,
+                Score.of(items) if items else None,
+                self._states.get(setting, ""),
+                self._stages[setting],
+            )
+            for setting, items in self._measured.items()
+        )
+        results = SearchResults(
             tuple(self.candidates),
             rows,
             Score.of(self._unsteered),
@@ -177,18 +185,18 @@ class Search:
             self.about,
             self.default,
         )
-        best = next(iter(surface.eligible), None)
-        if best is None or self.default is None or not self._is_better(best.cell, self.default):
-            return surface
-        return surface.without_default()
+        best = next(iter(results.eligible), None)
+        if best is None or self.default is None or not self._is_better(best.setting, self.default):
+            return results
+        return results.without_default()
 
-    def _is_better(self, cell: Cell, default: Cell) -> bool:
+    def _is_better(self, setting: Setting, default: Setting) -> bool:
         """Whether a setting is better than the default by more than a standard error."""
         if not self._measured.get(default):
             return True
         difference, error = mean_and_error(
             a.value - b.value
-            for a, b in zip(self._measured[cell], self._measured[default], strict=False)
+            for a, b in zip(self._measured[setting], self._measured[default], strict=False)
             if a.value is not None and b.value is not None
         )
         return difference > error

@@ -1,4 +1,4 @@
-"""Which settings are measured on further items and which are given up."""
+"""Successive halving: which settings are stopped early, and the order that decides it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from odesteer.errors import InvalidInputError
 from odesteer.tuning.objectives.base import Measurement, Score, mean_and_error
-from odesteer.tuning.search.grid import Cell
+from odesteer.tuning.search.grid import Setting
 from odesteer.untrusted import is_integer
 
 MISSING_SHARE = 0.1
-"""So many more items than of the unsteered model may have no value, as a share."""
+"""Share of items that may have no value beyond that of the unsteered model."""
 
 NOT_JUDGED = "not judged"
 
@@ -19,8 +19,8 @@ NOT_JUDGED = "not judged"
 class Halving:
     """Successive halving over validation items.
 
-    All settings are measured on a first share of the items. Then four kinds are given up, and
-    the others measured on further items, until all items are used:
+    All settings are measured on a first part of the items. Then settings of four kinds are
+    stopped, and the others measured on further items, until all items are used:
 
     - not judged: too many items have no value;
     - over budget: the mean cost in fluency less two standard errors is over the budget;
@@ -34,7 +34,7 @@ class Halving:
         least: settings that halving leaves.
         first: the fewest items of a rung.
 
-    Raises `InvalidInputError` for numbers that make no sense.
+    Raises `InvalidInputError` for numbers out of range.
     """
 
     rungs: int = 3
@@ -57,46 +57,46 @@ class Halving:
         starts = [0, *ends[:-1]]
         return [range(a, b) for a, b in zip(starts, ends, strict=True)]
 
-    def most(self, n_cells: int, steps: Sequence[range]) -> int:
-        """The most measurements of items that so many settings come to in these rungs."""
+    def most(self, n_settings: int, steps: Sequence[range]) -> int:
+        """Upper bound on the measurements of ``n_settings`` settings in these rungs."""
         most = 0
         for items in steps:
-            most += n_cells * len(items)
-            n_cells = max(math.ceil(n_cells / self.factor), min(n_cells, self.least))
+            most += n_settings * len(items)
+            n_settings = max(math.ceil(n_settings / self.factor), min(n_settings, self.least))
         return most
 
     def given_up(
         self,
-        measured: Mapping[Cell, Sequence[Measurement]],
+        measured: Mapping[Setting, Sequence[Measurement]],
         budget: float,
         most_missing: float = MISSING_SHARE,
-    ) -> dict[Cell, str]:
-        """The settings to measure no further, each with the reason.
+    ) -> dict[Setting, str]:
+        """The settings to stop, each with the reason.
 
         All were measured on the same items; ``most_missing`` is the largest share of them that
         may be without a value.
         """
-        scores = {cell: Score.of(items) for cell, items in measured.items()}
-        reasons: dict[Cell, str] = {}
-        for cell, score in scores.items():
+        scores = {setting: Score.of(items) for setting, items in measured.items()}
+        reasons: dict[Setting, str] = {}
+        for setting, score in scores.items():
             if math.isnan(score.value) or score.missing > most_missing * score.n:
-                reasons[cell] = NOT_JUDGED
+                reasons[setting] = NOT_JUDGED
             elif _surely_over(score.fluency, score.fluency_error, budget):
-                reasons[cell] = "over budget"
+                reasons[setting] = "over budget"
         left = sorted(
             (c for c in scores if c not in reasons), key=lambda c: rank(scores[c], budget)
         )
         if left and scores[left[0]].fluency <= budget:
             best = measured[left[0]]
-            for cell in left[1:]:
+            for setting in left[1:]:
                 difference, error = mean_and_error(
                     a.value - b.value
-                    for a, b in zip(measured[cell], best, strict=True)
+                    for a, b in zip(measured[setting], best, strict=True)
                     if a.value is not None and b.value is not None
                 )
                 if difference + 2 * error < 0:
-                    reasons[cell] = "behind"
-        left = [cell for cell in left if cell not in reasons]
+                    reasons[setting] = "behind"
+        left = [setting for setting in left if setting not in reasons]
         kept = max(math.ceil(len(left) / self.factor), self.least)
         return reasons | dict.fromkeys(left[kept:], "halved")
 

@@ -245,7 +245,7 @@ def tune(
             if known is not None and chosen is not None and found.steerer is not None:
                 screen.note("measuring the choice on test prompts …")
                 test = from_world(lm, known, "test", n_items=samples, seed=seed)
-                tested = test.score(None), test.score(found.steerer, chosen.cell.amount)
+                tested = test.score(None), test.score(found.steerer, chosen.setting.amount)
         took = seconds() - started
         document = surface.to_json()
         if tested is not None:
@@ -263,7 +263,7 @@ def tune(
                 "saved": ", ".join(str(files[n]) for n in files if n != "plot" or drawn),
             }
         )
-        amount = chosen.cell.amount
+        amount = chosen.setting.amount
         screen.write(
             f"\nNext:\n  odesteer generate {choice.words}--steer {quote(str(files['steerer']))}"
             f' --compare --{amount.quantity} {amount.value:g} "A PROMPT"'
@@ -271,9 +271,9 @@ def tune(
         screen.document(
             {
                 "choice": {
-                    "candidate": candidates[chosen.cell.candidate].label,
-                    "layer": chosen.cell.layer,
-                    amount.quantity: chosen.cell.value,
+                    "candidate": candidates[chosen.setting.candidate].label,
+                    "layer": chosen.setting.layer,
+                    amount.quantity: chosen.setting.value,
                     **plain(chosen.score),
                 },
                 "unsteered": document["unsteered"],

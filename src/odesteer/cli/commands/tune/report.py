@@ -13,11 +13,11 @@ from odesteer.errors import MissingDependencyError
 from odesteer.files import write_file
 
 if TYPE_CHECKING:
-    from odesteer.tuning import Progress, Score, Surface
+    from odesteer.tuning import Score, SearchResults, TuningProgress
 
 
 def save_surface(
-    files: dict[str, Path], surface: "Surface", document: dict[str, Any], screen: Screen
+    files: dict[str, Path], surface: "SearchResults", document: dict[str, Any], screen: Screen
 ) -> bool:
     """Write the surface; whether there is a plot too."""
     from odesteer.tuning import heat_map
@@ -32,19 +32,19 @@ def save_surface(
     return True
 
 
-def no_choice(surface: "Surface", path: Path) -> str:
+def no_choice(surface: "SearchResults", path: Path) -> str:
     row = surface.least_costly()
     if row is None or row.score is None:
         return f"no setting could be judged; see {path}."
-    cell = row.cell
+    setting = row.setting
     return (
         f"no setting stays within the budget of {surface.budget:g} nats a token. The least costly,"
-        f" layer {cell.layer} at {cell.amount}, costs {row.score.fluency:.3g}: raise --budget, or"
-        f" try smaller --amounts. All that was measured is in {path}."
+        f" layer {setting.layer} at {setting.amount}, costs {row.score.fluency:.3g}: raise"
+        f" --budget, or try smaller --amounts. All that was measured is in {path}."
     )
 
 
-def warn_of_little(surface: "Surface") -> None:
+def warn_of_little(surface: "SearchResults") -> None:
     row = surface.choice
     if row is None or row.score is None:
         return
@@ -59,7 +59,7 @@ def warn_of_little(surface: "Surface") -> None:
         )
 
 
-def show(screen: Screen, surface: "Surface", tested: "tuple[Score, Score] | None") -> None:
+def show(screen: Screen, surface: "SearchResults", tested: "tuple[Score, Score] | None") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -78,16 +78,16 @@ def show(screen: Screen, surface: "Surface", tested: "tuple[Score, Score] | None
         mark = " ←" if row is choice and len(surface.candidates) > 1 else ""
         table.add_row(
             f"{candidate.label}{mark}",
-            str(row.cell.layer),
-            str(row.cell.amount),
+            str(row.setting.layer),
+            str(row.setting.amount),
             _with_error(row.score),
             f"{row.score.fluency:+.3f}",
         )
     screen.print(table)
     n_whole = sum(row.state == "measured" for row in surface.rows)
     rows = {
-        "choice": f"{surface.candidates[choice.cell.candidate].label}, layer {choice.cell.layer},"
-        f" {choice.cell.amount}",
+        "choice": f"{surface.candidates[choice.setting.candidate].label},"
+        f" layer {choice.setting.layer}, {choice.setting.amount}",
         "settings": f"{len(surface.rows)} tried, {n_whole} of them on all {choice.score.n} prompts",
     }
     if tested is not None:
@@ -109,14 +109,13 @@ def plain(score: "Score | None") -> dict[str, Any]:
 
 
 @contextmanager
-def progress(screen: Screen) -> "Iterator[Callable[[Progress], None]]":
+def progress(screen: Screen) -> "Iterator[Callable[[TuningProgress], None]]":
     """A bar with the time left for whoever watches, else a line for each part of the work."""
     if screen.is_interactive:
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Bar(*columns, console=screen.err) as bar:
+        with Progress(*columns, console=screen.err) as bar:
             task = bar.add_task("", total=None)
             yield lambda now: bar.update(
                 task, completed=now.done, total=now.total, description=now.doing
@@ -125,7 +124,7 @@ def progress(screen: Screen) -> "Iterator[Callable[[Progress], None]]":
     started = seconds()
     before, doing, busy, done = started, "", 0.0, 0
 
-    def note(now: "Progress") -> None:
+    def note(now: "TuningProgress") -> None:
         nonlocal before, doing, busy, done
         moment = seconds()
         if now.done > done:  # what captures and fits take says nothing of what is left
