@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Description of the machine, and the peak memory of the process."""
 
 import platform
 import resource

@@ -3,15 +3,17 @@
     python -m studies.barriers [--tasks worlds|state] [--json FILE] [--quick]
 
 ``worlds`` are the three of the terrarium; ``state`` are two tasks in which one steerer has to move
-different states in different directions. For each candidate and task, the layer and the position
-of capture and then the amount are chosen on validation prompts; the joint attribute-and-validity
-rate is then measured on test prompts over several seeds (of the data that the steerer is fitted
-to, of the prompts, of the sampling). Beside it stands the untuned rate, at the task's own layer
-and position and the candidate's first amount.
+different states in different directions. For each setup (a method and its amounts) and task, the
+layer and the position of capture and then the amount are chosen on validation prompts by the search
+of `odesteer.tuning`; the joint attribute-and-validity rate is then measured on test prompts over
+several seeds (of the data that the steerer is fitted to, of the prompts, of the sampling). Beside
+it stands the untuned rate, at the task's own layer and position and the setup's first amount.
 """
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,7 @@ from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
 from odesteer.models.captured_tokens import CapturePosition
 from odesteer.terrarium import model_path, worlds
+from odesteer.tuning import Candidate, Halving, Measurement, Row, Search, Surface
 from studies.joint import Rates, complete
 from studies.tasks import Activations, EveryTask, RolesTask, Task, WorldTask
 
@@ -39,7 +42,7 @@ STRENGTHS = tuple(Amount("strength", s) for s in (0.4, 0.2, 0.3, 0.55, 0.75))
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Setup:
     """A method and the amounts to choose from, the untuned one first."""
 
     name: str
@@ -47,7 +50,7 @@ class Candidate:
     amounts: tuple[Amount, ...]
 
 
-def candidates() -> tuple[Candidate, ...]:
+def setups() -> tuple[Setup, ...]:
     """Everything compared."""
     smooth, sharp = PolynomialBarrier(), PolynomialBarrier(C=100.0)
     centred = PolynomialBarrier(gamma=1.0, C=10.0, inputs=Centred())
@@ -56,34 +59,32 @@ def candidates() -> tuple[Candidate, ...]:
     one_step, many = Euler(1), Euler(30)
     levels, strengths = LEVELS, STRENGTHS
     return (
-        Candidate("mean difference, fixed strength", CAA(), strengths),
-        Candidate("mean difference, clamped at a level", CAA(), levels),
-        Candidate("paper (sketch), fixed strength", ODESteer.paper(), strengths),
-        Candidate("paper kernel, exact, fixed strength", ODESteer(smooth), strengths),
-        Candidate("paper kernel, exact, one step", ODESteer(smooth, one_step), strengths),
-        Candidate("paper kernel, one step, level", ODESteer(smooth, one_step), levels),
-        Candidate("paper kernel, 10 Euler steps, level", ODESteer(smooth), levels),
-        Candidate("paper kernel, 30 Euler steps, level", ODESteer(smooth, many), levels),
-        Candidate("paper kernel, 10 geodesic steps, level", ODESteer(smooth, Geodesic()), levels),
-        Candidate("C = 100, level", ODESteer(sharp), levels),
-        Candidate("C by cross-validation, level", ODESteer(chosen), levels),
-        Candidate("centred, C = 10, level", ODESteer(centred), levels),
-        Candidate(
-            "centred, covariance metric, level", ODESteer(centred, metric=Covariance()), levels
-        ),
-        Candidate("degree 3, level", ODESteer(PolynomialBarrier(degree=3)), levels),
-        Candidate("linear, logistic, level", ODESteer(LinearBarrier()), levels),
-        Candidate(
+        Setup("mean difference, fixed strength", CAA(), strengths),
+        Setup("mean difference, clamped at a level", CAA(), levels),
+        Setup("paper (sketch), fixed strength", ODESteer.paper(), strengths),
+        Setup("paper kernel, exact, fixed strength", ODESteer(smooth), strengths),
+        Setup("paper kernel, exact, one step", ODESteer(smooth, one_step), strengths),
+        Setup("paper kernel, one step, level", ODESteer(smooth, one_step), levels),
+        Setup("paper kernel, 10 Euler steps, level", ODESteer(smooth), levels),
+        Setup("paper kernel, 30 Euler steps, level", ODESteer(smooth, many), levels),
+        Setup("paper kernel, 10 geodesic steps, level", ODESteer(smooth, Geodesic()), levels),
+        Setup("C = 100, level", ODESteer(sharp), levels),
+        Setup("C by cross-validation, level", ODESteer(chosen), levels),
+        Setup("centred, C = 10, level", ODESteer(centred), levels),
+        Setup("centred, covariance metric, level", ODESteer(centred, metric=Covariance()), levels),
+        Setup("degree 3, level", ODESteer(PolynomialBarrier(degree=3)), levels),
+        Setup("linear, logistic, level", ODESteer(LinearBarrier()), levels),
+        Setup(
             "linear on the sphere, logistic, level", ODESteer(PolynomialBarrier(degree=1)), levels
         ),
-        Candidate("spherical (mean difference), level", Spherical(), levels),
-        Candidate("neural, level", ODESteer(NeuralBarrier()), levels),
+        Setup("spherical (mean difference), level", Spherical(), levels),
+        Setup("neural, level", ODESteer(NeuralBarrier()), levels),
     )
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One candidate at one task."""
+class Result:
+    """What was measured of one setup at one task."""
 
     candidate: str
     task: str
@@ -107,44 +108,76 @@ class Sizes:
     n_test: int = 100
 
 
-def measure(lm: SteeredModel, task: Task, candidate: Candidate, sizes: Sizes) -> Outcome:
+def measure(lm: SteeredModel, task: Task, setup: Setup, sizes: Sizes) -> Result:
     """Choose on validation prompts, measure on test prompts."""
-    prompts = task.prompts("validation", seed=0, n=sizes.n_validation)
-    first = candidate.amounts[0]
-
-    def score(steerer: Steerer, amount: Amount) -> float:
-        return Rates.of([complete(lm, task, prompts, steerer, amount, seed=0)]).joint
-
-    fitted = {
-        (layer, position): steerer
-        for position in dict.fromkeys((task.position, *POSITIONS))
-        for layer, steerer in fit(lm, task, candidate.method, sizes.layers, position, 0).items()
-    }
-    scores = {(*where, first): score(steerer, first) for where, steerer in fitted.items()}
-    layer, position, _ = max(scores, key=lambda cell: scores[cell])
-    for amount in candidate.amounts[1:]:
-        scores[layer, position, amount] = score(fitted[layer, position], amount)
-    layer, position, amount = max(scores, key=lambda cell: scores[cell])
+    method, amounts = setup.method, setup.amounts
+    positions = tuple(dict.fromkeys((task.position, *POSITIONS)))
+    where = search(lm, task, method, sizes, positions, sizes.layers, amounts[:1])
+    position = positions[where.cell.candidate]
+    chosen = search(lm, task, method, sizes, (position,), (where.cell.layer,), amounts)
+    layer, amount = chosen.cell.layer, chosen.cell.amount
     tuned, untuned, quality = [], [], []
     for seed in sizes.seeds:
         test = task.prompts("test", seed=seed, n=sizes.n_test)
-        (chosen,) = fit(lm, task, candidate.method, (layer,), position, seed).values()
-        (own,) = fit(lm, task, candidate.method, (task.layer,), task.position, seed).values()
-        tuned.append(complete(lm, task, test, chosen, amount, seed))
-        untuned.append(complete(lm, task, test, own, first, seed))
-        quality.append(own.barrier.held_out_ or {})
-    return Outcome(
-        candidate.name,
+        (steerer,) = fit(lm, task, method, (layer,), position, seed).values()
+        (default,) = fit(lm, task, method, (task.layer,), task.position, seed).values()
+        tuned += complete(lm, task, test, steerer, amount, seed)
+        untuned += complete(lm, task, test, default, amounts[0], seed)
+        quality.append(default.barrier.held_out_ or {})
+    assert chosen.score is not None
+    return Result(
+        setup.name,
         task.name,
         layer,
         position or "each world's own",
         str(amount),
-        scores[layer, position, amount],
+        chosen.score.value,
         Rates.of(tuned),
         Rates.of(untuned),
         _mean([q.get("auc") for q in quality]),
         _mean([q.get("log_loss") for q in quality]),
     )
+
+
+def search(
+    lm: SteeredModel,
+    task: Task,
+    method: Method,
+    sizes: Sizes,
+    positions: Sequence[CapturePosition | None],
+    layers: tuple[int, ...],
+    amounts: Sequence[Amount],
+) -> Row:
+    """The best position (the number of the candidate), layer and amount on validation prompts."""
+    prompts = task.prompts("validation", seed=0, n=sizes.n_validation)
+    quantity, values = amounts[0].quantity, tuple(float(amount.value) for amount in amounts)
+    asking = Search(
+        [Candidate(str(position), method, quantity, values) for position in positions],
+        len(prompts),
+        layers,
+        layers,
+        budget=math.inf,
+        halving=Halving(rungs=1),
+        refinements=0,
+    ).run([Measurement(None, 0.0)] * len(prompts))
+    fitted = {
+        (number, layer): steerer
+        for number, position in enumerate(positions)
+        for layer, steerer in fit(lm, task, method, layers, position, 0).items()
+    }
+    try:
+        ask = next(asking)
+        while True:
+            answers = {}
+            for cell in ask.cells:
+                steerer = fitted[cell.candidate, cell.layer]
+                judged = complete(lm, task, prompts, steerer, cell.amount, seed=0)
+                answers[cell] = [Measurement(float(j.verdict.achieves()), 0.0) for j in judged]
+            ask = asking.send(answers)
+    except StopIteration as end:
+        surface: Surface = end.value
+    assert surface.choice is not None
+    return surface.choice
 
 
 def fit(
@@ -177,8 +210,11 @@ def unsteered(lm: SteeredModel, task: Task, sizes: Sizes) -> Rates:
     """The rate without any steering."""
     return Rates.of(
         [
-            complete(lm, task, task.prompts("test", seed=seed, n=sizes.n_test), None, None, seed)
+            judged
             for seed in sizes.seeds
+            for judged in complete(
+                lm, task, task.prompts("test", seed=seed, n=sizes.n_test), None, None, seed
+            )
         ]
     )
 
@@ -188,7 +224,7 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def show(console: Console, outcomes: list[Outcome], baselines: dict[str, Rates]) -> None:
+def show(console: Console, results: list[Result], baselines: dict[str, Rates]) -> None:
     """One table a task, best first, and the means over tasks."""
     for task, baseline in baselines.items():
         table = Table(
@@ -202,7 +238,7 @@ def show(console: Console, outcomes: list[Outcome], baselines: dict[str, Rates])
             "log loss",
             title=f"{task}: joint rate on test prompts; unsteered {baseline}",
         )
-        rows = sorted((o for o in outcomes if o.task == task), key=lambda o: -o.untuned.joint)
+        rows = sorted((o for o in results if o.task == task), key=lambda o: -o.untuned.joint)
         for o in rows:
             quality = ["-" if x is None else f"{x:.3f}" for x in (o.auc, o.log_loss)]
             table.add_row(
@@ -216,8 +252,8 @@ def show(console: Console, outcomes: list[Outcome], baselines: dict[str, Rates])
             )
         console.print(table)
     table = Table("candidate", "tuned", "untuned", "worst untuned", title="means over tasks")
-    for name in dict.fromkeys(o.candidate for o in outcomes):
-        own = [o for o in outcomes if o.candidate == name]
+    for name in dict.fromkeys(o.candidate for o in results):
+        own = [o for o in results if o.candidate == name]
         untuned = [o.untuned.joint for o in own]
         table.add_row(
             name,
@@ -232,7 +268,7 @@ def main(
     tasks: Annotated[str, typer.Option(help="worlds or state")] = "worlds",
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     quick: Annotated[bool, typer.Option(help="Few prompts, to see that it runs.")] = False,
-    only: Annotated[str, typer.Option(help="Candidates whose name contains this.")] = "",
+    only: Annotated[str, typer.Option(help="Setups whose name contains this.")] = "",
 ) -> None:
     """Compare barriers, metrics and stopping rules by what they do in generation."""
     if tasks not in ("worlds", "state"):
@@ -244,19 +280,19 @@ def main(
         [WorldTask(w) for w in worlds()] if tasks == "worlds" else [RolesTask(), EveryTask()]
     )
     baselines = {task.name: unsteered(lm, task, sizes) for task in chosen}
-    cells = [(task, c) for c in candidates() if only in c.name for task in chosen]
-    outcomes = []
-    for task, candidate in track(cells, console=Console(stderr=True)):
-        outcomes.append(measure(lm, task, candidate, sizes))
-        last = outcomes[-1]
-        print(f"{candidate.name}, {task.name}: {last.untuned}, {last.tuned}", file=sys.stderr)
+    cells = [(task, c) for c in setups() if only in c.name for task in chosen]
+    results = []
+    for task, setup in track(cells, console=Console(stderr=True)):
+        results.append(measure(lm, task, setup, sizes))
+        last = results[-1]
+        print(f"{setup.name}, {task.name}: {last.untuned}, {last.tuned}", file=sys.stderr)
     console.print(describe_machine())
-    show(console, outcomes, baselines)
+    show(console, results, baselines)
     if output is not None:
         document: dict[str, Any] = {
             "machine": describe_machine(),
             "unsteered": {name: asdict(rate) for name, rate in baselines.items()},
-            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "outcomes": [asdict(result) for result in results],
         }
         output.write_text(json.dumps(document, indent=1) + "\n")
 

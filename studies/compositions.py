@@ -1,4 +1,4 @@
-"""What composition does for tasks in which different states must move differently.
+"""Compositions of steerers, for tasks in which different states must move differently.
 
     python -m studies.compositions [--json FILE] [--quick]
 
@@ -30,8 +30,8 @@ from odesteer import ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import LinearBarrier, ProductBarrier
 from odesteer.data import Example
 from odesteer.methods import Spherical, Sum
-from odesteer.terrarium import Verdict, model_path, world, worlds
-from studies.joint import Rates, complete
+from odesteer.terrarium import model_path, world, worlds
+from studies.joint import Judged, Rates, complete
 from studies.tasks import N_PAIRS, EveryTask, RolesTask, Task
 
 LAYER = 4
@@ -41,10 +41,10 @@ Build = Callable[[SteeredModel, int], Sequence[Steerer]]
 def condition(
     lm: SteeredModel, meets: Sequence[Example], others: Sequence[Example], seed: int
 ) -> Steerer:
-    """A barrier that tells prompts apart, at the last token of the prompt.
+    """A condition on prompts: a barrier at the last token of the prompt.
 
-    Fitted to prompts like those that come, without earlier turns: where a text stands in a dialogue
-    shows in its activations more than who speaks.
+    Fitted to prompts like those at test time, without earlier turns: the position of a text in a
+    dialogue shows in its activations more than the speaker.
     """
     data = ContrastData(
         tuple(meets),
@@ -56,7 +56,7 @@ def condition(
 
 
 def gated_roles(method: Callable[..., Method], lm: SteeredModel, seed: int) -> Sequence[Steerer]:
-    """One fit of civility, upwards for some who ask and downwards for the others."""
+    """One fit of civility, upwards for some askers and downwards for the others."""
     task = RolesTask()
     civility = world("civility")
     data = civility.contrast("fit", seed=seed, n=N_PAIRS)
@@ -69,8 +69,8 @@ def gated_roles(method: Callable[..., Method], lm: SteeredModel, seed: int) -> S
         [Example(prompt=p, response=" .") for p in prompts if task.asker(p) in askers]
         for askers in (task.polite_to, task.rude_to)
     )
-    who = condition(lm, polite, rude, seed)
-    return up.when(who, above=0.0), down.when(who, below=0.0)
+    asker = condition(lm, polite, rude, seed)
+    return up.when(asker, above=0.0), down.when(asker, below=0.0)
 
 
 def single(method: Method, lm: SteeredModel, seed: int) -> dict[str, Steerer]:
@@ -141,19 +141,19 @@ def measure(
     lm: SteeredModel, task: Task, build: Build | None, seeds: Sequence[int], n: int
 ) -> Rates:
     """The joint rate on test prompts."""
-    verdicts: list[list[Verdict]] = []
+    judged: list[Judged] = []
     for seed in seeds:
         prompts = task.prompts("test", seed=seed, n=n)
         with lm.steering(*(build(lm, seed) if build else ())):
-            verdicts.append(complete(lm, task, prompts, None, None, seed))
-    return Rates.of(verdicts)
+            judged += complete(lm, task, prompts, None, None, seed)
+    return Rates.of(judged)
 
 
 def main(
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     quick: Annotated[bool, typer.Option(help="Few prompts, to see that it runs.")] = False,
 ) -> None:
-    """Compare ways of putting steerers together."""
+    """Compare compositions of steerers."""
     console = Console(width=120)
     lm = SteeredModel.from_pretrained(str(model_path()), dtype=torch.float32)
     seeds, n = ((1,), 20) if quick else ((1, 2, 3), 100)

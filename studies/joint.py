@@ -1,12 +1,11 @@
-"""How often a steered bundled model says something valid with the desired attribute."""
+"""Joint rate: how often the steered bundled model says something valid with the attribute."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from odesteer import Amount, SteeredModel, Steerer
+from odesteer.evaluation.metrics.bootstrap import Cell, PairedBootstrap
 from odesteer.terrarium import Verdict
 from studies.tasks import Task
 
@@ -14,13 +13,23 @@ SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9}
 
 
 @dataclass(frozen=True)
+class Judged:
+    """The verdict on the completion of a prompt, sampled under a seed."""
+
+    prompt: str
+    seed: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class Rates:
-    """Shares of completions, each with the half-width of its 95 % interval.
+    """Shares of completions, the first with the half-width of its 95 % interval.
 
     Attributes:
         joint: valid and with the desired attribute; the headline.
         attribute: with the desired attribute.
         valid: that the world could have said.
+        half_width: of the interval of ``joint``.
         n: completions judged.
     """
 
@@ -31,27 +40,22 @@ class Rates:
     n: int
 
     @classmethod
-    def of(cls, verdicts: list[list[Verdict]]) -> "Rates":
-        """From verdicts on the same prompts under several seeds, `[seeds][prompts]`.
+    def of(cls, judged: Sequence[Judged]) -> "Rates":
+        """From completions of prompts under one or more seeds.
 
-        The interval is a bootstrap over prompts within seeds and over seeds.
+        The interval is that of `PairedBootstrap`, over prompts and seeds.
         """
-        joint = np.array([[v.achieves() for v in row] for row in verdicts], dtype=float)
-        attribute = np.mean([[v.attribute is True for v in row] for row in verdicts])
-        valid = np.mean([[v.valid for v in row] for row in verdicts])
-        rng = np.random.default_rng(0)
-        seeds, prompts = joint.shape
-        means = []
-        for _ in range(2000):
-            rows = rng.integers(seeds, size=seeds)[:, None]
-            means.append(joint[rows, rng.integers(prompts, size=(seeds, prompts))].mean())
-        low, high = np.quantile(means, [0.025, 0.975])
+        cells = [Cell(j.prompt, j.seed, float(j.verdict.achieves())) for j in judged]
+        joint = PairedBootstrap().estimates({"joint": cells})["joint"]
+        assert joint.value is not None
+        assert joint.low is not None
+        assert joint.high is not None
         return cls(
-            joint=float(joint.mean()),
-            attribute=float(attribute),
-            valid=float(valid),
-            half_width=float(high - low) / 2,
-            n=joint.size,
+            joint=joint.value,
+            attribute=sum(j.verdict.attribute is True for j in judged) / len(judged),
+            valid=sum(j.verdict.valid for j in judged) / len(judged),
+            half_width=(joint.high - joint.low) / 2,
+            n=joint.n,
         )
 
     def __str__(self) -> str:
@@ -65,7 +69,7 @@ def complete(
     steerer: Steerer | None,
     amount: Amount | None,
     seed: int,
-) -> list[Verdict]:
+) -> list[Judged]:
     """Sample one completion of each prompt and judge it."""
     (newline,) = lm.tokenizer("\n", add_special_tokens=False)["input_ids"]
     how_much: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
@@ -78,4 +82,7 @@ def complete(
         **SAMPLING,
         **how_much,
     )
-    return [task.judge(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    return [
+        Judged(prompt, seed, task.judge(prompt, text))
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]

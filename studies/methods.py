@@ -1,4 +1,4 @@
-"""Every registered method on real activations: what it does to them, and what it costs.
+"""Every registered method on real activations: displacement, gain of a judge, and time.
 
     python -m studies.methods [--shared FOLDER] [--json FILE] [--markdown] [--quick]
 
@@ -50,6 +50,7 @@ from odesteer.methods import HeadITI, registry
 from odesteer.models.captured_tokens import CapturePosition
 from odesteer.models.fitting import prepared
 from odesteer.terrarium import model_path, worlds
+from studies.tasks import Activations, capture
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 MODELS = {"stories260K-hf": 3, "TinyStories-656K": 0}
@@ -69,16 +70,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Activations of one part of the data, `[n₊, d]` and `[n₋, d]`, and their groups."""
-
-    positive: Tensor
-    negative: Tensor
-    groups: tuple[list[str], list[str]]
-
-
-@dataclass(frozen=True)
-class Row:
+class MethodFigures:
     """One method in one setting; None where a figure is not defined."""
 
     method: str
@@ -130,7 +122,7 @@ def reviews(folder: Path) -> ContrastData:
     return ContrastData.from_texts(*zip(*short, strict=True))
 
 
-def capture(setting: Setting, part: str) -> tuple[Part, Part, Part]:
+def split_and_capture(setting: Setting, part: str) -> tuple[Activations, Activations, Activations]:
     """Activations to fit to (60 %), to judge by and to measure on (20 % each)."""
     rest, measured = setting.data.split(0.2, seed=1)
     fitted, judging = rest.split(0.25, seed=2)
@@ -141,25 +133,20 @@ def capture(setting: Setting, part: str) -> tuple[Part, Part, Part]:
     )
 
 
-def _captured(setting: Setting, data: ContrastData, part: str) -> Part:
-    examples = (*data.positive, *data.negative)
-    taken = setting.lm.capture(examples, setting.layer, setting.position, part=part)
-    states = taken.states[setting.layer]
-    labels = (*data.groups_positive, *data.groups_negative)
-    wanted = taken.example < len(data.positive)
-    groups = tuple([labels[i] for i in taken.example[m].tolist()] for m in (wanted, ~wanted))
-    return Part(states[wanted], states[~wanted], (groups[0], groups[1]))
+def _captured(setting: Setting, data: ContrastData, part: str) -> Activations:
+    layer = setting.layer
+    return capture(setting.lm, data, (layer,), setting.position, part=part)[layer]
 
 
-def measure(setting: Setting, names: list[str]) -> list[Row]:
+def measure(setting: Setting, names: list[str]) -> list[MethodFigures]:
     """All methods in one setting."""
     rows, timed = [], {}
-    parts: dict[str, tuple[Part, Part, Part]] = {}
+    parts: dict[str, tuple[Activations, Activations, Activations]] = {}
     for name in track(names, description=setting.name, console=Console(stderr=True)):
         method = registry.get(name)()
         part = "heads" if isinstance(method, HeadITI) else "residual"
         if part not in parts:
-            parts[part] = capture(setting, part)
+            parts[part] = split_and_capture(setting, part)
         fitted, judging, measured = parts[part]
         method = prepared(method, part, setting.lm.n_heads if part == "heads" else None)
         start = time.perf_counter()
@@ -167,7 +154,7 @@ def measure(setting: Setting, names: list[str]) -> list[Row]:
             with quiet():
                 method.fit(fitted.positive, fitted.negative, fitted.groups)
         except ConvergenceError as error:
-            rows.append(Row(name, setting.name, "", remark=f"no convergence: {error}"))
+            rows.append(MethodFigures(name, setting.name, "", remark=f"no convergence: {error}"))
             continue
         seconds = time.perf_counter() - start
         judge = LinearBarrier().fit(judging.positive, judging.negative, judging.groups)
@@ -176,7 +163,7 @@ def measure(setting: Setting, names: list[str]) -> list[Row]:
     with torch.inference_mode():
         times = interleaved(timed)
     return [
-        Row(**{**asdict(row), "microseconds": 1e6 * times[row.method].median / BATCH})
+        MethodFigures(**{**asdict(row), "microseconds": 1e6 * times[row.method].median / BATCH})
         if row.method in times
         else row
         for row in rows
@@ -193,10 +180,10 @@ def figures(
     setting: Setting,
     method: Method,
     judge: Barrier,
-    fitted: Part,
-    measured: Part,
+    fitted: Activations,
+    measured: Activations,
     seconds: float,
-) -> Row:
+) -> MethodFigures:
     """What a fitted method does to the negatives that it was not fitted to."""
     a = measured.negative
     solution = method.solve(a)
@@ -212,7 +199,7 @@ def figures(
         own = rise / barrier.upper_ if barrier.upper_ > 0 else None
         auc = _auc(barrier.value(measured.positive), barrier.value(a))
     short = "" if solution.reached is None else f"{float(solution.reached.double().mean()):.0%}"
-    return Row(
+    return MethodFigures(
         method=name,
         setting=setting.name,
         amount=str(method.default_amount),
@@ -261,13 +248,13 @@ COLUMNS = (
 )
 
 
-def title_of(rows: list[Row]) -> str:
+def title_of(rows: list[MethodFigures]) -> str:
     """The setting, and how good the judge is; gains by a judge that is not say nothing."""
     (known, *_) = [row.judge_auc for row in rows if row.judge_auc is not None] or [math.nan]
     return f"{rows[0].setting}; AUC of the judge {known:.3f}"
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: MethodFigures) -> list[str]:
     """A row as it is shown; figures that are not defined are a dash."""
     shown = []
     for attribute, _, form in COLUMNS:
@@ -277,7 +264,7 @@ def cells(row: Row) -> list[str]:
     return shown
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(rows: list[MethodFigures]) -> str:
     """The rows of one setting as a Markdown table."""
     header = [title for _, title, _ in COLUMNS]
     lines = [header, ["---"] * len(header), *map(cells, rows)]
@@ -299,7 +286,7 @@ def main(
     names = [name for name in registry if only in name]
     if not names:
         raise typer.BadParameter(f"no method is called like {only!r}", param_hint="--only")
-    rows: list[Row] = []
+    rows: list[MethodFigures] = []
     with quiet():
         chosen = list(settings(shared, quick=quick))
     for setting in chosen:

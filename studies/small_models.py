@@ -1,4 +1,4 @@
-"""Two small pretrained story models, steered by level from the command line.
+"""Small pretrained story models steered by level: valence and likelihood of continuations.
 
     python -m studies.small_models FOLDER
 
@@ -77,7 +77,7 @@ def _generate(model: Path, steerer: Path, level: float | None) -> list[str]:
 
 
 def _odesteer(*words: object) -> dict[str, Any]:
-    """Run ``odesteer WORDS --json``; what it prints."""
+    """Run ``odesteer WORDS --json`` and return the document that it prints."""
     command = [sys.executable, "-m", "odesteer", *map(str, words), "--json"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:

@@ -1,4 +1,4 @@
-"""Things to steer the bundled model towards, each with its data and its exact judge."""
+"""Tasks for the bundled model: what to steer towards, the data and the exact judge."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,10 +28,12 @@ def capture(
     data: ContrastData,
     layers: tuple[int, ...],
     position: CapturePosition,
-    seed: int,
+    seed: int = 0,
+    part: str = "residual",
 ) -> dict[int, Activations]:
     """Activations of contrastive data at several layers, as `SteeredModel.fit` takes them."""
-    captured = lm.capture((*data.positive, *data.negative), layers, position, seed=seed)
+    examples = (*data.positive, *data.negative)
+    captured = lm.capture(examples, layers, position, part=part, seed=seed)
     labels = (*data.groups_positive, *data.groups_negative)
     wanted = captured.example < len(data.positive)
     groups = tuple([labels[i] for i in captured.example[m].tolist()] for m in (wanted, ~wanted))
@@ -41,7 +43,8 @@ def capture(
     }
 
 
-def _spread(states: Tensor, n: int) -> Tensor:
+def _evenly(states: Tensor, n: int) -> Tensor:
+    """``n`` of the states, at equal distances."""
     return states[torch.linspace(0, len(states) - 1, n).long()]
 
 
@@ -148,7 +151,7 @@ class RolesTask:
         return Verdict(attribute=verdict.attribute is polite, valid=verdict.valid)
 
     def asker(self, prompt: str) -> str:
-        """Who asks in a prompt."""
+        """The speaker of a prompt."""
         return self.world.scene_and_item(prompt)[0].asker
 
 
@@ -171,8 +174,8 @@ class EveryTask:
         # As many activations from each world, whatever its position gives.
         return {
             layer: Activations(
-                torch.cat([_spread(part[layer].positive, least) for part in parts]),
-                torch.cat([_spread(part[layer].negative, least) for part in parts]),
+                torch.cat([_evenly(part[layer].positive, least) for part in parts]),
+                torch.cat([_evenly(part[layer].negative, least) for part in parts]),
                 None,
             )
             for layer in layers
