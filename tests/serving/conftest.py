@@ -1,10 +1,10 @@
-"""The bundled model, steerers for its worlds, and a server that has them."""
+"""Fixtures: the bundled model, steerers for its worlds, and a server that has them."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import WORLDS, Server, serving, steer_words
+from servers import WORLDS, Server, serving, steer_options
 
 import odesteer
 from odesteer import SteeredModel, Steerer
@@ -40,6 +40,6 @@ def steerers(steerer_files: dict[str, Path]) -> dict[str, Steerer]:
 
 @pytest.fixture(scope="session")
 def server(steerer_files: dict[str, Path]) -> Iterator[Server]:
-    """One that all tests of this room may ask, and none may end."""
-    with serving(*steer_words(steerer_files)) as started:
-        yield started
+    """A server shared by all tests here, which none may end."""
+    with serving(*steer_options(steerer_files)) as server:
+        yield server

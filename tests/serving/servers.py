@@ -1,4 +1,4 @@
-"""Servers as users start them, and engines in the process."""
+"""Helpers: servers in a process of their own, and engines in this one."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ class Server:
     def api(self) -> str:
         return f"{self.url}/v1"
 
-    def figure(self, name: str) -> float:
+    def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         found = [line for line in lines if re.match(rf"{name}(_total)?[ {{]", line)]
@@ -44,16 +44,16 @@ class Server:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def end(self) -> int:
-        """Ask it to end, and wait for it."""
+        """Send SIGTERM, and wait for its end."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
 
 @contextmanager
-def serving(*words: object) -> Iterator[Server]:
-    """``odesteer serve`` with these words, on a port of its own."""
+def serving(*options: object) -> Iterator[Server]:
+    """``odesteer serve`` with these options, on a free port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "odesteer", "serve", "--port", "0", *map(str, words)],
+        [sys.executable, "-m", "odesteer", "serve", "--port", "0", *map(str, options)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "ODESTEER_TOKEN": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,9 +76,9 @@ def _address(process: "subprocess.Popen[str]") -> str:
     raise AssertionError(f"the server did not start: {process.stderr.read()}")
 
 
-def steer_words(files: Mapping[str, Path]) -> list[str]:
+def steer_options(files: Mapping[str, Path]) -> list[str]:
     """The options that name steerers."""
-    return [word for name, file in files.items() for word in ("--steer", f"{name}={file}")]
+    return [option for name, file in files.items() for option in ("--steer", f"{name}={file}")]
 
 
 @asynccontextmanager
@@ -98,35 +98,35 @@ async def running(
 
 @dataclass
 class Text:
-    """What came of one job."""
+    """The output of one request."""
 
     text: str
-    pieces: list[OutputChunk]
+    chunks: list[OutputChunk]
 
     @property
     def last(self) -> OutputChunk:
-        return self.pieces[-1]
+        return self.chunks[-1]
 
 
 async def read(stream: OutputStream) -> Text:
-    """A whole text."""
-    pieces = [piece async for piece in stream]
-    return Text("".join(piece.text for piece in pieces), pieces)
+    """Read a text to its end."""
+    chunks = [chunk async for chunk in stream]
+    return Text("".join(chunk.text for chunk in chunks), chunks)
 
 
-def written(
+def generated(
     lm: SteeredModel,
-    jobs: Sequence[GenerationRequest],
+    requests: Sequence[GenerationRequest],
     steerers: Mapping[str, Steerer | SteererSet] | None = None,
     **limits: int,
 ) -> list[Text]:
-    """The texts of jobs that are submitted together."""
+    """The texts of requests that are submitted together."""
 
-    async def write() -> list[Text]:
+    async def generate() -> list[Text]:
         async with running(lm, steerers or {}, **limits) as engine:
-            return list(await asyncio.gather(*map(read, engine.submit(jobs))))
+            return list(await asyncio.gather(*map(read, engine.submit(requests))))
 
-    return asyncio.run(write())
+    return asyncio.run(generate())
 
 
 def completion(model: str, prompt: Any, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is an error in OpenAI's form or a text; never a failure."""
+"""Bad requests: every answer is an error in OpenAI's form, never a server failure."""
 
 import json
 from typing import Any
@@ -13,13 +13,13 @@ from odesteer.serving import Settings
 JSON = {"Content-Type": "application/json"}
 
 
-def answered(server: Server, path: str, body: Any) -> httpx.Response:
+def post(server: Server, path: str, body: Any) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return httpx.post(f"{server.api}/{path}", content=content, headers=JSON, timeout=30)
 
 
-def refused(answer: httpx.Response, status: int = 400) -> str:
-    """What an answer says is wrong."""
+def check_error(answer: httpx.Response, status: int = 400) -> str:
+    """The message of an error response, whose form is checked."""
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert {*error} == {"message", "type", "param", "code"}
@@ -94,9 +94,9 @@ BODIES: list[Any] = [
 
 
 @pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
-def test_requests_that_make_no_sense_are_refused(server: Server, body: Any) -> None:
-    answer = answered(server, "completions", body)
-    refused(answer, 404 if answer.status_code == 404 else 400)
+def test_bad_completion_requests_are_refused(server: Server, body: Any) -> None:
+    answer = post(server, "completions", body)
+    check_error(answer, 404 if answer.status_code == 404 else 400)
 
 
 CHATS: list[Any] = [
@@ -112,12 +112,12 @@ CHATS: list[Any] = [
 
 
 @pytest.mark.parametrize("messages", CHATS, ids=range(len(CHATS)))
-def test_chats_that_make_no_sense_are_refused(server: Server, messages: Any) -> None:
+def test_bad_chats_are_refused(server: Server, messages: Any) -> None:
     body = {"model": "bundled", "messages": messages, "max_tokens": 4}
-    refused(answered(server, "chat/completions", body))
+    check_error(post(server, "chat/completions", body))
 
 
-def test_what_clients_send_along_without_meaning_is_taken(server: Server) -> None:
+def test_harmless_fields_of_clients_are_accepted(server: Server) -> None:
     body = {
         "model": "bundled",
         "messages": [
@@ -138,7 +138,7 @@ def test_what_clients_send_along_without_meaning_is_taken(server: Server) -> Non
         "stop": None,
         "seed": None,
     }
-    assert answered(server, "chat/completions", body).status_code == 200
+    assert post(server, "chat/completions", body).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,16 @@ def test_what_clients_send_along_without_meaning_is_taken(server: Server) -> Non
         {"name": "truth", "strength": 1e30},
     ],
 )
-def test_absurd_amounts_hurt_nobody_else(server: Server, steering: dict[str, Any]) -> None:
+def test_absurd_amounts_affect_their_request_alone(
+    server: Server, steering: dict[str, Any]
+) -> None:
     plain = completion("bundled", "Q: Who makes honey?\nA:")
-    before = answered(server, "completions", plain).json()["choices"][0]["text"]
-    answer = answered(server, "completions", {**plain, "steering": [steering]})
+    before = post(server, "completions", plain).json()["choices"][0]["text"]
+    answer = post(server, "completions", {**plain, "steering": [steering]})
     if answer.status_code != 200:
-        refused(answer)
+        check_error(answer)
     json.loads(answer.text, parse_constant=pytest.fail)
-    assert answered(server, "completions", plain).json()["choices"][0]["text"] == before
+    assert post(server, "completions", plain).json()["choices"][0]["text"] == before
 
 
 @pytest.mark.parametrize(
@@ -172,39 +174,39 @@ def test_absurd_amounts_hurt_nobody_else(server: Server, steering: dict[str, Any
         ("DELETE", "/v1/steerers/truth", 403),
     ],
 )
-def test_what_is_not_there_is_said(server: Server, method: str, path: str, status: int) -> None:
-    refused(httpx.request(method, server.url + path), status)
+def test_missing_resources_and_methods(server: Server, method: str, path: str, status: int) -> None:
+    check_error(httpx.request(method, server.url + path), status)
 
 
-def test_bodies_have_a_size(server: Server) -> None:
+def test_bodies_have_a_limit(server: Server) -> None:
     body = completion("bundled", "a" * 2**20)
-    refused(answered(server, "completions", body), 413)
+    check_error(post(server, "completions", body), 413)
 
-    def drip() -> Any:
+    def chunks() -> Any:
         for _ in range(2**11):
             yield b" " * 2**10
 
-    answer = httpx.post(f"{server.api}/completions", content=drip(), headers=JSON)
-    refused(answer, 413)
+    answer = httpx.post(f"{server.api}/completions", content=chunks(), headers=JSON)
+    check_error(answer, 413)
 
 
-def test_bodies_are_json_by_their_type(server: Server) -> None:
-    """A form on a page from elsewhere can send text, but no JSON."""
+def test_bodies_need_the_content_type_json(server: Server) -> None:
+    """A form on a page of another origin can send text, but no JSON."""
     body = json.dumps(completion("bundled", "a"))
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         answer = httpx.post(
             f"{server.api}/completions", content=body, headers={"Content-Type": kind}
         )
-        refused(answer)
+        check_error(answer)
 
 
-def test_without_a_token_only_this_machine_is_named(server: Server) -> None:
-    """A name that leads here, used by a page from elsewhere, gets no answer."""
+def test_without_a_token_the_host_must_be_local(server: Server) -> None:
+    """Against DNS rebinding by a page of another origin."""
     for host, status in (("evil.example", 403), ("localhost:1", 200), ("[::1]", 200), ("", 403)):
         assert httpx.get(f"{server.url}/health", headers={"Host": host}).status_code == status
 
 
-def test_every_answer_is_guarded(server: Server) -> None:
+def test_every_response_has_security_headers(server: Server) -> None:
     for path in ("/health", "/v1/models", "/nothing", "/"):
         headers = httpx.get(server.url + path).headers
         assert "default-src 'none'" in headers["Content-Security-Policy"]

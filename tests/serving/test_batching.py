@@ -1,10 +1,10 @@
-"""Texts that are written together are those that the model writes alone."""
+"""Batched texts equal those that `generate` writes alone."""
 
 import asyncio
 from typing import Any
 
 import pytest
-from servers import Text, read, running, written
+from servers import Text, generated, read, running
 
 import odesteer
 import tiny_models
@@ -14,21 +14,21 @@ from odesteer.serving import GenerationRequest, SamplingParams, SteeringSpec
 from odesteer.terrarium import world, worlds
 
 LEVELS = (None, 1.5, -1.0)
-DRAWS: tuple[dict[str, Any], ...] = (
+SAMPLINGS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},
     {"temperature": 0.8, "top_p": 0.9},
     {"temperature": 1.3, "top_k": 20},
 )
-MERGING = {
+MERGEABLE = {
     name: getattr(tiny_models, name)
     for name in ("llama", "gpt2", "opt", "bloom", "gpt_neox", "falcon", "mistral", "gemma2", "mpt")
 }
 STATIC = {name: getattr(tiny_models, name) for name in ("mamba", "jamba")}
 
 
-def expected(lm: SteeredModel, job: GenerationRequest, steerer: Any = None) -> str:
-    """What `generate` writes for a job alone."""
-    sampling = job.sampling
+def expected(lm: SteeredModel, request: GenerationRequest, steerer: Any = None) -> str:
+    """What `generate` writes for a request alone."""
+    sampling = request.sampling
     options: dict[str, Any] = {}
     if sampling.temperature:
         options = {
@@ -37,11 +37,11 @@ def expected(lm: SteeredModel, job: GenerationRequest, steerer: Any = None) -> s
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
         }
-    amount = job.steering[0].amount if job.steering else None
+    amount = request.steering[0].amount if request.steering else None
     if amount is not None:
         options[amount.quantity] = amount.value
     (text,) = lm.generate(
-        lm.tokenizer.decode(job.prompt, skip_special_tokens=True),
+        lm.tokenizer.decode(request.prompt, skip_special_tokens=True),
         steerer,
         max_new_tokens=sampling.max_tokens,
         seed=sampling.seed,
@@ -50,80 +50,82 @@ def expected(lm: SteeredModel, job: GenerationRequest, steerer: Any = None) -> s
     return text
 
 
-def mixed_jobs(lm: SteeredModel, n: int) -> list[GenerationRequest]:
-    jobs = []
+def mixed_requests(lm: SteeredModel, n: int) -> list[GenerationRequest]:
+    requests = []
     for its in worlds():
         for i, prompt in enumerate(its.prompts("test", 1, n)):
-            for j, draw in enumerate(DRAWS):
+            for j, draw in enumerate(SAMPLINGS):
                 level = LEVELS[(i + j) % len(LEVELS)]
                 steering = (
                     () if level is None else (SteeringSpec(its.name, Amount("level", level)),)
                 )
                 sampling = SamplingParams(16 + 3 * i, seed=10 * i + j, **draw)
-                jobs.append(GenerationRequest(lm.encode(prompt).ids, sampling, steering))
-    return jobs
+                requests.append(GenerationRequest(lm.encode(prompt).ids, sampling, steering))
+    return requests
 
 
 def check(
-    lm: SteeredModel, jobs: list[GenerationRequest], texts: list[Text], steerers: dict[str, Any]
+    lm: SteeredModel, requests: list[GenerationRequest], texts: list[Text], steerers: dict[str, Any]
 ) -> None:
-    for job, text in zip(jobs, texts, strict=True):
-        steerer = steerers[job.steering[0].name] if job.steering else None
-        assert text.text == expected(lm, job, steerer), job
+    for request, text in zip(requests, texts, strict=True):
+        steerer = steerers[request.steering[0].name] if request.steering else None
+        assert text.text == expected(lm, request, steerer), request
 
 
 def test_texts_equal_those_that_generate_writes(
     bundled: SteeredModel, steerers: dict[str, Steerer]
 ) -> None:
-    jobs = mixed_jobs(bundled, 3)
-    texts = written(bundled, jobs, steerers)
-    check(bundled, jobs, texts, steerers)
+    requests = mixed_requests(bundled, 3)
+    texts = generated(bundled, requests, steerers)
+    check(bundled, requests, texts, steerers)
     assert len({text.text for text in texts}) > len(texts) // 3
 
 
-def test_rows_may_come_and_go_while_others_are_written(
+def test_sequences_join_and_leave_while_others_run(
     bundled: SteeredModel, steerers: dict[str, Steerer]
 ) -> None:
-    jobs = mixed_jobs(bundled, 2)
+    requests = mixed_requests(bundled, 2)
 
     async def write() -> list[Text]:
         async with running(bundled, steerers, max_batch=3) as engine:
             reading = []
-            for job in jobs:
-                (stream,) = engine.submit([job])
+            for request in requests:
+                (stream,) = engine.submit([request])
                 reading.append(asyncio.create_task(read(stream)))
                 await asyncio.sleep(0.004)
             return list(await asyncio.gather(*reading))
 
-    check(bundled, jobs, asyncio.run(write()), steerers)
+    check(bundled, requests, asyncio.run(write()), steerers)
 
 
-@pytest.mark.parametrize("build", [*MERGING.values(), *STATIC.values()], ids=[*MERGING, *STATIC])
+@pytest.mark.parametrize(
+    "build", [*MERGEABLE.values(), *STATIC.values()], ids=[*MERGEABLE, *STATIC]
+)
 def test_every_architecture(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = SteeredModel(build(), tiny_models.tokenizer())
     method = odesteer.CAA().fit(*clouds())
     steerers = {"shift": Steerer(method, Site(1))}
     prompts = ("the dog and the cat", "x", "who is it, and why?")
-    jobs = [
+    requests = [
         GenerationRequest(
             lm.encode(prompt).ids,
             SamplingParams(8 + i, seed=i, **draw),
             (SteeringSpec("shift", Amount("strength", 0.5)),) if i else (),
         )
         for i, prompt in enumerate(prompts)
-        for draw in DRAWS[:2]
+        for draw in SAMPLINGS[:2]
     ]
-    check(lm, jobs, written(lm, jobs, steerers, max_batch=4), steerers)
+    check(lm, requests, generated(lm, requests, steerers, max_batch=4), steerers)
 
 
-def test_only_models_that_cannot_take_rows_apart_are_run_in_static_batches() -> None:
+def test_only_models_without_a_mergeable_cache_are_run_in_static_batches() -> None:
     from odesteer.serving.engine.batch import Batch
 
-    def merges(build: Any) -> bool:
-        return Batch(SteeredModel(build(), tiny_models.tokenizer()), 0).merges
+    def can_merge(build: Any) -> bool:
+        return Batch(SteeredModel(build(), tiny_models.tokenizer()), 0).can_merge
 
-    assert all(map(merges, MERGING.values()))
-    assert not any(map(merges, STATIC.values()))
+    assert all(map(can_merge, MERGEABLE.values()))
+    assert not any(map(can_merge, STATIC.values()))
 
 
 def clouds() -> Any:
@@ -135,15 +137,15 @@ def clouds() -> Any:
     return both[0] + offset, both[1] - offset
 
 
-def test_several_steerers_act_one_after_another(
+def test_several_steerers_are_applied_one_after_another(
     bundled: SteeredModel, steerers: dict[str, Steerer]
 ) -> None:
-    # Both act at one layer, so that the last one has its way.
+    # Both act at one layer, so the last one decides.
     amounts: dict[str, Any] = {"civil": {"level": 1.5}, "rude": {"level": -1.5}}
-    made = dict.fromkeys(amounts, steerers["civility"])
+    registered = dict.fromkeys(amounts, steerers["civility"])
     prompts = world("civility").prompts("test", 5, 4)
     orders = (("civil", "rude"), ("rude", "civil"))
-    jobs = [
+    requests = [
         GenerationRequest(
             bundled.encode(prompt).ids,
             SamplingParams(24, temperature=0),
@@ -152,9 +154,9 @@ def test_several_steerers_act_one_after_another(
         for order in orders
         for prompt in prompts
     ]
-    texts = [text.text for text in written(bundled, jobs, made)]
+    texts = [text.text for text in generated(bundled, requests, registered)]
     for order, own in zip(orders, (texts[:4], texts[4:]), strict=True):
-        outer, inner = (bundled.steering(made[name], **amounts[name]) for name in order)
+        outer, inner = (bundled.steering(registered[name], **amounts[name]) for name in order)
         with outer, inner:
             assert own == [bundled.generate(prompt, max_new_tokens=24)[0] for prompt in prompts]
     assert texts[:4] != texts[4:]
@@ -165,28 +167,28 @@ def test_sets_and_positions_steer_as_in_generate(
 ) -> None:
     its = world("mood")
     method = steerers["mood"].method
-    made = {
+    registered = {
         "set": SteererSet([Steerer(method, Site(4, "all")), Steerer(method, Site(5))]),
         "prompt": Steerer(method, Site(5, "prompt")),
         "generated": Steerer(method, Site(5, "generated")),
     }
-    jobs = [
+    requests = [
         GenerationRequest(
             bundled.encode(prompt).ids,
             SamplingParams(30, temperature=0),
             (SteeringSpec(name, Amount("level", -2.0)),),
         )
         for prompt in its.prompts("test", 6, 4)
-        for name in made
+        for name in registered
     ]
-    texts = written(bundled, jobs, made)
-    check(bundled, jobs, texts, made)
-    (account, other) = texts[0].last.accounts
-    assert (account.layer, account.position, other.layer) == (4, "all", 5)
-    for job, text in zip(jobs, texts, strict=True):
+    texts = generated(bundled, requests, registered)
+    check(bundled, requests, texts, registered)
+    (summary, other) = texts[0].last.steering
+    assert (summary.layer, summary.position, other.layer) == (4, "all", 5)
+    for request, text in zip(requests, texts, strict=True):
         n = text.last.n_generated
-        expected_tokens = {"set": n, "prompt": 1, "generated": n - 1}[job.steering[0].name]
-        assert {account.tokens for account in text.last.accounts} == {expected_tokens}
+        expected_tokens = {"set": n, "prompt": 1, "generated": n - 1}[request.steering[0].name]
+        assert {summary.tokens for summary in text.last.steering} == {expected_tokens}
 
 
 def test_a_gate_is_decided_once_by_the_prompt(
@@ -194,14 +196,14 @@ def test_a_gate_is_decided_once_by_the_prompt(
 ) -> None:
     prompts = [*world("mood").prompts("test", 7, 4), *world("truth").prompts("test", 7, 4)]
     condition = steerers["truth"]
-    with bundled.steering(condition, T=0.0, receipt=True) as looking:
+    with bundled.steering(condition, T=0.0, receipt=True) as observed_steering:
         bundled.generate(prompts, max_new_tokens=1)
-    found = looking.receipt().before.tolist()[: len(prompts)]
+    found = observed_steering.receipt().before.tolist()[: len(prompts)]
     middle = sorted(found)[len(found) // 2] / condition.barrier.upper_
     assert middle > 0 or condition.barrier.lower_ < 0
     level = middle if middle > 0 else -sorted(found)[len(found) // 2] / condition.barrier.lower_
     gated = Steerer(steerers["mood"].method, Site(5), Provenance(), Gate(condition, above=level))
-    jobs = [
+    requests = [
         GenerationRequest(
             bundled.encode(prompt).ids,
             SamplingParams(24, temperature=0),
@@ -209,14 +211,14 @@ def test_a_gate_is_decided_once_by_the_prompt(
         )
         for prompt in prompts
     ]
-    texts = written(bundled, jobs, {"gated": gated})
-    check(bundled, jobs, texts, {"gated": gated})
-    decided = [text.last.accounts[0].is_open for text in texts]
-    assert True in decided
-    assert False in decided
-    for text, is_open in zip(texts, decided, strict=True):
-        account = text.last.accounts[0]
-        assert account.tokens == (text.last.n_generated if is_open else 0)
+    texts = generated(bundled, requests, {"gated": gated})
+    check(bundled, requests, texts, {"gated": gated})
+    decisions = [text.last.steering[0].gate_open for text in texts]
+    assert True in decisions
+    assert False in decisions
+    for text, gate_open in zip(texts, decisions, strict=True):
+        summary = text.last.steering[0]
+        assert summary.tokens == (text.last.n_generated if gate_open else 0)
 
 
 def test_receipts_and_token_values_are_those_of_generate(
@@ -224,21 +226,21 @@ def test_receipts_and_token_values_are_those_of_generate(
 ) -> None:
     prompts = world("civility").prompts("test", 8, 4)
     steering = (SteeringSpec("civility", Amount("level", 1.0)), SteeringSpec("mood", observe=True))
-    jobs = [
+    requests = [
         GenerationRequest(bundled.encode(prompt).ids, SamplingParams(20, temperature=0), steering)
         for prompt in prompts
     ]
-    for prompt, text in zip(prompts, written(bundled, jobs, steerers), strict=True):
+    for prompt, text in zip(prompts, generated(bundled, requests, steerers), strict=True):
         (alone,) = bundled.generate(
             prompt, steerers["civility"], level=1.0, max_new_tokens=20, receipt=True
         )
-        tokens = [token for piece in text.pieces for token in piece.tokens]
+        tokens = [token for chunk in text.chunks for token in chunk.tokens]
         assert [token.text for token in tokens] == alone.tokens
-        values = [token.values["civility"] for token in tokens]
+        values = [token.barriers["civility"] for token in tokens]
         assert [value.before for value in values] == pytest.approx(alone.before, abs=1e-4)
         assert [value.after for value in values] == pytest.approx(alone.after, abs=1e-4)
-        assert all(t.values["mood"].before == t.values["mood"].after for t in tokens)
-        moved, observed = text.last.accounts
+        assert all(t.barriers["mood"].before == t.barriers["mood"].after for t in tokens)
+        moved, observed = text.last.steering
         assert (moved.quantity, moved.amount) == ("level", 1.0)
         assert (observed.quantity, observed.amount) == (None, None)
         assert moved.tokens == text.last.n_generated

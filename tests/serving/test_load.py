@@ -1,6 +1,6 @@
-"""Many clients at once, and clients that go away.
+"""Load: many clients at once, and clients that disconnect.
 
-With ``ODESTEER_LOAD=full`` in the environment: 1,000 requests of 64 clients, and 200 that go away.
+With ``ODESTEER_LOAD=full`` in the environment: 1,000 requests of 64 clients, 200 disconnections.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from odesteer.terrarium import worlds
 FULL = os.environ.get("ODESTEER_LOAD") == "full"
 N_CLIENTS = 64
 N_REQUESTS = 1000 if FULL else 160
-N_GONE = 200 if FULL else 40
+N_DISCONNECTIONS = 200 if FULL else 40
 N_PROMPTS = 4 if FULL else 2
 MEGABYTE = 2**20
 
 
 def mixed_bodies() -> list[dict[str, Any]]:
-    """Prompts of each world, each with several steerings."""
-    ways: tuple[list[dict[str, Any]], ...] = (
+    """Prompts of each world, each steered in several ways."""
+    steerings: tuple[list[dict[str, Any]], ...] = (
         [],
         [{"name": "truth", "level": 1.5}],
         [{"name": "civility", "level": -1}],
@@ -43,10 +43,10 @@ def mixed_bodies() -> list[dict[str, Any]]:
         [{"name": "civility", "observe": True}],
     )
     return [
-        completion("bundled", prompt, steering=way)
+        completion("bundled", prompt, steering=steering)
         for world in worlds()
         for prompt in world.prompts("test", 9, N_PROMPTS)
-        for way in ways
+        for steering in steerings
     ]
 
 
@@ -85,20 +85,20 @@ def test_many_clients_get_the_texts_of_one(server: Server) -> None:
     assert all(text == alone[i] for i, text in found)
     assert len({*alone}) > len(alone) // 3
     assert memory[-1] - memory[2] < 16 * MEGABYTE  # of the second half
-    assert server.figure("odesteer_running") == server.figure("odesteer_queue") == 0
+    assert server.metric("odesteer_running") == server.metric("odesteer_queue") == 0
 
 
-class InThread(uvicorn.Server):
-    """A server in a thread, whose tasks and hooks can be looked at."""
+class ThreadServer(uvicorn.Server):
+    """A server in a thread of this process."""
 
     def start(self) -> None:
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve_here()))
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run_in_thread()))
         self.thread.start()
         while not self.started:
             assert self.thread.is_alive()
             time.sleep(0.01)
 
-    async def _serve_here(self) -> None:
+    async def _run_in_thread(self) -> None:
         self.loop = asyncio.get_running_loop()
         await self.serve()
 
@@ -116,12 +116,12 @@ class InThread(uvicorn.Server):
 @pytest.fixture
 def in_process(
     bundled: SteeredModel, steerers: dict[str, Steerer]
-) -> Iterator[tuple[InThread, Engine]]:
+) -> Iterator[tuple[ThreadServer, Engine]]:
     engine = Engine(bundled, "bundled")
     for name, steerer in steerers.items():
         engine.steerers.add(name, steerer)
     app = create_app(engine, Settings())
-    server = InThread(uvicorn.Config(app, port=0, log_level="error"))
+    server = ThreadServer(uvicorn.Config(app, port=0, log_level="error"))
     server.start()
     yield server, engine
     server.should_exit = True
@@ -142,8 +142,8 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.01)
 
 
-def go_away_in_the_middle(port: int, body: dict[str, Any], *, early: bool) -> None:
-    """Ask for a text and drop the connection, without a word, after some of it or before any."""
+def disconnect(port: int, body: dict[str, Any], *, early: bool) -> None:
+    """Request a text, and reset the connection after some of it or, if early, before any."""
     request = httpx.Request("POST", f"http://localhost:{port}/v1/completions", json=body)
     lines = ["POST /v1/completions HTTP/1.1", *(f"{k}: {v}" for k, v in request.headers.items())]
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
@@ -155,32 +155,33 @@ def go_away_in_the_middle(port: int, body: dict[str, Any], *, early: bool) -> No
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def test_clients_that_go_away_leave_nothing(
-    in_process: tuple[InThread, Engine], bundled: SteeredModel, monkeypatch: pytest.MonkeyPatch
+def test_clients_that_disconnect_leave_nothing(
+    in_process: tuple[ThreadServer, Engine], bundled: SteeredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, engine = in_process
     put, n_put = OutputStream.put, 0
 
-    def counted(stream: OutputStream, piece: OutputChunk) -> None:
+    def count(stream: OutputStream, chunk: OutputChunk) -> None:
         nonlocal n_put
         n_put += 1
-        put(stream, piece)
+        put(stream, chunk)
 
-    monkeypatch.setattr(OutputStream, "put", counted)
+    monkeypatch.setattr(OutputStream, "put", count)
     long = {"max_tokens": 400, "temperature": 2, "n": 2}
     bodies = [body | long | {"stream": i % 4 != 3} for i, body in enumerate(mixed_bodies())]
     process = psutil.Process()
     hooks = n_hooks(bundled)
 
-    def go(i: int) -> None:
+    def request_and_disconnect(i: int) -> None:
         body = bodies[i % len(bodies)]
         with contextlib.suppress(ConnectionError):
-            go_away_in_the_middle(server.port, body, early=not body["stream"])
+            disconnect(server.port, body, early=not body["stream"])
 
-    def go_all(n: int) -> None:
+    def disconnect_all(n: int) -> None:
         for start in range(0, n, 8):
             group = [
-                threading.Thread(target=go, args=(i,)) for i in range(start, min(start + 8, n))
+                threading.Thread(target=request_and_disconnect, args=(i,))
+                for i in range(start, min(start + 8, n))
             ]
             for thread in group:
                 thread.start()
@@ -188,17 +189,17 @@ def test_clients_that_go_away_leave_nothing(
                 thread.join()
         wait_until(lambda: engine.n_running == engine.n_waiting == 0)
 
-    stops, engine._stops = engine._stops, frozenset()  # texts would go on for 400 tokens
-    go_all(16)
+    eos_tokens, engine._eos_tokens = engine._eos_tokens, frozenset()  # texts have 400 tokens
+    disconnect_all(16)
     wait_until(lambda: server.n_tasks() <= 4)
     tasks, memory = server.n_tasks(), process.memory_info().rss
-    go_all(N_GONE)
+    disconnect_all(N_DISCONNECTIONS)
     wait_until(lambda: server.n_tasks() <= tasks)
-    engine._stops = stops
+    engine._eos_tokens = eos_tokens
     grown = process.memory_info().rss - memory
-    print(f"{N_GONE} clients went away; {n_put} tokens; memory {grown / MEGABYTE:+.1f} MiB")
+    print(f"{N_DISCONNECTIONS} disconnections; {n_put} tokens; memory {grown / MEGABYTE:+.1f} MiB")
     assert n_hooks(bundled) == hooks == 0
-    assert n_put < 100 * (16 + N_GONE)  # of 800 tokens that each asked for
+    assert n_put < 100 * (16 + N_DISCONNECTIONS)  # of 800 requested tokens each
     assert grown < 64 * MEGABYTE
     with httpx.Client(base_url=f"http://localhost:{server.port}", timeout=30) as client:
         body = completion("bundled+truth@1.5", "Q: Who makes honey?\nA:")

@@ -1,4 +1,4 @@
-"""The unmodified client of OpenAI, at a server as a user starts it."""
+"""The unmodified OpenAI client against `odesteer serve`."""
 
 from collections.abc import Iterator
 
@@ -17,8 +17,8 @@ PROMPT = f"Q: {QUESTION}\nA:"
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=server.api, api_key="none", max_retries=0) as made:
-        yield made
+    with OpenAI(base_url=server.api, api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_chat(client: OpenAI, bundled: SteeredModel, steerers: dict[str, Steerer]) -> None:
@@ -34,7 +34,7 @@ def test_chat(client: OpenAI, bundled: SteeredModel, steerers: dict[str, Steerer
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-def test_suffix_and_field_steer_alike(client: OpenAI) -> None:
+def test_model_suffix_and_steering_field_are_equivalent(client: OpenAI) -> None:
     ways = [
         ("bundled+truth@-1", None),
         ("bundled+truth@level=-1", None),
@@ -43,27 +43,27 @@ def test_suffix_and_field_steer_alike(client: OpenAI) -> None:
     ]
     texts = [
         client.chat.completions.create(
-            model=model, messages=CHAT, temperature=0, max_tokens=24, extra_body=more
+            model=model, messages=CHAT, temperature=0, max_tokens=24, extra_body=extra
         )
         .choices[0]
         .message.content
-        for model, more in ways
+        for model, extra in ways
     ]
     assert texts[0] == texts[1] == texts[2] != texts[3]
 
 
-def test_streaming_gives_the_same_text(client: OpenAI) -> None:
-    asked = {"model": "bundled+mood@-2", "prompt": world("mood").prompts("test", 1, 1)[0]}
+def test_a_streamed_text_equals_the_whole_one(client: OpenAI) -> None:
+    body = {"model": "bundled+mood@-2", "prompt": world("mood").prompts("test", 1, 1)[0]}
     sampling = {"max_tokens": 40, "temperature": 0.9, "seed": 7}
-    whole = client.completions.create(**asked, **sampling)
+    whole = client.completions.create(**body, **sampling)
     chunks = list(
         client.completions.create(
-            **asked, **sampling, stream=True, stream_options={"include_usage": True}
+            **body, **sampling, stream=True, stream_options={"include_usage": True}
         )
     )
-    pieces = [chunk.choices[0].text for chunk in chunks if chunk.choices]
-    assert "".join(pieces) == whole.choices[0].text
-    assert len(pieces) > 10
+    texts = [chunk.choices[0].text for chunk in chunks if chunk.choices]
+    assert "".join(texts) == whole.choices[0].text
+    assert len(texts) > 10
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     assert chunks[-1].usage == whole.usage
     assert chunks[-1].steering_receipt == whole.steering_receipt
@@ -117,16 +117,16 @@ def test_a_seed_fixes_the_texts(
 
 
 def test_choices_stream_side_by_side(client: OpenAI) -> None:
-    asked = {"model": "bundled+mood@1", "max_tokens": 20, "temperature": 1, "seed": 3, "n": 3}
+    body = {"model": "bundled+mood@1", "max_tokens": 20, "temperature": 1, "seed": 3, "n": 3}
     prompts = list(world("mood").prompts("test", 3, 2))
-    whole = client.completions.create(prompt=prompts, **asked)
+    whole = client.completions.create(prompt=prompts, **body)
     texts = [""] * 6
-    for chunk in client.completions.create(prompt=prompts, stream=True, **asked):
+    for chunk in client.completions.create(prompt=prompts, stream=True, **body):
         texts[chunk.choices[0].index] += chunk.choices[0].text
     assert texts == [choice.text for choice in whole.choices]
     assert [choice.index for choice in whole.choices] == list(range(6))
     applied = whole.steering_receipt["applied"]
-    assert [account["choice"] for account in applied] == list(range(6))
+    assert [entry["choice"] for entry in applied] == list(range(6))
 
 
 def test_log_probabilities(client: OpenAI, bundled: SteeredModel) -> None:
@@ -151,25 +151,27 @@ def test_log_probabilities(client: OpenAI, bundled: SteeredModel) -> None:
 
 
 def test_log_probabilities_of_completions(client: OpenAI) -> None:
-    asked = {"model": "bundled", "prompt": PROMPT, "temperature": 0, "max_tokens": 8}
-    (choice,) = client.completions.create(**asked, logprobs=2).choices
-    told = choice.logprobs
-    assert "".join(told.tokens) == choice.text
-    assert told.text_offset == [len("".join(told.tokens[:i])) for i in range(len(told.tokens))]
-    assert all(len(top) == 2 for top in told.top_logprobs)
+    body = {"model": "bundled", "prompt": PROMPT, "temperature": 0, "max_tokens": 8}
+    (choice,) = client.completions.create(**body, logprobs=2).choices
+    logprobs = choice.logprobs
+    assert "".join(logprobs.tokens) == choice.text
+    assert logprobs.text_offset == [
+        len("".join(logprobs.tokens[:i])) for i in range(len(logprobs.tokens))
+    ]
+    assert all(len(top) == 2 for top in logprobs.top_logprobs)
     streamed = [
         chunk.choices[0].logprobs
-        for chunk in client.completions.create(**asked, logprobs=2, stream=True)
+        for chunk in client.completions.create(**body, logprobs=2, stream=True)
     ]
-    assert [offset for part in streamed for offset in part.text_offset] == told.text_offset
+    assert [offset for part in streamed for offset in part.text_offset] == logprobs.text_offset
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_stop_ends_the_text_before_it(client: OpenAI, stream: bool) -> None:
-    asked = {"model": "bundled", "prompt": PROMPT, "temperature": 0, "max_tokens": 24}
-    text = client.completions.create(**asked).choices[0].text
+def test_a_stop_string_ends_the_text_before_it(client: OpenAI, stream: bool) -> None:
+    body = {"model": "bundled", "prompt": PROMPT, "temperature": 0, "max_tokens": 24}
+    text = client.completions.create(**body).choices[0].text
     middle = text[3 : len(text) // 2 + 3]
-    answer = client.completions.create(**asked, stop=["never said", middle], stream=stream)
+    answer = client.completions.create(**body, stop=["never said", middle], stream=stream)
     choices = [chunk.choices[0] for chunk in answer] if stream else answer.choices
     assert "".join(choice.text for choice in choices) == text[:3]
     assert choices[-1].finish_reason == "stop"
@@ -180,11 +182,11 @@ def test_the_length_ends_the_text(client: OpenAI) -> None:
     assert choice.finish_reason == "length"
 
 
-def test_tokens_may_be_a_prompt(client: OpenAI, bundled: SteeredModel) -> None:
+def test_prompts_may_be_token_ids(client: OpenAI, bundled: SteeredModel) -> None:
     ids = list(bundled.encode(PROMPT).ids)
-    asked = {"model": "bundled", "temperature": 0, "max_tokens": 12}
+    body = {"model": "bundled", "temperature": 0, "max_tokens": 12}
     texts = [
-        [choice.text for choice in client.completions.create(prompt=prompt, **asked).choices]
+        [choice.text for choice in client.completions.create(prompt=prompt, **body).choices]
         for prompt in (PROMPT, ids, [ids, ids], [PROMPT, PROMPT])
     ]
     assert texts[0] == texts[1]
@@ -224,7 +226,7 @@ def test_models_are_listed(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "error", "said"),
+    ("fields", "error", "message"),
     [
         ({"model": "gpt-4"}, openai.NotFoundError, "this server has 'bundled'"),
         ({"model": "bundled+kind@1"}, openai.NotFoundError, "truth, civility, mood"),
@@ -244,9 +246,9 @@ def test_models_are_listed(client: OpenAI) -> None:
         ),
     ],
 )
-def test_errors_say_what_is_wrong(
-    client: OpenAI, more: dict[str, object], error: type[openai.APIStatusError], said: str
+def test_error_messages(
+    client: OpenAI, fields: dict[str, object], error: type[openai.APIStatusError], message: str
 ) -> None:
-    with pytest.raises(error, match=said) as caught:
-        client.completions.create(**{"model": "bundled", "prompt": PROMPT, **more})
+    with pytest.raises(error, match=message) as caught:
+        client.completions.create(**{"model": "bundled", "prompt": PROMPT, **fields})
     assert {*caught.value.body} == {"message", "type", "param", "code"}

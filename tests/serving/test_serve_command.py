@@ -1,4 +1,4 @@
-"""Starting and ending servers, and what they keep to themselves."""
+"""The command `odesteer serve`: start, token, uploads, limits, shutdown."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import Server, completion, serving, steer_words
+from servers import Server, completion, serving, steer_options
 
 from odesteer.cli import main
 from odesteer.terrarium import world
@@ -18,11 +18,13 @@ PROMPT = world("mood").prompts("test", 0, 1)[0]
 
 
 @pytest.fixture
-def closed(steerer_files: dict[str, Path]) -> Any:
-    """A server with a token, uploads and little room, that a test may end."""
-    words = ["--allow-upload", "--max-batch", 2, "--max-queue", 4, "--max-prompt", 200]
-    with serving(*words, "--token", "secret", *steer_words({"a": steerer_files["mood"]})) as made:
-        yield made
+def limited_server(steerer_files: dict[str, Path]) -> Any:
+    """A server with a token, uploads and low limits, which the test may end."""
+    options = ["--allow-upload", "--max-batch", 2, "--max-queue", 4, "--max-prompt", 200]
+    with serving(
+        *options, "--token", "secret", *steer_options({"a": steerer_files["mood"]})
+    ) as server:
+        yield server
 
 
 def client(server: Server, token: str | None = "secret") -> httpx.Client:
@@ -30,55 +32,55 @@ def client(server: Server, token: str | None = "secret") -> httpx.Client:
     return httpx.Client(base_url=server.url, headers=headers, timeout=60)
 
 
-def test_a_server_that_is_closed_and_small(
-    closed: Server, steerer_files: dict[str, Path], tmp_path: Path
+def test_a_server_with_a_token_and_limits(
+    limited_server: Server, steerer_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    _asks_for_its_token(closed)
-    _takes_uploads(closed, steerer_files)
-    _refuses_bad_uploads(closed, tmp_path)
-    _limits_prompts(closed)
-    _sends_away_when_full(closed)
-    _finishes_what_runs(closed)
+    _requires_its_token(limited_server)
+    _accepts_uploads(limited_server, steerer_files)
+    _refuses_bad_uploads(limited_server, tmp_path)
+    _limits_prompts(limited_server)
+    _refuses_requests_when_full(limited_server)
+    _finishes_running_texts(limited_server)
 
 
-def _asks_for_its_token(server: Server) -> None:
+def _requires_its_token(server: Server) -> None:
     paths = ("/v1/models", "/v1/steerers", "/metrics", "/openapi.json", "/nothing")
     for token, status in ((None, 401), ("Secret", 401), ("secrets", 401), ("secret", None)):
-        with client(server, token) as asking:
+        with client(server, token) as http:
             for path in paths:
-                answer = asking.get(path)
+                answer = http.get(path)
                 expected = status or (404 if path == "/nothing" else 200)
                 assert answer.status_code == expected
             if status == 401:
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
                 assert answer.json()["error"]["code"] == "invalid_api_key"
-            assert asking.post("/playground/trajectory", json={}).status_code == (status or 400)
-    with client(server, None) as asking:
-        assert asking.get("/health").status_code == 200
-        assert asking.get("/").status_code == 200
+            assert http.post("/playground/trajectory", json={}).status_code == (status or 400)
+    with client(server, None) as http:
+        assert http.get("/health").status_code == 200
+        assert http.get("/").status_code == 200
         # With a token the server may be reached under any name.
-        assert asking.get("/health", headers={"Host": "models.example"}).status_code == 200
+        assert http.get("/health", headers={"Host": "models.example"}).status_code == 200
 
 
-def _takes_uploads(server: Server, files: dict[str, Path]) -> None:
-    with client(server) as asking:
-        answer = asking.put("/v1/steerers/b", content=files["truth"].read_bytes())
+def _accepts_uploads(server: Server, files: dict[str, Path]) -> None:
+    with client(server) as http:
+        answer = http.put("/v1/steerers/b", content=files["truth"].read_bytes())
         assert answer.status_code == 200
         assert answer.json()["uploaded"]
-        assert [one["id"] for one in asking.get("/v1/steerers").json()["data"]] == ["a", "b"]
-        told = asking.get("/v1/steerers/b").json()
-        assert told["held_out"]["auc"] > 0.5
-        assert told["provenance"]["n_positive"] > 0
-        assert told["card"].startswith("---")
-        assert told["barrier"]["upper"] > told["barrier"]["lower"]
+        assert [one["id"] for one in http.get("/v1/steerers").json()["data"]] == ["a", "b"]
+        info = http.get("/v1/steerers/b").json()
+        assert info["held_out"]["auc"] > 0.5
+        assert info["provenance"]["n_positive"] > 0
+        assert info["card"].startswith("---")
+        assert info["barrier"]["upper"] > info["barrier"]["lower"]
         body = completion("bundled+b@1.5", "Q: Who makes honey?\nA:")
-        assert asking.post("/v1/completions", json=body).status_code == 200
-        # It may be replaced and taken away, unlike those of the start.
-        assert asking.put("/v1/steerers/b", content=files["mood"].read_bytes()).status_code == 200
-        assert asking.put("/v1/steerers/a", content=files["mood"].read_bytes()).status_code == 400
-        assert asking.delete("/v1/steerers/a").status_code == 403
-        assert asking.delete("/v1/steerers/b").status_code == 200
-        assert asking.post("/v1/completions", json=body).status_code == 404
+        assert http.post("/v1/completions", json=body).status_code == 200
+        # It can be replaced and deleted, unlike those of the start.
+        assert http.put("/v1/steerers/b", content=files["mood"].read_bytes()).status_code == 200
+        assert http.put("/v1/steerers/a", content=files["mood"].read_bytes()).status_code == 400
+        assert http.delete("/v1/steerers/a").status_code == 403
+        assert http.delete("/v1/steerers/b").status_code == 200
+        assert http.post("/v1/completions", json=body).status_code == 404
 
 
 def _refuses_bad_uploads(server: Server, folder: Path) -> None:
@@ -91,31 +93,31 @@ def _refuses_bad_uploads(server: Server, folder: Path) -> None:
     odesteer.Steerer(odesteer.CAA().fit(*clouds), odesteer.Site(1)).save(other)
     nowhere = folder / "nowhere.safetensors"
     odesteer.Steerer(odesteer.CAA().fit(*clouds)).save(nowhere)
-    with client(server) as asking:
+    with client(server) as http:
         for content in (b"", b"nothing", b"\0" * 100, other.read_bytes(), nowhere.read_bytes()):
-            answer = asking.put("/v1/steerers/c", content=content)
+            answer = http.put("/v1/steerers/c", content=content)
             assert answer.status_code == 400
             assert answer.json()["error"]["message"]
         for name in ("a+b", "a@b", "%2e%2e", "x" * 65):
-            assert asking.put(f"/v1/steerers/{name}", content=b"x").status_code == 400
+            assert http.put(f"/v1/steerers/{name}", content=b"x").status_code == 400
 
 
 def _limits_prompts(server: Server) -> None:
-    with client(server) as asking:
+    with client(server) as http:
         body = completion("bundled", "word " * 120)
-        answer = asking.post("/v1/completions", json=body)
+        answer = http.post("/v1/completions", json=body)
         assert answer.status_code == 400
         assert "takes 200" in answer.json()["error"]["message"]
 
 
-def _sends_away_when_full(server: Server) -> None:
-    """Two texts are written, four wait, and the others hear when to come again."""
+def _refuses_requests_when_full(server: Server) -> None:
+    """Two texts run, four wait, the others get 429 with Retry-After."""
     body = completion("bundled", PROMPT, max_tokens=60, n=1, temperature=1)
     answers: list[httpx.Response] = []
 
     def ask() -> None:
-        with client(server) as asking:
-            answers.append(asking.post("/v1/completions", json=body))
+        with client(server) as http:
+            answers.append(http.post("/v1/completions", json=body))
 
     threads = [threading.Thread(target=ask) for _ in range(24)]
     for thread in threads:
@@ -128,18 +130,18 @@ def _sends_away_when_full(server: Server) -> None:
         if answer.status_code == 429:
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.json()["error"]["type"] == "rate_limit_error"
-    with client(server) as asking:
-        answer = asking.post("/v1/completions", json={**body, "n": 8})
+    with client(server) as http:
+        answer = http.post("/v1/completions", json={**body, "n": 8})
         assert answer.status_code == 429
 
 
-def _finishes_what_runs(server: Server) -> None:
-    """Told to end in the middle of a stream, it takes no more and writes on."""
+def _finishes_running_texts(server: Server) -> None:
+    """At SIGTERM in the middle of a stream the text is finished."""
     body = completion("bundled", PROMPT, max_tokens=80, stream=True, seed=1, temperature=1)
     whole = [{**body, "stream": False}]
-    with client(server) as asking:
-        text = asking.post("/v1/completions", json=whole[0]).json()["choices"][0]["text"]
-        with asking.stream("POST", "/v1/completions", json=body) as answer:
+    with client(server) as http:
+        text = http.post("/v1/completions", json=whole[0]).json()["choices"][0]["text"]
+        with http.stream("POST", "/v1/completions", json=body) as answer:
             lines = answer.iter_lines()
             first = next(lines)
             server.process.terminate()
@@ -150,7 +152,7 @@ def _finishes_what_runs(server: Server) -> None:
     assert server.process.wait(timeout=30) == 0
 
 
-def test_the_bundled_model_brings_its_steerers() -> None:
+def test_the_bundled_model_has_its_steerers() -> None:
     with serving() as server:
         listed = httpx.get(f"{server.api}/steerers").json()["data"]
         assert [steerer["id"] for steerer in listed] == ["truth", "civility", "mood"]
@@ -161,7 +163,7 @@ def test_the_bundled_model_brings_its_steerers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (["--host", "0.0.0.0"], "set a token"),
         (["--steer", "truth"], "NAME=FILE"),
@@ -175,41 +177,41 @@ def test_the_bundled_model_brings_its_steerers() -> None:
     ],
 )
 def test_bad_command_lines_are_refused(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["serve", *words]) in (1, 2)
+    assert main(["serve", *options]) in (1, 2)
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_said(server: Server, steerer_files: dict[str, Path]) -> None:
+def test_a_port_in_use_is_an_error(server: Server, steerer_files: dict[str, Path]) -> None:
     port = server.url.rpartition(":")[2]
-    words = ["serve", "--port", port, *steer_words(steerer_files)]
+    options = ["serve", "--port", port, *steer_options(steerer_files)]
     ended = subprocess.run(
-        [sys.executable, "-m", "odesteer", *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "odesteer", *options], capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 2 or ended.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_the_address_is_told_to_machines(steerer_files: dict[str, Path]) -> None:
-    words = ["serve", "--json", "--port", "0", *steer_words({"truth": steerer_files["truth"]})]
+def test_json_output_has_the_address(steerer_files: dict[str, Path]) -> None:
+    options = ["serve", "--json", "--port", "0", *steer_options({"truth": steerer_files["truth"]})]
     with subprocess.Popen(
-        [sys.executable, "-m", "odesteer", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "odesteer", *options], stdout=subprocess.PIPE, text=True
     ) as started:
         assert started.stdout is not None
         lines = iter(started.stdout.readline, "}\n")
-        told = json.loads("".join([*lines, "}"]))
-        health = httpx.get(f"{told['url']}/health").json()
+        info = json.loads("".join([*lines, "}"]))
+        health = httpx.get(f"{info['url']}/health").json()
         started.terminate()
         assert started.stdout.read() == ""
-    assert (health["model"], told["model"], told["steerers"]) == ("bundled", "bundled", ["truth"])
+    assert (health["model"], info["model"], info["steerers"]) == ("bundled", "bundled", ["truth"])
     assert started.returncode == 0
 
 
-def test_vllm_gets_the_same_words(
+def test_vllm_gets_the_same_options(
     monkeypatch: pytest.MonkeyPatch, steerer_files: dict[str, Path]
 ) -> None:
     import odesteer.vllm
@@ -218,9 +220,9 @@ def test_vllm_gets_the_same_words(
     monkeypatch.setattr(odesteer.vllm, "serve", lambda *args, **more: calls.append((args, more)))
     monkeypatch.setenv("VLLM_API_KEY", "")
     file = steerer_files["truth"]
-    words = ["serve", "owner/model", "--engine", "vllm", "--steer", f"truth={file}"]
-    words += ["--host", "0.0.0.0", "--port", "9000", "--token", "secret", "--dtype", "bfloat16"]
-    assert main([*words, "--vllm-arg=--tensor-parallel-size", "--vllm-arg=2"]) == 0
+    options = ["serve", "owner/model", "--engine", "vllm", "--steer", f"truth={file}"]
+    options += ["--host", "0.0.0.0", "--port", "9000", "--token", "secret", "--dtype", "bfloat16"]
+    assert main([*options, "--vllm-arg=--tensor-parallel-size", "--vllm-arg=2"]) == 0
     ((args, more),) = calls
     assert args == ("owner/model", {"truth": str(file)})
     assert (more["host"], more["port"]) == ("0.0.0.0", 9000)
@@ -232,7 +234,7 @@ def test_vllm_gets_the_same_words(
     assert len(calls) == 1
 
 
-def test_health_tells_of_an_engine_that_ended(bundled: Any) -> None:
+def test_health_of_an_engine_that_ended(bundled: Any) -> None:
     import asyncio
 
     from odesteer.serving import Engine, Settings, create_app
@@ -240,12 +242,12 @@ def test_health_tells_of_an_engine_that_ended(bundled: Any) -> None:
     async def ask() -> list[int]:
         engine = Engine(bundled, "bundled")
         transport = httpx.ASGITransport(create_app(engine, Settings()))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             engine.start()
-            well = await asking.get("/health")
+            healthy = await http.get("/health")
             await engine.close()
-            ill = await asking.get("/health")
-            text = await asking.post("/v1/completions", json=completion("bundled", "a"))
-            return [well.status_code, ill.status_code, text.status_code]
+            ended = await http.get("/health")
+            text = await http.post("/v1/completions", json=completion("bundled", "a"))
+            return [healthy.status_code, ended.status_code, text.status_code]
 
     assert asyncio.run(ask()) == [200, 503, 503]

@@ -3,7 +3,7 @@
 from odesteer.serving.api.app import create_app
 from odesteer.serving.bundled import BUNDLED, fitted_worlds
 from odesteer.serving.engine import BusyError, Engine, GenerationRequest, SamplingParams
-from odesteer.serving.server import bound, run
+from odesteer.serving.server import listening_socket, run
 from odesteer.serving.settings import Settings
 from odesteer.serving.steerers import SteeringSpec
 
@@ -15,8 +15,8 @@ __all__ = [
     "SamplingParams",
     "Settings",
     "SteeringSpec",
-    "bound",
     "create_app",
     "fitted_worlds",
+    "listening_socket",
     "run",
 ]

@@ -1,4 +1,4 @@
-"""The bundled model with steerers for its three worlds."""
+"""Steerers for the three worlds of the bundled model, fitted at start-up."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,10 @@ _N_PAIRS = 150
 
 
 def fitted_worlds(lm: SteeredModel, seed: int = 0) -> Iterator[tuple[str, Steerer]]:
-    """A steerer for each world of the bundled model, fitted in some seconds, and its name."""
+    """Fit a steerer for each world of the bundled model; yields its name and the steerer.
+
+    All of them take a few seconds.
+    """
     for world in worlds():
         pairs = world.contrast("fit", seed, _N_PAIRS)
         steerer = lm.fit(ODESteer(), pairs, world.layer, position=world.position, seed=seed)

@@ -1,4 +1,4 @@
-"""Running the server."""
+"""Running the server (uvicorn): its socket, its signals."""
 
 import signal
 import socket
@@ -16,14 +16,14 @@ _BACKLOG = 2048
 
 
 @contextmanager
-def bound(settings: Settings) -> Iterator[socket.socket]:
-    """The address of a server, taken before there is one; connections are refused until it runs.
+def listening_socket(settings: Settings) -> Iterator[socket.socket]:
+    """The socket of a server, bound to its address before the model is loaded.
 
-    Raises `InvalidInputError` if the address cannot be had.
+    Connections are refused until `run`. Raises `InvalidInputError` if the address cannot be bound.
     """
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        family, *_, address = found[0]
+        infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, *_, address = infos[0]
         listener = socket.socket(family)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,9 +42,9 @@ def bound(settings: Settings) -> Iterator[socket.socket]:
 def run(
     engine: Engine, settings: Settings, listener: socket.socket, started: Callable[[str], None]
 ) -> None:
-    """Serve until the process is told to end, and then finish what runs.
+    """Serve until SIGINT or SIGTERM, and then finish running requests.
 
-    ``started`` is called with the address once connections are taken.
+    ``started`` is called with the address once connections are accepted.
     """
     config = uvicorn.Config(
         create_app(engine, settings),
@@ -57,17 +57,17 @@ def run(
     listener.listen(_BACKLOG)
     host, port = listener.getsockname()[:2]
     started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    with _signals_pass():
+    with _signals_ignored():
         uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
-def _signals_pass() -> Iterator[None]:
-    """Let signals that end the server do no more than that; it raises them again afterwards."""
+def _signals_ignored() -> Iterator[None]:
+    """Keep signals from ending the process; uvicorn raises them again after its shutdown."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    handlers = [signal.signal(number, lambda *_: None) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)

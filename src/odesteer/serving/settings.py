@@ -1,4 +1,4 @@
-"""What a server is started with, and what it refuses."""
+"""Settings of a server: address, token, limits."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from odesteer.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class Settings:
-    """Where a server listens, who may use it, and how much one request may ask for.
+    """Settings of a server.
 
     Attributes:
         host, port: where it listens.
-        token: what requests must bring along as a bearer token; None asks for none.
+        token: the bearer token that requests must have; None for no token.
         allow_upload: whether steerers may be uploaded.
         max_tokens: the most tokens that one text may have.
         max_prompt: the most tokens that a prompt may have.
         max_body: the most bytes of a request.
         max_upload: the most bytes of an uploaded steerer.
-        max_steerers: the most steerers to keep.
-        grace: seconds in which a shutdown lets running requests finish.
+        max_steerers: the most steerers, those of the start included.
+        grace: seconds that running requests have to finish at shutdown.
 
     Raises `InvalidInputError` for a public address without a token, and for limits below 1.
     """

@@ -1,4 +1,4 @@
-"""The steerers that a server has, by name."""
+"""Registry of steerers, and steering in model names: ``bundled+truth@1.5+polite@T=5``."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -10,18 +10,18 @@ from odesteer.errors import InvalidInputError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
 
-_STILL = ("T", "strength", "interpolation")
+_ZERO_QUANTITIES = ("T", "strength", "interpolation")
 """Quantities of which 0 moves nothing."""
 
 
 @dataclass(frozen=True)
 class SteeringSpec:
-    """A steerer by name, and how a request uses it.
+    """A registered steerer, by name, and how a request uses it.
 
     Attributes:
         name: of a registered steerer.
         amount: how much; None for the default of its method.
-        observe: move nothing, and only measure its barrier along the text.
+        observe: move nothing, only measure the barrier along the text.
     """
 
     name: str
@@ -31,40 +31,40 @@ class SteeringSpec:
 
 @dataclass(frozen=True)
 class SteererMember:
-    """One steerer of a set, or the only one, as it acts on rows of a batch.
+    """One steerer of a set, or a lone one, with its gate and without.
 
     Attributes:
-        gated: the steerer with its gate, for the prompt.
-        open: without it, for generated tokens of rows that the gate has let through.
+        gated: the steerer with its gate, for passes over prompts.
+        ungated: without the gate, for generated tokens of sequences whose gate is open.
     """
 
     gated: Steerer
-    open: Steerer
+    ungated: Steerer
 
     @classmethod
     def of(cls, steerer: Steerer) -> "SteererMember":
-        # Where it comes from was looked at when it was put on the shelf.
-        acting = replace(steerer, provenance=Provenance())
-        return cls(acting, replace(acting, gate=None) if acting.gate else acting)
+        # The registry has checked the provenance against the model; passes need not do it again.
+        gated = replace(steerer, provenance=Provenance())
+        return cls(gated, replace(gated, gate=None) if gated.gate else gated)
 
     @property
     def site(self) -> Site:
-        assert self.open.site is not None  # checked when it was put on the shelf
-        return self.open.site
+        assert self.ungated.site is not None  # checked when it was registered
+        return self.ungated.site
 
     @property
     def has_barrier(self) -> bool:
-        return getattr(self.open.method, "barrier", None) is not None
+        return getattr(self.ungated.method, "barrier", None) is not None
 
     @property
-    def observing(self) -> "SteererMember":
-        """Acts on rows whatever the gate says."""
-        return SteererMember(self.open, self.open)
+    def without_gate(self) -> "SteererMember":
+        """The same steerer, acting whatever its gate decides."""
+        return SteererMember(self.ungated, self.ungated)
 
     @property
-    def still(self) -> Amount | None:
+    def zero_amount(self) -> Amount | None:
         """An amount that moves nothing; None if the method has none."""
-        found = next((q for q in _STILL if q in self.open.method.quantities), None)
+        found = next((q for q in _ZERO_QUANTITIES if q in self.ungated.method.quantities), None)
         return None if found is None else Amount(found, 0.0)
 
 
@@ -91,7 +91,7 @@ class RegisteredSteerer:
         return self.steerer.card()
 
     @cached_property
-    def parts(self) -> tuple[SteererMember, ...]:
+    def members(self) -> tuple[SteererMember, ...]:
         return tuple(map(SteererMember.of, self.steerer.members))
 
     def check(self, amount: Amount | None) -> None:
@@ -99,19 +99,19 @@ class RegisteredSteerer:
         if amount is not None:
             self.steerer.check_amount(amount)
         for steerer in self.steerer.members:
-            own = steerer.method.default_amount if amount is None else amount
+            member_amount = steerer.method.default_amount if amount is None else amount
             barrier = getattr(steerer.method, "barrier", None)
-            if own.quantity == "level" and barrier is not None:
-                barrier.threshold(own.value)
+            if member_amount.quantity == "level" and barrier is not None:
+                barrier.threshold(member_amount.value)
 
     def check_observable(self) -> None:
-        """Raise `InvalidInputError` if there is nothing to observe without moving."""
-        for part in self.parts:
-            if not part.has_barrier or part.still is None:
-                method = type(part.open.method).__name__
+        """Raise `InvalidInputError` if it cannot be observed without moving anything."""
+        for member in self.members:
+            if not member.has_barrier or member.zero_amount is None:
+                method = type(member.ungated.method).__name__
                 raise InvalidInputError(
                     f"{self.name!r} cannot be observed: its method {method} has no"
-                    f" {'barrier' if not part.has_barrier else 'amount that moves nothing'}."
+                    f" {'barrier' if not member.has_barrier else 'amount that moves nothing'}."
                 )
 
 
@@ -129,18 +129,18 @@ class SteererRegistry(Mapping[str, RegisteredSteerer]):
     def add(
         self, name: str, steerer: Steerer | SteererSet, *, uploaded: bool = False
     ) -> RegisteredSteerer:
-        """Put a steerer on the shelf. Raises `InvalidInputError` for a name that cannot be used.
+        """Register a steerer. Raises `InvalidInputError` for a name that cannot be used.
 
-        An uploaded one takes the place of an uploaded one of the same name.
+        An uploaded one replaces an uploaded one of the same name.
         """
         check_name(name)
-        # Whether it fits the model; a level without meaning is told to requests that ask for one.
-        other = next((name for name in steerer.quantities if name != "level"), None)
-        self._lm.steering(steerer, **({} if other is None else {other: 0.0}))  # type: ignore[arg-type]
+        # Checks that it fits the model. Levels without a meaning are refused per request.
+        quantity = next((name for name in steerer.quantities if name != "level"), None)
+        self._lm.steering(steerer, **({} if quantity is None else {quantity: 0.0}))  # type: ignore[arg-type]
         entry = RegisteredSteerer(name, steerer, uploaded)
         with self._lock:
-            known = self._entries.get(name)
-            if known is not None and not (uploaded and known.uploaded):
+            existing = self._entries.get(name)
+            if existing is not None and not (uploaded and existing.uploaded):
                 raise InvalidInputError(
                     f"there is a steerer {name!r} already; choose another name."
                 )
@@ -148,9 +148,9 @@ class SteererRegistry(Mapping[str, RegisteredSteerer]):
         return entry
 
     def remove(self, name: str) -> None:
-        """Take one away; texts that it steers go on."""
+        """Remove one; running texts that it steers go on."""
         with self._lock:
-            self._entries = {known: e for known, e in self._entries.items() if known != name}
+            self._entries = {key: value for key, value in self._entries.items() if key != name}
 
     def __getitem__(self, name: str) -> RegisteredSteerer:
         try:
@@ -171,11 +171,11 @@ class SteererRegistry(Mapping[str, RegisteredSteerer]):
         return len(self._entries)
 
 
-def steering_in(name: str, model_id: str, steerers: SteererRegistry) -> list[SteeringSpec]:
-    """The steerers that follow the model's own name, each with its amount if it has one.
+def parse_model_name(name: str, model_id: str, steerers: SteererRegistry) -> list[SteeringSpec]:
+    """The steerers that follow the model's id in ``name``, each with its amount if it has one.
 
-    Raises `UnknownNameError` for another model or steerer, and `InvalidInputError` for what is no
-    steering.
+    Raises `UnknownNameError` for another model or steerer, `InvalidInputError` for a suffix that
+    cannot be read.
     """
     if name == model_id:
         return []
@@ -184,5 +184,8 @@ def steering_in(name: str, model_id: str, steerers: SteererRegistry) -> list[Ste
             f"there is no model {name!r:.200}; this server has {model_id!r}, and steered"
             f" {model_id}+NAME@AMOUNT with {', '.join(steerers) or 'no steerers'}."
         )
-    asked = parse_requests(name[len(model_id) + 1 :])
-    return [SteeringSpec(one.name, one.amount_of(steerers[one.name].steerer)) for one in asked]
+    requests = parse_requests(name[len(model_id) + 1 :])
+    return [
+        SteeringSpec(request.name, request.amount_of(steerers[request.name].steerer))
+        for request in requests
+    ]

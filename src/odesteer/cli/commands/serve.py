@@ -115,7 +115,14 @@ def serve(
         if vllm_arg:
             raise UsageError("--vllm-arg is for --engine vllm; leave it out.")
         try:
-            from odesteer.serving import BUNDLED, Engine, Settings, bound, fitted_worlds, run
+            from odesteer.serving import (
+                BUNDLED,
+                Engine,
+                Settings,
+                fitted_worlds,
+                listening_socket,
+                run,
+            )
         except ImportError as error:
             raise MissingDependencyError(
                 f"serving needs {error.name}; pip install 'odesteer[serve]'."
@@ -137,7 +144,7 @@ def serve(
             )
         steerers = {called: load(file) for called, file in files.items()}
         screen.note(f"loading {model or 'the bundled model'} …")
-        with bound(settings) as listener, choice.opened(screen) as lm:
+        with listening_socket(settings) as listener, choice.opened(screen) as lm:
             called = name or (BUNDLED if model is None else lm.model_id) or "model"
             served = Engine(lm, called, max_batch=max_batch, max_queue=max_queue)
             for each, steerer in steerers.items():

@@ -1,4 +1,4 @@
-"""The application: an engine behind OpenAI's API."""
+"""The FastAPI application: an engine behind OpenAI's API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,19 +7,23 @@ from typing import Any
 from fastapi import FastAPI
 
 from odesteer.serving import playground
-from odesteer.serving.api.errors import ErrorResponse, answer_errors
+from odesteer.serving.api.errors import add_error_handlers
 from odesteer.serving.api.metrics import Metrics
-from odesteer.serving.api.middleware import Guard
-from odesteer.serving.api.routes import chat, completions
-from odesteer.serving.api.routes import health as status
-from odesteer.serving.api.routes import steerers as catalogue
+from odesteer.serving.api.middleware import (
+    AccessMiddleware,
+    BodyLimitMiddleware,
+    MetricsMiddleware,
+    SecurityHeadersMiddleware,
+)
+from odesteer.serving.api.response_schema import ErrorResponse
+from odesteer.serving.api.routes import completions, health, steerers
 from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
 from odesteer.version import __version__
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ErrorResponse, "description": what}
-    for code, what in {
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorResponse, "description": description}
+    for status, description in {
         400: "It cannot be done as it was asked.",
         401: "The token is missing or wrong.",
         403: "It is not allowed here.",
@@ -39,24 +43,27 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         yield
         await engine.close()
 
-    # The documentation pages of FastAPI load scripts from elsewhere.
+    # FastAPI's documentation pages load scripts of other origins, so they are off.
     app = FastAPI(
         title="odesteer",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        responses=_ERRORS,
+        responses=_ERROR_RESPONSES,
     )
     metrics = Metrics(engine)
-    for routes in (
-        chat.router(engine, settings, metrics),
+    for router in (
         completions.router(engine, settings, metrics),
-        catalogue.router(engine, settings),
-        status.router(engine, metrics),
+        steerers.router(engine, settings),
+        health.router(engine, metrics),
         playground.router(engine),
     ):
-        app.include_router(routes)
-    answer_errors(app)
-    app.add_middleware(Guard, settings=settings, metrics=metrics)
+        app.include_router(router)
+    add_error_handlers(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimitMiddleware, settings=settings)
+    app.add_middleware(AccessMiddleware, token=settings.token)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     return app

@@ -1,4 +1,4 @@
-"""Errors as clients of OpenAI's API expect them."""
+"""Errors as responses in OpenAI's form."""
 
 import json
 import logging
@@ -9,14 +9,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from typing_extensions import TypedDict
 
 from odesteer.errors import OdesteerError, UnknownNameError
+from odesteer.serving.api.response_schema import ErrorResponse
 from odesteer.serving.engine import BusyError, EndedError
 
 _log = logging.getLogger("odesteer.serving")
 
-_KINDS = {
+_ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -29,23 +29,8 @@ _KINDS = {
 }
 
 
-class ErrorBody(TypedDict):
-    """What went wrong."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(TypedDict):
-    """The body of every answer that is an error."""
-
-    error: ErrorBody
-
-
 class APIError(HTTPException):
-    """A request that is answered with an error."""
+    """An error response with a body in OpenAI's form."""
 
     def __init__(
         self,
@@ -59,9 +44,13 @@ class APIError(HTTPException):
         super().__init__(status, message, headers)
         self.body = error_body(status, message, param, code)
 
+    def response(self) -> "ASCIIJSONResponse":
+        """The response to send."""
+        return ASCIIJSONResponse(self.body, self.status_code, headers=self.headers)
+
 
 class ASCIIJSONResponse(JSONResponse):
-    """JSON in ASCII, so that whatever a request contained can be repeated in an answer."""
+    """JSON in ASCII, so that strings of requests can be repeated, lone surrogates included."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
@@ -70,13 +59,14 @@ class ASCIIJSONResponse(JSONResponse):
 def error_body(
     status: int, message: str, param: str | None = None, code: str | None = None
 ) -> ErrorResponse:
-    """The body of an answer with this status."""
-    kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    """The body of an error response with this status."""
+    default = "invalid_request_error" if status < 500 else "server_error"
+    error_type = _ERROR_TYPES.get(status, default)
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
 def as_api_error(error: Exception) -> APIError:
-    """What to answer where an error arose."""
+    """The error response for an exception; unexpected exceptions are logged."""
     if isinstance(error, APIError):
         return error
     if isinstance(error, BusyError):
@@ -91,37 +81,37 @@ def as_api_error(error: Exception) -> APIError:
     if isinstance(error, UnicodeError):
         return APIError(400, "the text holds half of a surrogate pair, which is no character.")
     if isinstance(error, RequestValidationError):
-        return _invalid(error.errors())
+        return _validation_error(error.errors())
     if isinstance(error, HTTPException):
         return APIError(error.status_code, f"{error.detail}", headers=error.headers)
     _log.error("a request failed", exc_info=error)
     return APIError(500, f"the server failed: {type(error).__name__}; its log tells more.")
 
 
-def _invalid(errors: Sequence[Mapping[str, Any]]) -> APIError:
-    """In words, the first of the things that are wrong with a body."""
+def _validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:
+    """The first of pydantic's errors, in words."""
     first = errors[0]
-    where = [str(part) for part in first["loc"] if part != "body"]
-    # Which member of a union was tried is of no interest.
-    param = ".".join(part for part in where if "[" not in part and part not in _UNIONS)[:200]
+    location = [str(part) for part in first["loc"] if part != "body"]
+    # Without the member of a union that was tried.
+    param = ".".join(part for part in location if "[" not in part and part not in _UNION_MEMBERS)
+    param = param[:200]
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "there is no such field"
     if first["type"] == "json_invalid":
         return APIError(400, "the body is not JSON.", code="invalid_json")
-    said = f"{param}: {message}." if param else f"{message}."
-    return APIError(400, said, param=param or None)
+    text = f"{param}: {message}." if param else f"{message}."
+    return APIError(400, text, param=param or None)
 
 
-_UNIONS = ("str", "int", "list", "TextContent")
+_UNION_MEMBERS = ("str", "int", "list", "TextContent")
 
 
-def answer_errors(app: FastAPI) -> None:
-    """Let an application answer every error in this form."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an app answer every exception in OpenAI's form."""
 
-    async def answer(request: Request, error: Exception) -> ASCIIJSONResponse:
-        refused = as_api_error(error)
-        return ASCIIJSONResponse(refused.body, refused.status_code, headers=refused.headers)
+    async def handle(request: Request, error: Exception) -> ASCIIJSONResponse:
+        return as_api_error(error).response()
 
     for kind in (OdesteerError, RequestValidationError, HTTPException, UnicodeError, Exception):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, handle)

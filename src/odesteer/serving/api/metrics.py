@@ -1,15 +1,15 @@
-"""What a server counts, for Prometheus."""
+"""Metrics for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from odesteer.serving.engine import Engine
 from odesteer.serving.engine.output import OutputChunk
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """Counters of one server.
+    """The metrics of one server.
 
     Attributes:
         registry: holds all of them.
@@ -30,7 +30,7 @@ class Metrics:
             "odesteer_request_seconds",
             "Time from the request to the end of the answer.",
             ("endpoint",),
-            buckets=_SECONDS,
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self.prompt_tokens = Counter(
@@ -50,9 +50,9 @@ class Metrics:
         running = Gauge("odesteer_running", "Texts that are written.", registry=self.registry)
         running.set_function(lambda: engine.n_running)
 
-    def count(self, piece: OutputChunk) -> None:
-        """Count what came of a text."""
-        self._generated.inc(len(piece.tokens))
-        for account in piece.accounts:
-            if account.quantity is not None:
-                self._steered.labels(account.name).inc(account.tokens)
+    def count(self, chunk: OutputChunk) -> None:
+        """Count generated and steered tokens."""
+        self._generated.inc(len(chunk.tokens))
+        for summary in chunk.steering:
+            if summary.quantity is not None:
+                self._steered.labels(summary.name).inc(summary.tokens)

@@ -1,4 +1,4 @@
-"""From a request to the texts that the engine is asked for."""
+"""From the body of a request to generation requests: steering, encoding, limits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,86 +9,87 @@ from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.serving.api.request_schema import BaseCompletionRequest
 from odesteer.serving.engine import Engine, GenerationRequest, SamplingParams
 from odesteer.serving.settings import Settings
-from odesteer.serving.steerers import steering_in
+from odesteer.serving.steerers import parse_model_name
 
-_MOST_TEXTS = 128
-_LONG = 20_000  # characters; encoding more would keep other requests waiting
+_MAX_TEXTS = 128
+_ENCODE_IN_THREAD = 20_000
+"""Characters from which on a prompt is encoded in a thread, so as not to hold up others."""
 
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """What a request asks for.
+    """What the body of a request asks the engine for.
 
     Attributes:
-        jobs: the texts, all choices of the first prompt first.
+        requests: one for each text, all choices of the first prompt first.
         n_prompt: number of tokens of all prompts.
     """
 
-    jobs: list[GenerationRequest]
+    requests: list[GenerationRequest]
     n_prompt: int
 
 
-async def asked(
-    request: BaseCompletionRequest,
+async def parse_request(
+    body: BaseCompletionRequest,
     prompts: Sequence[Any],
     engine: Engine,
     settings: Settings,
     *,
     logprobs: int | None,
     max_tokens: int | None,
-    usual_tokens: int | None = None,
+    default_max_tokens: int | None = None,
 ) -> ParsedRequest:
-    """The jobs of a request for texts behind ``prompts``: texts, chats or numbers of tokens.
+    """The generation requests for ``prompts``: texts, chats or lists of token ids.
 
-    Without ``max_tokens`` texts have ``usual_tokens``, or as many as there is room for. Raises
-    `InvalidInputError` for what cannot be done.
+    Without ``max_tokens`` texts have up to ``default_max_tokens`` or, without these, as many as the
+    context and the settings allow. Raises `InvalidInputError` for what cannot be done.
     """
-    steering = steering_in(request.model, engine.model_id, engine.steerers)
-    steering += [field.applied for field in request.steering]
-    n_texts = len(prompts) * request.n
-    if n_texts > _MOST_TEXTS:
+    steering = parse_model_name(body.model, engine.model_id, engine.steerers)
+    steering += [field.spec for field in body.steering]
+    n_texts = len(prompts) * body.n
+    if n_texts > _MAX_TEXTS:
         raise InvalidInputError(
-            f"{len(prompts)} prompts with n={request.n} are {n_texts} texts; ask for {_MOST_TEXTS}"
+            f"{len(prompts)} prompts with n={body.n} are {n_texts} texts; ask for {_MAX_TEXTS}"
             " at most in one request."
         )
     if max_tokens is not None and max_tokens > settings.max_tokens:
         raise InvalidInputError(
             f"max_tokens is {max_tokens}, and this server writes {settings.max_tokens} at most."
         )
-    encoded = [await _encoded(prompt, engine) for prompt in prompts]
-    jobs = []
+    encoded = [await _encode(prompt, engine) for prompt in prompts]
+    requests = []
     for ids in encoded:
-        room = _room(len(ids), engine, settings)
-        usual = min(usual_tokens or settings.max_tokens, settings.max_tokens, room)
-        if max_tokens is not None and max_tokens > room:
+        left = _tokens_left(len(ids), engine, settings)
+        if max_tokens is not None and max_tokens > left:
             raise InvalidInputError(
                 f"the prompt has {len(ids)} tokens and max_tokens is {max_tokens}, more than the"
-                f" model's context of {engine.lm.context}; set max_tokens to {room} at most."
+                f" model's context of {engine.lm.context}; set max_tokens to {left} at most."
             )
+        default = min(default_max_tokens or settings.max_tokens, settings.max_tokens, left)
         sampling = SamplingParams(
-            max_tokens=usual if max_tokens is None else max_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            top_k=request.top_k,
-            seed=request.seed,
-            stop=request.stops,
+            max_tokens=default if max_tokens is None else max_tokens,
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=body.top_k,
+            seed=body.seed,
+            stop=body.stop_strings,
             logprobs=logprobs,
         )
-        jobs += [
-            GenerationRequest(tuple(ids), _with_seed(sampling, choice), tuple(steering))
-            for choice in range(request.n)
+        requests += [
+            GenerationRequest(tuple(ids), _for_choice(sampling, choice), tuple(steering))
+            for choice in range(body.n)
         ]
-    return ParsedRequest(jobs, sum(map(len, encoded)))
+    return ParsedRequest(requests, sum(map(len, encoded)))
 
 
-def _with_seed(sampling: SamplingParams, choice: int) -> SamplingParams:
-    """The sampling of one of several choices: seeds are counted on from that of the request."""
+def _for_choice(sampling: SamplingParams, choice: int) -> SamplingParams:
+    """The parameters of one of several choices: its number is added to the seed."""
     if sampling.seed is None or not choice:
         return sampling
     return replace(sampling, seed=sampling.seed + choice)
 
 
-async def _encoded(prompt: Any, engine: Engine) -> Sequence[int]:
+async def _encode(prompt: Any, engine: Engine) -> Sequence[int]:
     if isinstance(prompt, list) and isinstance(prompt[0], int):
         if max(prompt) >= engine.vocabulary:
             raise InvalidInputError(
@@ -98,16 +99,16 @@ async def _encoded(prompt: Any, engine: Engine) -> Sequence[int]:
         return prompt
     size = len(prompt) if isinstance(prompt, str) else sum(len(m["content"]) for m in prompt)
     try:
-        if size > _LONG:
+        if size > _ENCODE_IN_THREAD:
             return (await asyncio.to_thread(engine.lm.encode, prompt)).ids
         return engine.lm.encode(prompt).ids
     except OdesteerError:
         raise
-    except Exception as error:  # whatever the template of a chat objects to
+    except Exception as error:  # raised by the chat template
         raise InvalidInputError(f"the chat template refuses this chat: {error}") from error
 
 
-def _room(n_prompt: int, engine: Engine, settings: Settings) -> int:
+def _tokens_left(n_prompt: int, engine: Engine, settings: Settings) -> int:
     """How many tokens may follow a prompt. Raises `InvalidInputError` if it is too long."""
     if n_prompt > settings.max_prompt:
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""What requests may contain."""
+"""Schema of request bodies (pydantic): OpenAI's API, and the fields for steering."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -10,19 +10,19 @@ from odesteer.serving.steerers import SteeringSpec
 from odesteer.untrusted import has_lone_surrogate
 
 
-def _unicode(text: str) -> str:
+def _check_unicode(text: str) -> str:
     if has_lone_surrogate(text):
         raise ValueError("the text holds half of a surrogate pair, which is no character")
     return text
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
+Text = Annotated[str, AfterValidator(_check_unicode)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-TokenNumber = Annotated[int, Field(ge=0, lt=2**31)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 StopText = Annotated[Text, Field(min_length=1, max_length=256)]
 
-# Fields of OpenAI's API that ask for what this server does not do, and the values that do not.
-_ONLY: Mapping[str, tuple[Any, ...]] = {
+# Fields of OpenAI's API for features that this server lacks, and values that ask for none.
+_UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -35,21 +35,21 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "echo": (False,),
     "best_of": (1,),
 }
-# Fields that change nothing about an answer.
-_IDLE = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+# Fields that do not change the answer.
+_IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
 
 
 class _StrictModel(BaseModel):
-    """No field that is not known; null is the same as leaving a field out."""
+    """A model without unknown fields; null is the same as leaving a field out."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {name: value for name, value in given.items() if value is not None}
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if value is not None}
 
 
 class SteeringField(_StrictModel):
@@ -63,15 +63,15 @@ class SteeringField(_StrictModel):
     observe: bool = Field(default=False, description="Move nothing, and measure the barrier.")
 
     @property
-    def applied(self) -> SteeringSpec:
+    def spec(self) -> SteeringSpec:
         amount = Amount.of(
             level=self.level, T=self.T, strength=self.strength, interpolation=self.interpolation
         )
         return SteeringSpec(self.name, amount, self.observe)
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "SteeringField":
-        if self.applied.amount is not None and self.observe:
+    def _check_observe(self) -> "SteeringField":
+        if self.spec.amount is not None and self.observe:
             raise ValueError("observing moves nothing, and takes no amount")
         return self
 
@@ -84,7 +84,7 @@ class StreamOptions(_StrictModel):
 
 
 class BaseCompletionRequest(_StrictModel):
-    """What requests for chats and for texts have in common."""
+    """What chat completions and completions have in common."""
 
     model: Text = Field(max_length=1024, description="The model, as in bundled+truth@1.5")
     max_tokens: int | None = Field(default=None, ge=1)
@@ -101,24 +101,24 @@ class BaseCompletionRequest(_StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _only_what_there_is(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        left = {name: value for name, value in given.items() if name not in _IDLE}
-        for name, values in _ONLY.items():
-            if name in cls.model_fields or left.get(name) is None:
+    def _check_unsupported(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        fields = {name: value for name, value in data.items() if name not in _IGNORED}
+        for name, values in _UNSUPPORTED.items():
+            if name in cls.model_fields or fields.get(name) is None:
                 continue
-            if left.pop(name) not in values:
+            if fields.pop(name) not in values:
                 raise ValueError(f"this server has no {name}; leave it out")
-        return left
+        return fields
 
     @property
-    def stops(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
 
 class TextContent(_StrictModel):
-    """A piece of a message; there are no others than text."""
+    """A part of a message's content; only text is supported."""
 
     type: Literal["text"]
     text: Text
@@ -133,13 +133,13 @@ class ChatMessage(_StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_it_was_answered(cls, given: Any) -> Any:
-        """Clients send back what they were answered, with fields that hold nothing."""
-        if not isinstance(given, Mapping):
-            return given
+    def _drop_empty_fields(cls, data: Any) -> Any:
+        """Clients send earlier answers back, with fields that are empty."""
+        if not isinstance(data, Mapping):
+            return data
         return {
             name: value
-            for name, value in given.items()
+            for name, value in data.items()
             if name in cls.model_fields or value not in (None, [], {})
         }
 
@@ -159,7 +159,7 @@ class ChatCompletionRequest(BaseCompletionRequest):
     top_logprobs: int = Field(default=0, ge=0, le=20)
 
     @model_validator(mode="after")
-    def _agrees(self) -> "ChatCompletionRequest":
+    def _check_combinations(self) -> "ChatCompletionRequest":
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         if None not in (self.max_tokens, self.max_completion_tokens):
@@ -168,13 +168,13 @@ class ChatCompletionRequest(BaseCompletionRequest):
 
 
 class CompletionRequest(BaseCompletionRequest):
-    """Texts to continue: one or several, as texts or as numbers of tokens."""
+    """Prompts to continue: one or several, as texts or as token ids."""
 
     prompt: (
         Text
-        | Annotated[list[TokenNumber], Field(min_length=1)]
+        | Annotated[list[TokenId], Field(min_length=1)]
         | Annotated[list[Text], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenNumber], Field(min_length=1)]], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
     )
     logprobs: int | None = Field(default=None, ge=0, le=20)
 

@@ -1,160 +1,157 @@
-"""The forms of answers: those of OpenAI's API, and what is told of steering beside them."""
+"""Response bodies of chat completions and completions, whole and as streamed chunks."""
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from typing_extensions import NotRequired, TypedDict
+from odesteer.serving.api.response_schema import (
+    ChatLogprobs,
+    ChoiceDetails,
+    CompletionLogprobs,
+    ReceiptBody,
+    TopLogprob,
+    Usage,
+)
+from odesteer.serving.engine.output import (
+    GeneratedText,
+    GeneratedToken,
+    OutputChunk,
+    SteeringSummary,
+)
 
-from odesteer.serving.engine.output import SteeringSummary, Token
 
+@dataclass(frozen=True)
+class ResponseFormat(ABC):
+    """How texts become the choices of one endpoint.
 
-class Usage(TypedDict):
-    """Numbers of tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class AppliedSteering(TypedDict):
-    """What one steerer did to one choice, at one site.
-
-    Means are of the log-density ratio, nats, over the generated tokens that it acted on.
+    Attributes:
+        with_logprobs: whether choices tell log-probabilities.
+        with_details: whether choices tell what steering did to each token.
     """
 
-    choice: int
-    name: str
-    layer: int
-    position: str
-    part: str
-    quantity: str | None
-    amount: float | None
-    digest: str
-    mean_before: float | None
-    mean_after: float | None
-    tokens: int
-    gate_open: bool | None
+    with_logprobs: bool
+    with_details: bool
+
+    object_name: ClassVar[str]
+    chunk_object_name: ClassVar[str]
+    id_prefix: ClassVar[str]
+
+    def header(self, model: str, *, is_chunk: bool) -> dict[str, Any]:
+        """The fields that come first in a response, and in all chunks of one."""
+        return {
+            "id": f"{self.id_prefix}-{uuid.uuid4().hex}",
+            "object": self.chunk_object_name if is_chunk else self.object_name,
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def choice(self, index: int, text: GeneratedText) -> dict[str, Any]:
+        """A whole choice."""
+        return {
+            "index": index,
+            **self._content(text.text),
+            "finish_reason": text.finish_reason,
+            **self._token_fields(text.tokens, offset=0),
+        }
+
+    def chunk_choice(self, index: int, before: GeneratedText, chunk: OutputChunk) -> dict[str, Any]:
+        """A choice in a streamed chunk; ``before`` is the text before it."""
+        offset = len(before.text) if self.with_logprobs else 0
+        return {
+            "index": index,
+            **self._chunk_content(chunk.text),
+            "finish_reason": chunk.finish_reason,
+            **self._token_fields(chunk.tokens, offset),
+        }
+
+    def first_chunk_choice(self, index: int) -> dict[str, Any] | None:
+        """A choice in the chunk before any text; None if there is no such chunk."""
+        return None
+
+    def _token_fields(self, tokens: Sequence[GeneratedToken], offset: int) -> dict[str, Any]:
+        """What is told of tokens, of which the first begins at character ``offset``."""
+        return {
+            "logprobs": self._logprobs(tokens, offset) if self.with_logprobs else None,
+            **({"odesteer": choice_details(tokens)} if self.with_details else {}),
+        }
+
+    @abstractmethod
+    def _content(self, text: str) -> dict[str, Any]:
+        """The text of a whole choice."""
+
+    @abstractmethod
+    def _chunk_content(self, text: str) -> dict[str, Any]:
+        """The text of a choice in a chunk."""
+
+    @abstractmethod
+    def _logprobs(self, tokens: Sequence[GeneratedToken], offset: int) -> Any:
+        """The log-probabilities of tokens, in the form of this endpoint."""
 
 
-class ReceiptBody(TypedDict):
-    """What steering was applied to an answer."""
+class ChatFormat(ResponseFormat):
+    """Choices of ``/v1/chat/completions``."""
 
-    applied: list[AppliedSteering]
+    object_name = "chat.completion"
+    chunk_object_name = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
 
+    def first_chunk_choice(self, index: int) -> dict[str, Any]:
+        delta = {"role": "assistant", "content": ""}
+        return {"index": index, "delta": delta, "finish_reason": None, "logprobs": None}
 
-class BarrierChangeBody(TypedDict):
-    """Log-density ratio, nats, before and after steering."""
+    def _content(self, text: str) -> dict[str, Any]:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    before: float
-    after: float
+    def _chunk_content(self, text: str) -> dict[str, Any]:
+        return {"delta": {"content": text} if text else {}}
 
-
-class TokenDetails(TypedDict):
-    """One token, and by the name of each steerer what it did where the token was chosen."""
-
-    text: str
-    values: dict[str, BarrierChangeBody]
-
-
-class ChoiceDetails(TypedDict):
-    """What steering did to each token of a choice."""
-
-    tokens: list[TokenDetails]
-
-
-class TopLogprob(TypedDict):
-    """A token that could have been chosen."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None
-
-
-class ChatLogprob(TopLogprob):
-    """A token, and those that could have been chosen in its place."""
-
-    top_logprobs: list[TopLogprob]
+    def _logprobs(self, tokens: Sequence[GeneratedToken], offset: int) -> ChatLogprobs:
+        return {
+            "content": [
+                {
+                    **_top_logprob(token.text, token.logprob),
+                    "top_logprobs": [
+                        _top_logprob(each.text, each.logprob) for each in token.alternatives
+                    ],
+                }
+                for token in tokens
+                if token.logprob is not None
+            ],
+            "refusal": None,
+        }
 
 
-class ChatLogprobs(TypedDict):
-    """Log-probabilities of a chat's tokens."""
+class CompletionFormat(ResponseFormat):
+    """Choices of ``/v1/completions``."""
 
-    content: list[ChatLogprob]
-    refusal: None
+    object_name = chunk_object_name = "text_completion"
+    id_prefix = "cmpl"
 
+    def _content(self, text: str) -> dict[str, Any]:
+        return {"text": text}
 
-class CompletionLogprobs(TypedDict):
-    """Log-probabilities of a text's tokens."""
+    def _chunk_content(self, text: str) -> dict[str, Any]:
+        return {"text": text}
 
-    tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
-    text_offset: list[int]
-
-
-class AssistantMessage(TypedDict):
-    """An answer in a chat."""
-
-    role: str
-    content: str
-    refusal: None
-
-
-class ChatChoice(TypedDict):
-    """One of the answers in a chat."""
-
-    index: int
-    message: AssistantMessage
-    finish_reason: str
-    logprobs: ChatLogprobs | None
-    odesteer: NotRequired[ChoiceDetails]
-
-
-class CompletionChoice(TypedDict):
-    """One of the continuations of a text."""
-
-    index: int
-    text: str
-    finish_reason: str
-    logprobs: CompletionLogprobs | None
-    odesteer: NotRequired[ChoiceDetails]
-
-
-class ChatResponse(TypedDict):
-    """An answered chat."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: Usage
-    steering_receipt: ReceiptBody
-
-
-class CompletionResponse(TypedDict):
-    """Continued texts."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: Usage
-    steering_receipt: ReceiptBody
-
-
-def opening(kind: str, model: str) -> dict[str, Any]:
-    """What every answer, and every chunk of one, begins with."""
-    prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
-    return {
-        "id": f"{prefix}-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": model,
-    }
+    def _logprobs(self, tokens: Sequence[GeneratedToken], offset: int) -> CompletionLogprobs:
+        logprobs: CompletionLogprobs = {
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+            "text_offset": [],
+        }
+        for token in tokens:
+            if token.logprob is not None:
+                logprobs["tokens"].append(token.text)
+                logprobs["token_logprobs"].append(_finite(token.logprob))
+                top = {each.text: _finite(each.logprob) for each in token.alternatives}
+                logprobs["top_logprobs"].append(top)
+                logprobs["text_offset"].append(offset)
+            offset += len(token.text)
+        return logprobs
 
 
 def usage(n_prompt: int, n_generated: int) -> Usage:
@@ -166,39 +163,39 @@ def usage(n_prompt: int, n_generated: int) -> Usage:
     }
 
 
-def receipt(accounts: Sequence[Sequence[SteeringSummary]]) -> ReceiptBody:
-    """The accounts of all choices."""
+def receipt(choices: Sequence[Sequence[SteeringSummary]]) -> ReceiptBody:
+    """The steering receipt of all choices."""
     return {
         "applied": [
             {
                 "choice": choice,
-                "name": account.name,
-                "layer": account.layer,
-                "position": account.position,
-                "part": account.part,
-                "quantity": account.quantity,
-                "amount": account.amount,
-                "digest": account.digest,
-                "mean_before": account.mean_before,
-                "mean_after": account.mean_after,
-                "tokens": account.tokens,
-                "gate_open": account.is_open,
+                "name": summary.name,
+                "layer": summary.layer,
+                "position": summary.position,
+                "part": summary.part,
+                "quantity": summary.quantity,
+                "amount": summary.amount,
+                "digest": summary.digest,
+                "mean_before": summary.mean_before,
+                "mean_after": summary.mean_after,
+                "tokens": summary.tokens,
+                "gate_open": summary.gate_open,
             }
-            for choice, own in enumerate(accounts)
-            for account in own
+            for choice, summaries in enumerate(choices)
+            for summary in summaries
         ]
     }
 
 
-def details(tokens: Sequence[Token]) -> ChoiceDetails:
+def choice_details(tokens: Sequence[GeneratedToken]) -> ChoiceDetails:
     """What steering did to each token."""
     return {
         "tokens": [
             {
                 "text": token.text,
                 "values": {
-                    name: {"before": ratio.before, "after": ratio.after}
-                    for name, ratio in token.values.items()
+                    name: {"before": barrier.before, "after": barrier.after}
+                    for name, barrier in token.barriers.items()
                 },
             }
             for token in tokens
@@ -206,45 +203,11 @@ def details(tokens: Sequence[Token]) -> ChoiceDetails:
     }
 
 
-def chat_logprobs(tokens: Sequence[Token]) -> ChatLogprobs:
-    """The figures of tokens for which they were asked."""
-    return {
-        "content": [
-            {
-                **_top(token.text, token.logprob),
-                "top_logprobs": [_top(one.text, one.logprob) for one in token.alternatives],
-            }
-            for token in tokens
-            if token.logprob is not None
-        ],
-        "refusal": None,
-    }
-
-
-def text_logprobs(tokens: Sequence[Token], offset: int) -> CompletionLogprobs:
-    """The same for a text, of which ``offset`` characters came before."""
-    told: CompletionLogprobs = {
-        "tokens": [],
-        "token_logprobs": [],
-        "top_logprobs": [],
-        "text_offset": [],
-    }
-    for token in tokens:
-        if token.logprob is not None:
-            told["tokens"].append(token.text)
-            told["token_logprobs"].append(_finite(token.logprob))
-            top = {one.text: _finite(one.logprob) for one in token.alternatives}
-            told["top_logprobs"].append(top)
-            told["text_offset"].append(offset)
-        offset += len(token.text)
-    return told
-
-
-def _top(text: str, logprob: float) -> TopLogprob:
+def _top_logprob(text: str, logprob: float) -> TopLogprob:
     known = None if "\ufffd" in text else list(text.encode())
     return {"token": text, "logprob": _finite(logprob), "bytes": known}
 
 
 def _finite(logprob: float) -> float:
-    """JSON has no infinity; this is what OpenAI says of tokens that cannot come."""
+    """JSON has no infinity; OpenAI says -9999 of tokens that cannot come."""
     return max(logprob, -9999.0)

@@ -1,4 +1,4 @@
-"""The texts that are being written together."""
+"""Batch of running sequences: they share forward passes, join by prefill, leave when they end."""
 
 from collections.abc import Sequence
 
@@ -6,99 +6,111 @@ import torch
 from torch import Tensor
 
 from odesteer.models import SteeredModel
-from odesteer.serving.engine.forward import KVCache, ModelRunner
-from odesteer.serving.engine.sampling import choose
-from odesteer.serving.engine.sequence import SequenceState, log_probabilities
+from odesteer.serving.engine.forward import ModelRunner
+from odesteer.serving.engine.kv_cache import BatchCache
+from odesteer.serving.engine.sampling import sample, token_logprobs
+from odesteer.serving.engine.sequence import SequenceState
 from odesteer.serving.engine.steering import BatchSteering
 
-_PREFILL = 8192
-"""Tokens of prompts, padding included, that pass through the model at a time."""
+_PREFILL_TOKENS = 8192
+"""The most tokens of prompts, padding included, in one prefill; a longer prompt goes alone."""
 
 
 class Batch:
-    """Rows that share forward passes: they join with their prompts and leave when they end.
+    """Sequences that are generated together.
 
-    Models whose memory of several rows cannot be taken apart (recurrent ones) are run a batch after
-    the other: rows join when it is empty, and those that end wait for the others.
+    Models whose cache cannot be merged (recurrent ones) are run in static batches: sequences join
+    only an empty batch, and those that end wait for the others.
+
+    Attributes:
+        sequences: one for each row.
+        can_merge: whether sequences can join and leave between steps.
     """
 
-    def __init__(self, lm: SteeredModel, pad: int) -> None:
+    def __init__(self, lm: SteeredModel, pad_token: int) -> None:
         self._lm = lm
-        self._pad = pad
-        self._forward = ModelRunner(lm, pad)
-        self._columns: KVCache | None = None
+        self._pad_token = pad_token
+        self._runner = ModelRunner(lm, pad_token)
+        self._cache: BatchCache | None = None
         self._steering: BatchSteering | None = None
-        self.rows: list[SequenceState] = []
+        self.sequences: list[SequenceState] = []
         with torch.no_grad():
-            self.merges = self._forward.prompts([[pad, pad], [pad]])[1].can_merge
+            _, cache = self._runner.prefill([[pad_token, pad_token], [pad_token]])
+            self.can_merge = cache.can_merge
 
     @property
-    def is_open(self) -> bool:
-        """Whether rows can join now."""
-        return self.merges or not self.rows
+    def accepts_sequences(self) -> bool:
+        """Whether sequences can join now."""
+        return self.can_merge or not self.sequences
 
-    def prefixes(self, prompts: Sequence[Sequence[int]]) -> int:
-        """How many of these prompts, from the first, pass through the model at a time."""
+    def n_prefill(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many of these prompts, from the first, go into one prefill."""
         width = 0
         for n, prompt in enumerate(prompts):
             width = max(width, len(prompt))
-            if n and width * (n + 1) > _PREFILL:
+            if n and width * (n + 1) > _PREFILL_TOKENS:
                 return n
         return len(prompts)
 
     @torch.no_grad()
-    def join(self, rows: Sequence[SequenceState]) -> None:
-        """Pass the prompts of new rows through the model, and write their first tokens."""
-        prompts = [row.job.prompt for row in rows]
-        steering = BatchSteering(self._lm, [row.actings for row in rows], max(map(len, prompts)))
-        with steering.acting():
-            logits, columns = self._forward.prompts(prompts)
-        _write(rows, logits, steering, columns)
-        # Only now, so that a failure above leaves those alone that were here before.
-        self._columns = columns if self._columns is None else self._columns.join(columns)
+    def join(self, sequences: Sequence[SequenceState]) -> None:
+        """Prefill the prompts of new sequences, and generate their first tokens."""
+        prompts = [sequence.request.prompt for sequence in sequences]
+        steerers = [sequence.steerers for sequence in sequences]
+        steering = BatchSteering(self._lm, steerers, max(map(len, prompts)))
+        with steering.active():
+            logits, cache = self._runner.prefill(prompts)
+        _append_tokens(sequences, logits, steering, cache)
+        # Only now, so that a failure above leaves the running sequences alone.
+        self._cache = cache if self._cache is None else self._cache.merge(cache)
         self._steering = None
-        self.rows += rows
+        self.sequences += sequences
 
     @torch.no_grad()
     def step(self) -> None:
-        """Write one more token of each row."""
+        """Generate one more token of each sequence."""
         self._drop_finished()
-        if self._columns is None:
+        if self._cache is None:
             return
         if self._steering is None:
             self._steering = BatchSteering(
-                self._lm, [() if row.finished else row.actings for row in self.rows]
+                self._lm, [() if each.finished else each.steerers for each in self.sequences]
             )
-        tokens = [self._pad if row.finished else row.last for row in self.rows]
-        with self._steering.acting():
-            logits = self._forward.tokens(tokens, self._columns)
-        _write(self.rows, logits, self._steering, self._columns)
+        tokens = [self._pad_token if each.finished else each.last_token for each in self.sequences]
+        with self._steering.active():
+            logits = self._runner.decode(tokens, self._cache)
+        _append_tokens(self.sequences, logits, self._steering, self._cache)
         self._drop_finished()
 
     def clear(self) -> None:
-        """Forget all rows."""
-        self.rows, self._columns, self._steering = [], None, None
+        """Drop all sequences."""
+        self.sequences, self._cache, self._steering = [], None, None
 
     def _drop_finished(self) -> None:
-        left = [i for i, row in enumerate(self.rows) if not row.finished]
-        if not left:
+        running = [i for i, each in enumerate(self.sequences) if not each.finished]
+        if not running:
             self.clear()
-        elif self.merges and len(left) < len(self.rows) and self._columns is not None:
-            self._columns.keep(left)
-            self.rows = [self.rows[i] for i in left]
+        elif self.can_merge and len(running) < len(self.sequences) and self._cache is not None:
+            self._cache.keep(running)
+            self.sequences = [self.sequences[i] for i in running]
             self._steering = None
 
 
-def _write(
-    rows: Sequence[SequenceState], logits: Tensor, steering: BatchSteering, columns: KVCache
+def _append_tokens(
+    sequences: Sequence[SequenceState], logits: Tensor, steering: BatchSteering, cache: BatchCache
 ) -> None:
-    """Let each row that goes on take its next token."""
-    for i, deed in steering.take_deeds(columns.width - 1):
-        rows[i].note(deed)
-    going = [i for i, row in enumerate(rows) if not row.finished]
-    writing = [rows[i] for i in going]
-    logits = logits if len(going) == len(rows) else logits[going]
-    chosen = choose(logits, [row.draw for row in writing])
-    figures = log_probabilities(logits, chosen, writing)
-    for row, token, own in zip(writing, chosen, figures, strict=True):
-        row.take(token, own)
+    """Sample the next token of each running sequence, and record what steering did there."""
+    for row, effect in steering.take_effects(cache.width - 1):
+        sequences[row].record_effect(effect)
+    rows = [i for i, each in enumerate(sequences) if not each.finished]
+    running = [sequences[i] for i in rows]
+    logits = logits if len(rows) == len(sequences) else logits[rows]
+    tokens = sample(logits, [each.sampler for each in running])
+    logprobs = [
+        None
+        if token is None or each.request.sampling.logprobs is None
+        else token_logprobs(row, token, each.request.sampling.logprobs, each.tokenizer)
+        for row, token, each in zip(logits, tokens, running, strict=True)
+    ]
+    for each, token, figures in zip(running, tokens, logprobs, strict=True):
+        each.append_token(token, figures)

@@ -1,74 +1,76 @@
-"""The text of one row as it grows: what may be handed out, and where it ends."""
+"""Incremental detokenization of one sequence, with stop strings."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from odesteer.models.detokenizing import Detokenizer
-from odesteer.serving.engine.output import Token
+from odesteer.serving.engine.output import GeneratedToken
 
 
 class IncrementalDetokenizer:
-    """Holds tokens back as long as a text that is to stop it may have begun in them."""
+    """Decodes tokens as they come; withholds those that may begin a stop string."""
 
-    def __init__(self, tokenizer: Any, prompt: Sequence[int], stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, prompt: Sequence[int], stop: Sequence[str]) -> None:
         self._detokenizer = Detokenizer(tokenizer, prompt)
-        self._stops = stops
-        self._held: list[Token] = []
+        self._stop = stop
+        self._withheld: list[GeneratedToken] = []
 
-    def push(self, number: int, token: Token, *, is_last: bool = False) -> tuple[list[Token], bool]:
-        """Take one more token; the tokens that may be handed out, and whether the text ends."""
-        text = self._detokenizer.push(number)
+    def push(
+        self, token_id: int, token: GeneratedToken, *, is_last: bool = False
+    ) -> tuple[list[GeneratedToken], bool]:
+        """Add a token; returns the tokens that can be sent, and whether a stop string came."""
+        text = self._detokenizer.push(token_id)
         if is_last:
             text += self._detokenizer.flush()
-        return self._grown(replace(token, text=text))
+        return self._add(replace(token, text=text))
 
-    def end(self) -> tuple[list[Token], bool]:
-        """The tokens that are left when no more will come, and whether the rest stopped it."""
+    def end(self) -> tuple[list[GeneratedToken], bool]:
+        """End the text; returns the tokens that are left, and whether a stop string came."""
         rest = self._detokenizer.flush()
-        done, stopped = self._grown(Token(rest)) if rest else ([], False)
-        left, self._held = self._held, []
-        return done + left, stopped
+        ready, stopped = self._add(GeneratedToken(rest)) if rest else ([], False)
+        left, self._withheld = self._withheld, []
+        return ready + left, stopped
 
-    def _grown(self, token: Token) -> tuple[list[Token], bool]:
-        self._held.append(token)
-        if not self._stops:
-            done, self._held = self._held, []
-            return done, False
-        text = "".join(held.text for held in self._held)
-        found = [start for stop in self._stops if (start := text.find(stop)) >= 0]
+    def _add(self, token: GeneratedToken) -> tuple[list[GeneratedToken], bool]:
+        self._withheld.append(token)
+        if not self._stop:
+            ready, self._withheld = self._withheld, []
+            return ready, False
+        text = "".join(token.text for token in self._withheld)
+        found = [start for stop in self._stop if (start := text.find(stop)) >= 0]
         if found:
-            done, self._held = _cut(self._held, min(found)), []
-            return done, True
-        return self._take(_begun(text, self._stops)), False
+            ready, self._withheld = _truncated(self._withheld, min(found)), []
+            return ready, True
+        return self._release(_possible_stop(text, self._stop)), False
 
-    def _take(self, end: int) -> list[Token]:
-        """The held tokens that lie wholly before a position."""
-        n = reached = 0
-        for token in self._held:
-            reached += len(token.text)
-            if reached > end:
+    def _release(self, end: int) -> list[GeneratedToken]:
+        """Take the withheld tokens that lie wholly before character ``end``."""
+        n = length = 0
+        for token in self._withheld:
+            length += len(token.text)
+            if length > end:
                 break
             n += 1
-        done, self._held = self._held[:n], self._held[n:]
-        return done
+        ready, self._withheld = self._withheld[:n], self._withheld[n:]
+        return ready
 
 
-def _begun(text: str, stops: Sequence[str]) -> int:
-    """Where in a text the first of the stops may have begun."""
-    longest = max(map(len, stops))
+def _possible_stop(text: str, stop: Sequence[str]) -> int:
+    """The first character of ``text`` from which a stop string may continue beyond its end."""
+    longest = max(map(len, stop))
     for start in range(max(len(text) - longest + 1, 0), len(text)):
-        if any(stop.startswith(text[start:]) for stop in stops):
+        if any(each.startswith(text[start:]) for each in stop):
             return start
     return len(text)
 
 
-def _cut(tokens: Sequence[Token], end: int) -> list[Token]:
-    """The tokens before a position, the last one shortened."""
-    cut: list[Token] = []
+def _truncated(tokens: Sequence[GeneratedToken], end: int) -> list[GeneratedToken]:
+    """The tokens before character ``end``, the last one shortened."""
+    kept: list[GeneratedToken] = []
     for token in tokens:
         if end <= 0:
             break
-        cut.append(replace(token, text=token.text[:end]))
+        kept.append(replace(token, text=token.text[:end]))
         end -= len(token.text)
-    return cut
+    return kept

@@ -1,65 +1,99 @@
-"""Keys and values of several batches as one: rows that join, rows that leave.
+"""KV cache of a batch: sequences join and leave.
 
-Rows are padded on the left, so that all of them end in the same column.
+Rows are padded on the left, so that all sequences end in the same column.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 
-def new_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model.
+@dataclass
+class BatchCache:
+    """What a model remembers of the sequences of a batch, padded on the left to one width.
 
-    Layers with a sliding window get to keep every column, which the mask hides from them, so that
-    rows can be merged.
+    Attributes:
+        lengths: number of tokens of each sequence.
+        cache: the model's own object: keys and values, or the state of a recurrent model.
+        mask: `[rows, width]`, 1 for tokens, 0 for padding.
     """
-    proper = DynamicCache(config=config)
-    kinds = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
-    plain = "chunked_attention" not in kinds and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in proper.layers
+
+    lengths: list[int]
+    cache: Any
+    mask: Tensor
+
+    @property
+    def width(self) -> int:
+        return self.mask.shape[1]
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether rows can be added and removed: all layers hold plain keys and values.
+
+        These are `[rows, heads, columns, width]`.
+        """
+        if not isinstance(self.cache, DynamicCache):
+            return False
+        layers = _initialized_layers(self.cache)
+        return bool(layers) and all(
+            type(layer) is DynamicLayer and layer.keys.ndim == layer.values.ndim == 4
+            for layer in layers
+        )
+
+    def merge(self, others: "BatchCache") -> "BatchCache":
+        """These rows and, below them, others; both caches may be changed."""
+        lengths = [*self.lengths, *others.lengths]
+        width = max(self.cache.get_seq_length(), others.cache.get_seq_length())
+        layers = _initialized_layers(self.cache), _initialized_layers(others.cache)
+        for layer, other in zip(*layers, strict=True):
+            for name in ("keys", "values"):
+                states = (_pad_left(getattr(each, name), width) for each in (layer, other))
+                setattr(layer, name, torch.cat([*states]))
+        return BatchCache(lengths, self.cache, _left_padding_mask(lengths, self.mask.device))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows, and as many of the last columns as they have tokens."""
+        self.lengths = [self.lengths[row] for row in rows]
+        width = max(self.lengths)
+        for layer in _initialized_layers(self.cache):
+            index = torch.tensor(rows, device=layer.keys.device)
+            layer.keys = layer.keys[:, :, -width:].index_select(0, index)
+            layer.values = layer.values[:, :, -width:].index_select(0, index)
+        self.mask = _left_padding_mask(self.lengths, self.mask.device)
+
+
+def empty_cache(config: Any) -> DynamicCache:
+    """An empty cache of keys and values for a model.
+
+    Layers with a sliding window keep every column, which the attention mask hides from them, so
+    that rows can be merged.
+    """
+    windowed = DynamicCache(config=config)
+    layer_types = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
+    can_be_plain = "chunked_attention" not in layer_types and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in windowed.layers
     )
-    return DynamicCache() if plain else proper
+    return DynamicCache() if can_be_plain else windowed
 
 
-def can_merge(cache: Any) -> bool:
-    """Whether every layer holds plain keys and values, `[rows, heads, columns, width]`."""
-    if not isinstance(cache, DynamicCache):
-        return False
-    filled = _filled(cache)
-    return bool(filled) and all(
-        type(layer) is DynamicLayer and layer.keys.ndim == layer.values.ndim == 4
-        for layer in filled
-    )
-
-
-def merged(cache: DynamicCache, others: DynamicCache) -> DynamicCache:
-    """The rows of one cache and, below them, those of another; both may be changed."""
-    width = max(cache.get_seq_length(), others.get_seq_length())
-    for layer, other in zip(_filled(cache), _filled(others), strict=True):
-        for name in ("keys", "values"):
-            parts = (_widened(getattr(each, name), width) for each in (layer, other))
-            setattr(layer, name, torch.cat([*parts]))
-    return cache
-
-
-def keep_rows(cache: DynamicCache, rows: Sequence[int], width: int) -> None:
-    """Keep some of the rows, and the last ``width`` columns, which hold all of their tokens."""
-    for layer in _filled(cache):
-        index = torch.tensor(rows, device=layer.keys.device)
-        layer.keys = layer.keys[:, :, -width:].index_select(0, index)
-        layer.values = layer.values[:, :, -width:].index_select(0, index)
-
-
-def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
+def _pad_left(states: Tensor, width: int) -> Tensor:
     missing = width - states.shape[2]
     return pad(states, (0, 0, missing, 0)) if missing else states
 
 
-def _filled(cache: DynamicCache) -> list[Any]:
-    """Layers that share the keys and values of others hold none of their own."""
+def _initialized_layers(cache: DynamicCache) -> list[Any]:
+    """Layers with keys and values of their own; others share those of another layer."""
     return [layer for layer in cache.layers if getattr(layer, "is_initialized", True)]
+
+
+def _left_padding_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
+    width = max(lengths)
+    columns = torch.arange(width, device=device)
+    starts = torch.tensor([width - length for length in lengths], device=device)
+    return (columns >= starts[:, None]).long()

@@ -1,4 +1,4 @@
-"""What the engine hands out while it writes a text."""
+"""Output of the engine: tokens, summaries of steering, and the stream that carries them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -10,7 +10,7 @@ FinishReason = Literal["stop", "length", "error"]
 
 @dataclass(frozen=True)
 class BarrierChange:
-    """Log-density ratio, nats, of the activation that a token was chosen from."""
+    """Log-density ratio h (nats) of an activation, before and after it was steered."""
 
     before: float
     after: float
@@ -22,7 +22,7 @@ class TokenAlternative:
 
     Attributes:
         text: of this token alone.
-        logprob: as that of the token in its place.
+        logprob: its log-probability, as in `GeneratedToken`.
     """
 
     text: str
@@ -30,35 +30,35 @@ class TokenAlternative:
 
 
 @dataclass(frozen=True)
-class Token:
-    """One written token.
+class GeneratedToken:
+    """One generated token.
 
     Attributes:
         text: the text that it completes; those of all tokens add up to the whole.
-        logprob: logarithm of its probability under the steered model, before temperature and
-            top_p; None where it was not asked for.
+        logprob: its log-probability under the steered model, before temperature and top_p; None
+            where it was not asked for.
         alternatives: the likeliest tokens in its place, likeliest first.
-        values: by the name of a steerer with a barrier, the ratio before and after it moved.
+        barriers: by steerer with a barrier, h at the activation that the token was chosen from.
     """
 
     text: str
     logprob: float | None = None
     alternatives: tuple[TokenAlternative, ...] = ()
-    values: Mapping[str, BarrierChange] = field(default_factory=dict)
+    barriers: Mapping[str, BarrierChange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SteeringSummary:
-    """What one steerer did to one text, at one site.
+    """What one steerer did to one text, at one site; an entry of the steering receipt.
 
     Attributes:
         name: of the steerer.
         layer, position, part: its site.
         quantity, amount: how much it was to move; None where it only observed.
         digest: sha256 of the steerer.
-        tokens: how many of the generated tokens it acted on.
-        mean_before, mean_after: mean log-density ratio, nats, over these; None without a barrier.
-        is_open: what its gate decided about the prompt; None without a gate.
+        tokens: on how many of the generated tokens it acted.
+        mean_before, mean_after: mean log-density ratio (nats) over these; None without a barrier.
+        gate_open: what its gate decided about the prompt; None without a gate.
     """
 
     name: str
@@ -71,29 +71,50 @@ class SteeringSummary:
     tokens: int
     mean_before: float | None
     mean_after: float | None
-    is_open: bool | None
+    gate_open: bool | None
 
 
 @dataclass(frozen=True)
 class OutputChunk:
-    """Some more of a text.
+    """The next tokens of a text.
 
     Attributes:
-        tokens: the tokens that came.
-        finish: why the text ends here; None if it goes on.
-        accounts: with the last piece, what each steerer did.
-        n_generated: with the last piece, number of tokens that were generated, the one that ended
-            the text included.
-        error: the reason, if finish is `error`.
-        blames_request: whether what was asked for is the cause of it.
+        tokens: the new tokens.
+        finish_reason: why the text ends here; None if it goes on.
+        steering: with the last chunk, what each steerer did.
+        n_generated: with the last chunk, number of tokens that were generated, including the one
+            that ended the text.
+        error: the reason, if ``finish_reason`` is `error`.
+        is_client_error: whether the request caused the error.
     """
 
-    tokens: tuple[Token, ...]
-    finish: FinishReason | None = None
-    accounts: tuple[SteeringSummary, ...] = ()
+    tokens: tuple[GeneratedToken, ...]
+    finish_reason: FinishReason | None = None
+    steering: tuple[SteeringSummary, ...] = ()
     n_generated: int = 0
     error: str | None = None
-    blames_request: bool = False
+    is_client_error: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+
+@dataclass
+class GeneratedText:
+    """The chunks of one text, added up."""
+
+    tokens: tuple[GeneratedToken, ...] = ()
+    finish_reason: str | None = None
+    steering: tuple[SteeringSummary, ...] = ()
+    n_generated: int = 0
+
+    def add(self, chunk: OutputChunk) -> None:
+        """Add the next chunk."""
+        self.tokens += chunk.tokens
+        if chunk.finish_reason is not None:
+            self.finish_reason, self.steering = chunk.finish_reason, chunk.steering
+            self.n_generated = chunk.n_generated
 
     @property
     def text(self) -> str:
@@ -101,41 +122,41 @@ class OutputChunk:
 
 
 class OutputStream(AsyncIterator[OutputChunk]):
-    """The pieces of one text, as they come; it ends after one that has a ``finish``.
+    """The chunks of one text; it ends after the one with a ``finish_reason``.
 
-    Made on the event loop that reads it. Pieces are put by one other thread, which wakes the loop
-    for each of them, or ``at_end`` once for all.
+    Created on the event loop that reads it. The scheduler's thread puts chunks, and wakes the loop
+    for each of them or, with ``at_end``, once for all.
     """
 
     def __init__(self, *, at_end: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pieces: asyncio.Queue[OutputChunk] = asyncio.Queue()
+        self._chunks: asyncio.Queue[OutputChunk] = asyncio.Queue()
         self._at_end = at_end
-        self._held: list[OutputChunk] = []
+        self._pending: list[OutputChunk] = []
         self._ended = False
         self.cancelled = False
 
-    def put(self, piece: OutputChunk) -> None:
-        """Hand a piece over."""
-        self._held.append(piece)
-        if piece.finish is not None or not self._at_end:
-            held, self._held = self._held, []
+    def put(self, chunk: OutputChunk) -> None:
+        """Hand a chunk to the reader. Called by the scheduler's thread."""
+        self._pending.append(chunk)
+        if chunk.finish_reason is not None or not self._at_end:
+            chunks, self._pending = self._pending, []
             try:
-                self._loop.call_soon_threadsafe(self._take, held)
+                self._loop.call_soon_threadsafe(self._enqueue, chunks)
             except RuntimeError:  # the loop is closed: nobody reads any more
                 self.cancelled = True
 
-    def _take(self, pieces: list[OutputChunk]) -> None:
-        for piece in pieces:
-            self._pieces.put_nowait(piece)
+    def _enqueue(self, chunks: list[OutputChunk]) -> None:
+        for chunk in chunks:
+            self._chunks.put_nowait(chunk)
 
     def cancel(self) -> None:
-        """Let nothing more be written. Harmless when the text has ended."""
+        """Stop generating this text. Harmless when it has ended."""
         self.cancelled = True
 
     async def __anext__(self) -> OutputChunk:
         if self._ended:
             raise StopAsyncIteration
-        piece = await self._pieces.get()
-        self._ended = piece.finish is not None
-        return piece
+        chunk = await self._chunks.get()
+        self._ended = chunk.finish_reason is not None
+        return chunk

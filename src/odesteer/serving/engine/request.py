@@ -1,4 +1,4 @@
-"""What is asked of the engine: one text to write."""
+"""What the engine is asked to generate: prompt, sampling parameters, steering."""
 
 from dataclasses import dataclass, field
 
@@ -10,14 +10,14 @@ class SamplingParams:
     """How tokens are chosen, and when the text ends.
 
     Attributes:
-        max_tokens: the most tokens to write.
+        max_tokens: the most tokens to generate.
         temperature: 0 takes the likeliest token.
-        top_p: sample from this share of the mass.
+        top_p: sample from the likeliest tokens with this share of the probability.
         top_k: sample from this many tokens; 0 from all.
-        seed: the text depends on it and on nothing else that runs; None draws one.
-        stop: texts that end it; they are not part of it.
-        logprobs: how many alternatives to each token are told, with the logarithms of their
-            probabilities; None for none of these figures.
+        seed: the text depends on it and not on other requests; None draws one.
+        stop: strings that end the text; they are not part of it.
+        logprobs: how many alternatives to each token are reported with their log-probabilities;
+            None reports none, and not the token's own either.
     """
 
     max_tokens: int
@@ -31,7 +31,13 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One text to write: prompt, sampling, and the steerers that act, one after another."""
+    """One text to generate.
+
+    Attributes:
+        prompt: token ids.
+        sampling: how tokens are chosen.
+        steering: the steerers, applied one after another.
+    """
 
     prompt: tuple[int, ...]
     sampling: SamplingParams

@@ -1,4 +1,4 @@
-"""Choosing the next token of each row, exactly as `generate` of transformers does for one."""
+"""Sampling of the next token of each row, as `generate` of transformers does for one row."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from odesteer.serving.engine.output import TokenAlternative
 from odesteer.serving.engine.request import SamplingParams
 
 # Below this the division would overflow, and the likeliest token is certain.
-_GREEDY = 1e-5
+_GREEDY_BELOW = 1e-5
 
-Draw = tuple[SamplingParams, torch.Generator | None]
-"""How a row chooses, and what it draws from (None: it takes the likeliest)."""
+RowSampler = tuple[SamplingParams, torch.Generator | None]
+"""How a row samples, and its random generator (None: greedily)."""
+
+TokenLogprobs = tuple[float, Sequence[TokenAlternative]]
+"""The log-probability of the chosen token, and the likeliest alternatives."""
 
 
-def generator_of(sampling: SamplingParams, device: torch.device) -> torch.Generator | None:
-    """A generator of a row's own, so that its text depends on its seed alone."""
-    if sampling.temperature < _GREEDY:
+def random_generator(sampling: SamplingParams, device: torch.device) -> torch.Generator | None:
+    """A generator for one row, so that its text depends on its seed alone; None if greedy."""
+    if sampling.temperature < _GREEDY_BELOW:
         return None
     generator = torch.Generator(device)
     if sampling.seed is None:
@@ -29,27 +33,30 @@ def generator_of(sampling: SamplingParams, device: torch.device) -> torch.Genera
     return generator
 
 
-def choose(logits: Tensor, rows: Sequence[Draw]) -> list[int | None]:
-    """One token for each row of `[rows, vocabulary]`; None where logits are NaN."""
-    chosen = logits.argmax(dim=-1)
+def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
+    """A token for each row of ``logits``, `[rows, vocabulary]`; None where logits are not finite.
+
+    Logits of -inf are allowed: they mask a token.
+    """
+    tokens = logits.argmax(dim=-1)
     groups: dict[tuple[float, int, float], list[int]] = {}
     for row, (sampling, generator) in enumerate(rows):
         if generator is not None:
             key = (sampling.temperature, sampling.top_k, sampling.top_p)
             groups.setdefault(key, []).append(row)
-    usable = ~logits.isnan().any(dim=-1) & ~(logits == torch.inf).any(dim=-1)
-    good: list[bool] = usable.tolist()
+    is_valid = ~logits.isnan().any(dim=-1) & ~(logits == torch.inf).any(dim=-1)
+    valid: list[bool] = is_valid.tolist()
     for key, members in groups.items():
-        drawing = [row for row in members if good[row]]
-        if not drawing:
+        sampled = [row for row in members if valid[row]]
+        if not sampled:
             continue
-        scores = logits if len(drawing) == len(rows) else logits[drawing]
+        scores = logits if len(sampled) == len(rows) else logits[sampled]
         for warper in _warpers(*key):
             scores = warper(None, scores)
-        for i, row in enumerate(drawing):
+        for i, row in enumerate(sampled):
             probabilities = torch.softmax(scores[i : i + 1], dim=-1)
-            chosen[row] = torch.multinomial(probabilities, 1, generator=rows[row][1])[0, 0]
-    return [token if fine else None for token, fine in zip(chosen.tolist(), good, strict=True)]
+            tokens[row] = torch.multinomial(probabilities, 1, generator=rows[row][1])[0, 0]
+    return [token if ok else None for token, ok in zip(tokens.tolist(), valid, strict=True)]
 
 
 @lru_cache(maxsize=256)
@@ -62,3 +69,14 @@ def _warpers(temperature: float, top_k: int, top_p: float) -> tuple[Any, ...]:
     if top_p < 1:
         warpers.append(TopPLogitsWarper(top_p))
     return tuple(warpers)
+
+
+def token_logprobs(
+    logits: Tensor, token: int, n_alternatives: int, tokenizer: Any
+) -> TokenLogprobs:
+    """Log-probabilities of a token and of the likeliest ones under ``logits``, `[vocabulary]`."""
+    logprobs = torch.log_softmax(logits, dim=-1)
+    likeliest = logprobs.topk(min(n_alternatives, len(logprobs)))
+    texts = [tokenizer.decode([token_id]) for token_id in likeliest.indices.tolist()]
+    alternatives = tuple(map(TokenAlternative, texts, likeliest.values.tolist()))
+    return float(logprobs[token]), alternatives

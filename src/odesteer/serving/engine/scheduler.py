@@ -1,4 +1,4 @@
-"""The thread that runs the model."""
+"""Scheduler: the thread that runs the model, and the queue of waiting sequences."""
 
 import logging
 import threading
@@ -16,8 +16,8 @@ from odesteer.serving.engine.sequence import SequenceState
 
 _log = logging.getLogger("odesteer.serving")
 
-_WEIGHT = 0.1
-"""Of each text in the moving average of how long one takes."""
+_NEW_WEIGHT = 0.1
+"""Weight of a new duration in the moving average of the seconds that a text takes."""
 
 
 class EndedError(OdesteerError, RuntimeError):
@@ -25,34 +25,38 @@ class EndedError(OdesteerError, RuntimeError):
 
 
 class Scheduler:
-    """Writes texts in one thread, step by step; rows come and go between the steps.
+    """Generates in one thread, step by step; sequences join and leave between steps.
 
     All methods may be called from any thread.
+
+    Attributes:
+        n_running: number of sequences in the batch.
+        seconds_per_text: from submission to the end, a moving average.
     """
 
-    def __init__(self, lm: SteeredModel, pad: int, max_batch: int) -> None:
+    def __init__(self, lm: SteeredModel, pad_token: int, max_batch: int) -> None:
         self._lm = lm
-        self._batch = Batch(lm, pad)
+        self._batch = Batch(lm, pad_token)
         self._max_batch = max_batch
         self._waiting: deque[SequenceState] = deque()
         self._calls: deque[tuple[Future[Any], Callable[[SteeredModel], Any]]] = deque()
-        self._work = threading.Condition()
+        self._has_work = threading.Condition()
         self._closing = False
         self._ended = False
-        # Threads count for themselves how many threads torch may use.
+        # Torch's number of threads is set anew in each thread.
         self._n_threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._run, name="odesteer-engine", daemon=True)
         self.n_running = 0
-        self.seconds = 1.0  # that a text takes to be written, a moving average
+        self.seconds_per_text = 1.0
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        """FinishReason what was asked for, and end. Returns when it has ended."""
-        with self._work:
+        """Finish all sequences, waiting ones too, and end. Returns when the thread has ended."""
+        with self._has_work:
             self._closing = True
-            self._work.notify()
+            self._has_work.notify()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -64,103 +68,103 @@ class Scheduler:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def add(self, rows: list[SequenceState], room: int) -> bool:
-        """Queue all of the rows, or none where the queue would be longer than ``room``.
+    def add(self, sequences: list[SequenceState], max_queue: int) -> bool:
+        """Queue all of the sequences, or none if the queue would be longer than ``max_queue``.
 
-        Raises `EndedError` when it has ended.
+        Raises `EndedError` when the thread has ended.
         """
-        with self._work:
-            self._check()
-            if len(self._waiting) + len(rows) > room:
-                # Who went away while waiting takes no place.
-                self._waiting = deque(row for row in self._waiting if not row.stream.cancelled)
-                if len(self._waiting) + len(rows) > room:
+        with self._has_work:
+            self._check_alive()
+            if len(self._waiting) + len(sequences) > max_queue:
+                # Cancelled sequences take no place in the queue.
+                self._waiting = deque(each for each in self._waiting if not each.stream.cancelled)
+                if len(self._waiting) + len(sequences) > max_queue:
                     return False
-            self._waiting += rows
-            self._work.notify()
+            self._waiting += sequences
+            self._has_work.notify()
         return True
 
-    def call(self, function: Callable[[SteeredModel], Any], room: int) -> "Future[Any] | None":
-        """Run a function between two steps; None where ``room`` of them wait already."""
+    def call(self, function: Callable[[SteeredModel], Any], max_queue: int) -> "Future[Any] | None":
+        """Run a function of the model between two steps; None if ``max_queue`` of them wait."""
         future: Future[Any] = Future()
-        with self._work:
-            self._check()
-            if len(self._calls) >= room:
+        with self._has_work:
+            self._check_alive()
+            if len(self._calls) >= max_queue:
                 return None
             self._calls.append((future, function))
-            self._work.notify()
+            self._has_work.notify()
         return future
 
-    def _check(self) -> None:
+    def _check_alive(self) -> None:
         if self._ended:
             raise EndedError("the engine has ended.")
 
     def _run(self) -> None:
         torch.set_num_threads(self._n_threads)
         try:
-            while self._turn():
+            while self._run_once():
                 pass
         finally:
-            with self._work:
+            with self._has_work:
                 self._ended = True
                 for future, _ in self._calls:
                     future.cancel()
-                _fail([*self._batch.rows, *self._waiting], "the engine has ended.")
+                _fail([*self._batch.sequences, *self._waiting], "the engine has ended.")
 
-    def _turn(self) -> bool:
-        """Wait for work, and do some; False when it is to end."""
-        with self._work:
-            while not (self._waiting or self._calls or self._batch.rows or self._closing):
-                self._work.wait()
+    def _run_once(self) -> bool:
+        """Wait for work, and do one round of it; False when the thread is to end."""
+        with self._has_work:
+            while not (self._waiting or self._calls or self._batch.sequences or self._closing):
+                self._has_work.wait()
             calls = list(self._calls)
             self._calls.clear()
-            newcomers = self._newcomers()
-            if self._closing and not (calls or newcomers or self._batch.rows):
+            joining = self._take_waiting()
+            if self._closing and not (calls or joining or self._batch.sequences):
                 return False
         for future, function in calls:
-            _answer(future, function, self._lm)
-        self._step(newcomers)
+            _run_call(future, function, self._lm)
+        self._step(joining)
         return True
 
-    def _newcomers(self) -> list[SequenceState]:
-        """The rows that are next in the queue, as many as there is room for."""
+    def _take_waiting(self) -> list[SequenceState]:
+        """Take the next sequences from the queue, as many as fit into the batch and a prefill."""
         batch = self._batch
-        room = self._max_batch - len(batch.rows) if batch.is_open else 0
-        rows: list[SequenceState] = []
-        while self._waiting and len(rows) < room:
-            row = self._waiting.popleft()
-            if not row.stream.cancelled:
-                rows.append(row)
-        if batch.merges:
-            n = batch.prefixes([row.job.prompt for row in rows])
-            self._waiting.extendleft(reversed(rows[n:]))
-            rows = rows[:n]
-        return rows
+        n_free = self._max_batch - len(batch.sequences) if batch.accepts_sequences else 0
+        joining: list[SequenceState] = []
+        while self._waiting and len(joining) < n_free:
+            sequence = self._waiting.popleft()
+            if not sequence.stream.cancelled:
+                joining.append(sequence)
+        if batch.can_merge:
+            n = batch.n_prefill([sequence.request.prompt for sequence in joining])
+            self._waiting.extendleft(reversed(joining[n:]))
+            joining = joining[:n]
+        return joining
 
-    def _step(self, newcomers: list[SequenceState]) -> None:
+    def _step(self, joining: list[SequenceState]) -> None:
         batch = self._batch
-        for row in batch.rows:
-            row.finished |= row.stream.cancelled
-        writing = [*batch.rows, *newcomers]
+        for sequence in batch.sequences:
+            sequence.finished |= sequence.stream.cancelled
+        all_sequences = [*batch.sequences, *joining]
         try:
-            if newcomers:
-                batch.join(newcomers)
+            if joining:
+                batch.join(joining)
         except Exception as error:
-            _log.error("prompts could not be read", exc_info=error)
-            _fail(newcomers, f"{type(error).__name__}: {error}")
+            _log.error("prefill failed", exc_info=error)
+            _fail(joining, f"{type(error).__name__}: {error}")
         try:
             batch.step()
         except Exception as error:
-            _log.error("a step failed", exc_info=error)
-            _fail(batch.rows, f"{type(error).__name__}: {error}")
+            _log.error("a decoding step failed", exc_info=error)
+            _fail(batch.sequences, f"{type(error).__name__}: {error}")
             batch.clear()
-        self.n_running = len(batch.rows)
-        for row in writing:
-            if row.finished and not row.stream.cancelled:
-                self.seconds += _WEIGHT * (row.seconds - self.seconds)
+        self.n_running = len(batch.sequences)
+        for sequence in all_sequences:
+            if sequence.finished and not sequence.stream.cancelled:
+                self.seconds_per_text += _NEW_WEIGHT * (sequence.age - self.seconds_per_text)
 
 
-def _answer(
+def _run_call(
     future: "Future[Any]", function: Callable[[SteeredModel], Any], lm: SteeredModel
 ) -> None:
     if not future.set_running_or_notify_cancel():
@@ -171,7 +175,7 @@ def _answer(
         future.set_exception(error)
 
 
-def _fail(rows: Iterable[SequenceState], reason: str) -> None:
-    for row in rows:
-        if not row.finished:
-            row.fail(reason)
+def _fail(sequences: Iterable[SequenceState], reason: str) -> None:
+    for sequence in sequences:
+        if not sequence.finished:
+            sequence.fail(reason)

@@ -1,171 +1,156 @@
-"""One text while it is written."""
+"""State of one sequence: its request, its tokens so far, and what steering did to it."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from odesteer.serving.engine.detokenizer import IncrementalDetokenizer
 from odesteer.serving.engine.output import (
     BarrierChange,
     FinishReason,
+    GeneratedToken,
     OutputChunk,
     OutputStream,
     SteeringSummary,
-    Token,
-    TokenAlternative,
 )
 from odesteer.serving.engine.request import GenerationRequest
-from odesteer.serving.engine.sampling import generator_of
+from odesteer.serving.engine.sampling import TokenLogprobs, random_generator
 from odesteer.serving.engine.steering import SequenceSteerer, SteeringEffect
 
 
 @dataclass
-class _SteeringTotals:
-    """What one steerer has done so far."""
+class _EffectTotals:
+    """What one steerer has done to the sequence so far; ``measured`` counts the sums of h."""
 
     tokens: int = 0
-    known: int = 0
+    measured: int = 0
     before: float = 0.0
     after: float = 0.0
-    is_open: bool | None = None
+    gate_open: bool | None = None
 
-    def add(self, deed: SteeringEffect) -> None:
-        if deed.is_open is not None:
-            self.is_open = deed.is_open
-        self.tokens += deed.acted
-        if deed.ratio is not None:
-            self.known += 1
-            self.before += deed.ratio.before
-            self.after += deed.ratio.after
+    def add(self, effect: SteeringEffect) -> None:
+        if effect.gate_open is not None:
+            self.gate_open = effect.gate_open
+        self.tokens += effect.acted
+        if effect.barrier is not None:
+            self.measured += 1
+            self.before += effect.barrier.before
+            self.after += effect.barrier.after
 
 
 @dataclass
 class SequenceState:
-    """One text while it is written: what acts on it, its tokens, and where its pieces go.
+    """One sequence, waiting or running.
 
     Attributes:
-        job: what was asked for.
-        stream: takes the pieces.
-        actings: the steerers at their sites, in order; None once a gate has ruled one out.
+        request: what is to be generated.
+        stream: takes the output.
+        steerers: those that act on it, in order; None once a gate has closed.
+        eos_tokens: ids of the tokens that end a text.
+        last_token: the token that the next pass is given.
+        n_generated: number of generated tokens.
+        finished: whether it has ended or was cancelled.
+        sampler: how it samples, and its random generator.
     """
 
-    job: GenerationRequest
+    request: GenerationRequest
     stream: OutputStream
-    actings: list[SequenceSteerer | None]
+    steerers: list[SequenceSteerer | None]
     tokenizer: Any
-    stops: frozenset[int]
+    eos_tokens: frozenset[int]
     device: torch.device
-    last: int = field(default=0, init=False)
+    last_token: int = field(default=0, init=False)
     n_generated: int = field(default=0, init=False)
     finished: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._asked = tuple(acting for acting in self.actings if acting is not None)
-        self._tallies = [_SteeringTotals() for _ in self.actings]
-        self._values: dict[str, BarrierChange] = {}
-        self._text = IncrementalDetokenizer(self.tokenizer, self.job.prompt, self.job.sampling.stop)
-        self._began = time.monotonic()
-        self.draw = (self.job.sampling, generator_of(self.job.sampling, self.device))
+        self._requested = tuple(steerer for steerer in self.steerers if steerer is not None)
+        self._totals = [_EffectTotals() for _ in self.steerers]
+        self._barriers: dict[str, BarrierChange] = {}
+        sampling = self.request.sampling
+        self._detokenizer = IncrementalDetokenizer(
+            self.tokenizer, self.request.prompt, sampling.stop
+        )
+        self._created = time.monotonic()
+        self.sampler = (sampling, random_generator(sampling, self.device))
 
     @property
-    def seconds(self) -> float:
-        """How long ago it was asked for."""
-        return time.monotonic() - self._began
+    def age(self) -> float:
+        """Seconds since it was submitted."""
+        return time.monotonic() - self._created
 
-    def note(self, deed: SteeringEffect) -> None:
-        """Note what a steerer did where the next token is chosen."""
-        self._tallies[deed.order].add(deed)
-        if deed.is_open is False:
-            self.actings[deed.order] = None
-        if deed.ratio is not None:
-            self._values[self._asked[deed.order].name] = deed.ratio
+    def record_effect(self, effect: SteeringEffect) -> None:
+        """Record what a steerer did where the next token is chosen."""
+        self._totals[effect.index].add(effect)
+        if effect.gate_open is False:
+            self.steerers[effect.index] = None
+        if effect.barrier is not None:
+            self._barriers[self._requested[effect.index].name] = effect.barrier
 
-    def take(
-        self, token: int | None, figures: tuple[float, Sequence[TokenAlternative]] | None
-    ) -> None:
-        """Take the next token; None where there was none to choose."""
-        values, self._values = self._values, {}
-        if token is None:
-            self._fail_for_nan()
+    def append_token(self, token_id: int | None, logprobs: TokenLogprobs | None) -> None:
+        """Append the next token, or end the text; None where logits were not finite."""
+        barriers, self._barriers = self._barriers, {}
+        if token_id is None:
+            self._fail_for_logits()
             return
-        self.last = token
+        self.last_token = token_id
         self.n_generated += 1
-        if token in self.stops:
+        if token_id in self.eos_tokens:
             self._finish([], "stop")
             return
-        logprob, alternatives = figures or (None, ())
-        told = Token("", logprob, tuple(alternatives), values)
-        is_last = self.n_generated >= self.job.sampling.max_tokens
-        tokens, stopped = self._text.push(token, told, is_last=is_last)
+        logprob, alternatives = logprobs or (None, ())
+        token = GeneratedToken("", logprob, tuple(alternatives), barriers)
+        is_last = self.n_generated >= self.request.sampling.max_tokens
+        tokens, stopped = self._detokenizer.push(token_id, token, is_last=is_last)
         if stopped:
-            self._finish(tokens, "stop", whole=True)
+            self._finish(tokens, "stop", is_complete=True)
         elif is_last:
             self._finish(tokens, "length")
         elif tokens:
             self.stream.put(OutputChunk(tuple(tokens)))
 
-    def fail(self, reason: str, *, blames_request: bool = False) -> None:
+    def fail(self, reason: str, *, is_client_error: bool = False) -> None:
         """End the text with an error."""
         self.finished = True
-        accounts = self._accounts()
         self.stream.put(
-            OutputChunk((), "error", accounts, self.n_generated, reason, blames_request)
+            OutputChunk((), "error", self._summaries(), self.n_generated, reason, is_client_error)
         )
 
-    def _fail_for_nan(self) -> None:
-        if any(not acting.observes for acting in self._asked):
+    def _fail_for_logits(self) -> None:
+        if any(not steerer.observe for steerer in self._requested):
             reason = "the model's logits are not finite under this steering; steer less far."
-            self.fail(reason, blames_request=True)
+            self.fail(reason, is_client_error=True)
         else:
             self.fail("the model's logits are not finite; load it with another dtype.")
 
-    def _finish(self, tokens: list[Token], finish: FinishReason, *, whole: bool = False) -> None:
-        if not whole:
-            rest, stopped = self._text.end()
+    def _finish(
+        self, tokens: list[GeneratedToken], reason: FinishReason, *, is_complete: bool = False
+    ) -> None:
+        if not is_complete:
+            rest, stopped = self._detokenizer.end()
             tokens = [*tokens, *rest]
-            finish = "stop" if stopped else finish
+            reason = "stop" if stopped else reason
         self.finished = True
-        self.stream.put(OutputChunk(tuple(tokens), finish, self._accounts(), self.n_generated))
+        self.stream.put(OutputChunk(tuple(tokens), reason, self._summaries(), self.n_generated))
 
-    def _accounts(self) -> tuple[SteeringSummary, ...]:
-        return tuple(map(_account, self._asked, self._tallies))
+    def _summaries(self) -> tuple[SteeringSummary, ...]:
+        return tuple(map(_summary, self._requested, self._totals))
 
 
-def _account(acting: SequenceSteerer, tally: _SteeringTotals) -> SteeringSummary:
-    site, n = acting.part.site, tally.known
+def _summary(steerer: SequenceSteerer, totals: _EffectTotals) -> SteeringSummary:
+    site, n = steerer.member.site, totals.measured
     return SteeringSummary(
-        name=acting.name,
+        name=steerer.name,
         layer=site.layer,
         position=site.position,
         part=site.part,
-        quantity=None if acting.observes else acting.amount.quantity,
-        amount=None if acting.observes else float(acting.amount.value),
-        digest=acting.digest,
-        tokens=tally.tokens,
-        mean_before=tally.before / n if n else None,
-        mean_after=tally.after / n if n else None,
-        is_open=tally.is_open,
+        quantity=None if steerer.observe else steerer.amount.quantity,
+        amount=None if steerer.observe else float(steerer.amount.value),
+        digest=steerer.digest,
+        tokens=totals.tokens,
+        mean_before=totals.before / n if n else None,
+        mean_after=totals.after / n if n else None,
+        gate_open=totals.gate_open,
     )
-
-
-def log_probabilities(
-    logits: Tensor, chosen: Sequence[int | None], rows: Sequence[SequenceState]
-) -> list[tuple[float, Sequence[TokenAlternative]] | None]:
-    """For rows that ask for them the figures of the chosen token and of its alternatives."""
-    figures: list[tuple[float, Sequence[TokenAlternative]] | None] = [None] * len(rows)
-    for i, (row, token) in enumerate(zip(rows, chosen, strict=True)):
-        wanted = row.job.sampling.logprobs
-        if wanted is None or token is None:
-            continue
-        logs = torch.log_softmax(logits[i], dim=-1)
-        likeliest = logs.topk(min(wanted, len(logs)))
-        texts = [row.tokenizer.decode([number]) for number in likeliest.indices.tolist()]
-        figures[i] = (
-            float(logs[token]),
-            tuple(map(TokenAlternative, texts, likeliest.values.tolist())),
-        )
-    return figures

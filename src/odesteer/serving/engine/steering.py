@@ -1,4 +1,4 @@
-"""Steering each row of a batch in its own way, and what it did there."""
+"""Steering of a batch: each row by its own steerers, and what these did to it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,53 +6,86 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from odesteer.artifact import Steerer
+from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.models import Receipt, SteeredModel, Steering
 from odesteer.serving.engine.output import BarrierChange
-from odesteer.serving.steerers import SteererMember
+from odesteer.serving.steerers import SteererMember, SteererRegistry, SteeringSpec
 
 
 @dataclass(frozen=True)
 class SequenceSteerer:
-    """One steerer at one site that acts on a row, and how much.
+    """One steerer at one site that acts on a sequence.
 
     Attributes:
         name: what the request calls it.
-        part: the steerer.
-        amount: how much it moves.
-        digest: of the steerer, or of the set that it belongs to.
-        observes: whether it is there to look only.
+        member: the steerer.
+        amount: how much.
+        digest: of the registered steerer or set.
+        observe: whether it only measures.
     """
 
     name: str
-    part: SteererMember
+    member: SteererMember
     amount: Amount
     digest: str
-    observes: bool = False
+    observe: bool = False
 
 
 @dataclass(frozen=True)
 class SteeringEffect:
-    """What one of a row's steerers did where its next token is chosen.
+    """What one steerer of a sequence did in one forward pass, where the next token is chosen.
 
     Attributes:
-        order: which of them.
-        acted: whether it came to act on that activation.
-        ratio: log-density ratio of the activation before and after; None without a barrier.
-        is_open: what its gate decided in this pass; None where none did.
+        index: of the steerer, among those of the sequence.
+        acted: whether it acted on that activation.
+        barrier: h of the activation, before and after; None without a barrier.
+        gate_open: what its gate decided in this pass; None if it decided nothing.
     """
 
-    order: int
+    index: int
     acted: bool = False
-    ratio: BarrierChange | None = None
-    is_open: bool | None = None
+    barrier: BarrierChange | None = None
+    gate_open: bool | None = None
+
+
+def sequence_steerers(
+    specs: Sequence[SteeringSpec], registry: SteererRegistry
+) -> list[SequenceSteerer]:
+    """The steerers that a request asks for, one for each site, in order.
+
+    Raises `InvalidInputError` for steerers that do not exist or come twice, and for amounts that
+    they do not have.
+    """
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"the steerer {name!r} is named twice; name it once.")
+    return [steerer for spec in specs for steerer in _steerers_at_sites(spec, registry)]
+
+
+def _steerers_at_sites(spec: SteeringSpec, registry: SteererRegistry) -> list[SequenceSteerer]:
+    entry = registry[spec.name]
+    if spec.observe:
+        entry.check_observable()
+    else:
+        entry.check(spec.amount)
+    steerers = []
+    for member in entry.members:
+        amount = member.zero_amount if spec.observe else spec.amount
+        if amount is None:
+            amount = member.ungated.method.default_amount
+        if spec.observe:
+            member = member.without_gate
+        steerers.append(SequenceSteerer(entry.name, member, amount, entry.digest, spec.observe))
+    return steerers
 
 
 @dataclass
-class _Group:
-    """Rows whose steerer of one order is the same and is told in one quantity."""
+class _RowGroup:
+    """Rows that have the same steerer at the same index, and amounts in the same quantity."""
 
-    order: int
+    index: int
     quantity: str
     steerers: list[Steerer | None]
     amounts: list[float | None]
@@ -67,11 +100,13 @@ class _Group:
 
 
 class BatchSteering:
-    """Steers the rows of a batch in passes of one kind.
+    """Steers the rows of a batch, in prefill or in decoding.
 
-    ``rows`` are for each row the steerers that act on it, one after another, None in the place of
-    one that does not act. Over prompts, whose common width is ``prompt_width``, gates decide; over
-    generated tokens they have decided.
+    Parameters:
+        lm: the model.
+        rows: for each row its steerers in order; None for one whose gate is closed.
+        prompt_width: in prefill, the number of columns, and gates decide; None in decoding, where
+            they have decided.
     """
 
     def __init__(
@@ -80,45 +115,45 @@ class BatchSteering:
         rows: Sequence[Sequence[SequenceSteerer | None]],
         prompt_width: int | None = None,
     ) -> None:
-        groups: dict[tuple[int, int, str], _Group] = {}
-        for row, actings in enumerate(rows):
-            for order, acting in enumerate(actings):
-                if acting is None:
+        groups: dict[tuple[int, int, str], _RowGroup] = {}
+        for row, steerers in enumerate(rows):
+            for index, steerer in enumerate(steerers):
+                if steerer is None:
                     continue
-                part, amount = acting.part, acting.amount
-                steerer = part.open if prompt_width is None else part.gated
+                member, amount = steerer.member, steerer.amount
+                applied = member.ungated if prompt_width is None else member.gated
                 group = groups.setdefault(
-                    (order, id(steerer), amount.quantity),
-                    _Group(order, amount.quantity, [None] * len(rows), [None] * len(rows)),
+                    (index, id(applied), amount.quantity),
+                    _RowGroup(index, amount.quantity, [None] * len(rows), [None] * len(rows)),
                 )
-                group.steerers[row], group.amounts[row] = steerer, float(amount.value)
+                group.steerers[row], group.amounts[row] = applied, float(amount.value)
         # Outer contexts act first.
         self._groups = [
             (group, group.steering(lm, prompt_width))
-            for group in sorted(groups.values(), key=lambda group: group.order)
+            for group in sorted(groups.values(), key=lambda group: group.index)
         ]
 
     @contextmanager
-    def acting(self) -> Iterator[None]:
-        """Steer the passes inside."""
+    def active(self) -> Iterator[None]:
+        """Steer the forward passes inside."""
         with ExitStack() as stack:
             for _, steering in self._groups:
                 stack.enter_context(steering)
             yield
 
-    def take_deeds(self, column: int) -> Iterator[tuple[int, SteeringEffect]]:
-        """By row what was done in this column of the last pass."""
+    def take_effects(self, column: int) -> Iterator[tuple[int, SteeringEffect]]:
+        """By row, what was done in this column of the last pass, and what gates decided in it."""
         for group, steering in self._groups:
             receipt = steering.take_receipt()
             gates = receipt.decisions
-            for row, is_open in zip(gates.row.tolist(), gates.is_open.tolist(), strict=True):
+            for row, gate_open in zip(gates.row.tolist(), gates.is_open.tolist(), strict=True):
                 if group.steerers[row] is not None:
-                    yield row, SteeringEffect(group.order, is_open=is_open)
-            for row, ratio in _at(receipt, column):
-                yield row, SteeringEffect(group.order, acted=True, ratio=ratio)
+                    yield row, SteeringEffect(group.index, gate_open=gate_open)
+            for row, barrier in _in_column(receipt, column):
+                yield row, SteeringEffect(group.index, acted=True, barrier=barrier)
 
 
-def _at(receipt: Receipt, column: int) -> Iterator[tuple[int, BarrierChange | None]]:
+def _in_column(receipt: Receipt, column: int) -> Iterator[tuple[int, BarrierChange | None]]:
     fields = (receipt.row, receipt.column, receipt.before, receipt.after)
     for row, where, before, after in zip(*(field.tolist() for field in fields), strict=True):
         if where == column:

@@ -1,4 +1,4 @@
-"""The page on which a person sees steering happen, and what it asks beside the API."""
+"""Playground: the web page that shows steering, and its routes."""
 
 from odesteer.serving.playground.router import router
 

@@ -1,4 +1,4 @@
-"""The files of the page, as they are sent."""
+"""Static files of the page, with their headers."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 
-# Nothing from elsewhere, nothing inline, no markup out of strings, no frame around the page.
+# No other origins, nothing inline, no HTML from strings, no frames.
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -28,7 +28,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
-    # Kept by browsers, and asked for each time whether it is still the same.
+    # Browsers keep the files, and revalidate them by their ETag.
     "cache-control": "no-cache",
 }
 
@@ -47,15 +47,15 @@ class Asset:
     def response(self, request: Request) -> Response:
         """The file, or 304 where the browser has it."""
         headers = {**_HEADERS, "etag": self.etag}
-        known = request.headers.get("if-none-match", "")
-        if self.etag in known or known.strip() == "*":
+        etags = request.headers.get("if-none-match", "")
+        if self.etag in etags or etags.strip() == "*":
             return Response(status_code=304, headers=headers)
         return Response(self.content, media_type=self.media_type, headers=headers)
 
 
 @cache
 def assets() -> dict[str, Asset]:
-    """All files by name; nothing else in the package can be asked for."""
+    """All files by name; no others are served."""
     folder = files("odesteer.serving.playground") / "static"
     return {
         file.name: Asset(file.read_bytes(), media_type)

@@ -1,4 +1,4 @@
-"""The routes of the playground."""
+"""Routes of the playground: ``GET /``, ``GET /playground/…``, ``POST /playground/trajectory``."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from odesteer.serving.engine import Engine
 from odesteer.serving.playground.assets import PAGE, assets
-from odesteer.serving.playground.trajectory import TrajectoryRequest, draw_trajectory
+from odesteer.serving.playground.trajectory import TrajectoryRequest, trajectory_response
 
 
 def router(engine: Engine) -> APIRouter:
-    """``GET /`` (the page), ``GET /playground/…`` (its files), ``POST /playground/trajectory``."""
+    """The page, its files, and trajectories."""
     routes = APIRouter(tags=["playground"])
     files = assets()
 
@@ -27,8 +27,8 @@ def router(engine: Engine) -> APIRouter:
         return files[name].response(request)
 
     @routes.post("/playground/trajectory")
-    async def trajectory(asked: TrajectoryRequest) -> dict[str, Any]:
+    async def trajectory(body: TrajectoryRequest) -> dict[str, Any]:
         """The path of one activation of a text over the level sets of a barrier."""
-        return await engine.call(lambda lm: draw_trajectory(lm, engine.steerers, asked))
+        return await engine.call(lambda lm: trajectory_response(lm, engine.steerers, body))
 
     return routes

@@ -1,4 +1,4 @@
-"""From a text to the picture of how one of its activations moves."""
+"""``POST /playground/trajectory``: how steering moves one activation of a text."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -19,14 +19,14 @@ from odesteer.serving.playground.plot_data import trajectory_plot
 from odesteer.serving.steerers import SteererRegistry
 
 # The most other activations that are drawn around the one that moves.
-_N_NEIGHBOURS = 96
+_MAX_NEIGHBOURS = 96
 
 
 class TrajectoryRequest(BaseModel):
-    """A prompt (a text or a chat) and what was written after it, steered.
+    """A prompt (a text or a chat) and the steered text after it.
 
-    ``shown`` is the one of the steerers whose flow is drawn, ``token`` the token of the text whose
-    activation it moves: the one that the token was chosen from. Without it, the last.
+    ``shown`` is the steerer whose flow is drawn. ``token`` is a token of the text: the activation
+    is the one that it was chosen from; without it, the last.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -39,29 +39,29 @@ class TrajectoryRequest(BaseModel):
     token: int | None = Field(default=None, ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
+    def _check_combinations(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either a prompt or messages")
-        if self.shown not in [one.name for one in self.steering if not one.observe]:
+        if self.shown not in [field.name for field in self.steering if not field.observe]:
             raise ValueError(f"the steerer shown, {self.shown!r}, is not one of those that act")
         return self
 
 
-def draw_trajectory(
+def trajectory_response(
     lm: SteeredModel, steerers: SteererRegistry, request: TrajectoryRequest
 ) -> dict[str, Any]:
-    """The trajectory that is asked for, as plain numbers.
+    """The trajectory that a request asks for, as plain numbers.
 
-    What acts before the steerer that is shown acts here too. Of a set of steerers the last one
-    with a barrier is shown. Raises `InvalidInputError` for what cannot be drawn.
+    Steerers that act before the shown one act here too. Of a set the last steerer with a barrier
+    is shown. Raises `InvalidInputError` for what cannot be drawn.
     """
     members = [
-        (applied.name, member, applied.amount)
-        for applied in (one.applied for one in request.steering if not one.observe)
-        for member in steerers[applied.name].steerer.members
+        (spec.name, member, spec.amount)
+        for spec in (field.spec for field in request.steering if not field.observe)
+        for member in steerers[spec.name].steerer.members
     ]
     shown = max(
-        (i for i, (name, member, _) in enumerate(members) if name == request.shown),
+        (i for i, (name, _, _) in enumerate(members) if name == request.shown),
         key=lambda i: (hasattr(members[i][1].method, "barrier"), i),
     )
     _, steerer, amount = members[shown]
@@ -71,29 +71,27 @@ def draw_trajectory(
     amount = steerer.method.default_amount if amount is None else amount
     steerer.method.check_amount(amount)
     earlier = [
-        (member, one)
-        for i, (_, member, one) in enumerate(members)
+        (member, member_amount)
+        for i, (_, member, member_amount) in enumerate(members)
         if member.site is not None and (member.site.depth, i) < (site.depth, shown)
     ]
     a = _activations(lm, steerer, request, earlier)
-    chosen = len(a) - 1 if request.token is None else request.token
-    if chosen >= len(a):
+    row = len(a) - 1 if request.token is None else request.token
+    if row >= len(a):
         raise InvalidInputError(
-            f"the text has {len(a) - 1} tokens; there is no token {chosen}, counted from zero."
+            f"the text has {len(a) - 1} tokens; there is no token {row}, counted from zero."
         )
-    first = max(0, min(chosen - _N_NEIGHBOURS // 2, len(a) - _N_NEIGHBOURS))
-    whole = trajectory_plot(
-        steerer.method, a[first : first + _N_NEIGHBOURS], chosen - first, amount
-    )
-    numbers = {
-        "x": whole.x,
-        "y": whole.y,
-        "level_sets": whole.level_sets,
-        "path": whole.path,
-        "times": whole.times,
-        "values": whole.values,
-        "starts": whole.starts,
-        "ends": whole.ends,
+    first = max(0, min(row - _MAX_NEIGHBOURS // 2, len(a) - _MAX_NEIGHBOURS))
+    plot = trajectory_plot(steerer.method, a[first : first + _MAX_NEIGHBOURS], row - first, amount)
+    tensors = {
+        "x": plot.x,
+        "y": plot.y,
+        "level_sets": plot.level_sets,
+        "path": plot.path,
+        "times": plot.times,
+        "values": plot.values,
+        "starts": plot.starts,
+        "ends": plot.ends,
     }
     return {
         "shown": request.shown,
@@ -101,12 +99,12 @@ def draw_trajectory(
         "part": site.part,
         "quantity": amount.quantity,
         "amount": float(amount.value),
-        "token": None if chosen == len(a) - 1 else chosen,
+        "token": None if row == len(a) - 1 else row,
         "mean_norm": steerer.method.mean_norm_,
-        "threshold": whole.threshold,
-        "reached": whole.reached,
+        "threshold": plot.threshold,
+        "reached": plot.reached,
         "condition": None if steerer.gate is None else str(steerer.gate),
-        **{name: _rounded(tensor) for name, tensor in numbers.items()},
+        **{name: _rounded(tensor) for name, tensor in tensors.items()},
     }
 
 
@@ -129,14 +127,14 @@ def _activations(
         example, positions = Example("", prompt), ("last",)
     else:
         raise InvalidInputError("a chat needs a text that answers it, to show a trajectory.")
-    with ExitStack() as acting:
+    with ExitStack() as stack:
         for member, amount in earlier:
             quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
-            acting.enter_context(lm.steering(member, prompt_width=encoded.n_prompt, **quantity))
-        found = lm.capture([example], layer, positions, part=part)
-    return torch.cat([found[position].states[layer] for position in positions])
+            stack.enter_context(lm.steering(member, prompt_width=encoded.n_prompt, **quantity))
+        captured = lm.capture([example], layer, positions, part=part)
+    return torch.cat([captured[position].states[layer] for position in positions])
 
 
 def _rounded(tensor: Tensor) -> Any:
-    """Numbers to five significant digits: all that a picture shows, in half the bytes."""
+    """Nested lists of numbers with five significant digits, enough to draw, in half the bytes."""
     return [_rounded(row) if row.ndim else float(f"{float(row):.5g}") for row in tensor.unbind()]

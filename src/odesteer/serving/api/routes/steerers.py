@@ -1,4 +1,4 @@
-"""What there is: ``/v1/models`` and ``/v1/steerers``."""
+"""Routes: ``/v1/models`` and ``/v1/steerers``, uploads of steerers included."""
 
 import asyncio
 import math
@@ -6,106 +6,60 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request
-from typing_extensions import TypedDict
 
 from odesteer.artifact import Steerer, SteererSet, check_name, load
 from odesteer.serving.api.errors import APIError, ASCIIJSONResponse
+from odesteer.serving.api.response_schema import (
+    BarrierLevels,
+    ModelInfo,
+    ModelList,
+    SteererInfo,
+    SteererList,
+)
 from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
-from odesteer.serving.steerers import RegisteredSteerer, steering_in
-
-
-class ModelInfo(TypedDict):
-    """A model, or a model under a steerer."""
-
-    id: str
-    object: str
-    created: int
-    owned_by: str
-
-
-class ModelList(TypedDict):
-    """All models."""
-
-    object: str
-    data: list[ModelInfo]
-
-
-class BarrierLevels(TypedDict):
-    """The values of h, nats, that levels 1 and -1 stand for."""
-
-    upper: float
-    lower: float
-
-
-class SteererInfo(TypedDict):
-    """A steerer, or a set of them, of which the first one's site is told."""
-
-    id: str
-    object: str
-    method: str
-    layer: int
-    position: str
-    sites: list[dict[str, Any]]
-    quantities: list[str]
-    default_amount: dict[str, Any]
-    barrier: BarrierLevels | None
-    gate: str | None
-    digest: str
-    uploaded: bool
-    provenance: dict[str, Any]
-    held_out: dict[str, float]
-    card: str
-
-
-class SteererList(TypedDict):
-    """All steerers."""
-
-    object: str
-    data: list[SteererInfo]
+from odesteer.serving.steerers import RegisteredSteerer, parse_model_name
 
 
 def router(engine: Engine, settings: Settings) -> APIRouter:
     """The routes."""
-    routes = APIRouter()
-    began = int(time.time())
+    routes = APIRouter(tags=["catalogue"])
+    created = int(time.time())
 
-    def model_answer(name: str) -> ModelInfo:
-        return {"id": name, "object": "model", "created": began, "owned_by": "odesteer"}
+    def model_info(name: str) -> ModelInfo:
+        return {"id": name, "object": "model", "created": created, "owned_by": "odesteer"}
 
-    @routes.get("/v1/models", response_model=ModelList, tags=["catalogue"])
+    @routes.get("/v1/models", response_model=ModelList)
     async def models() -> ASCIIJSONResponse:
         """The model, and the model under each of the steerers at its usual amount."""
         names = [engine.model_id, *(f"{engine.model_id}+{name}" for name in engine.steerers)]
-        return ASCIIJSONResponse({"object": "list", "data": [model_answer(name) for name in names]})
+        return ASCIIJSONResponse({"object": "list", "data": [model_info(name) for name in names]})
 
-    @routes.get("/v1/models/{name:path}", response_model=ModelInfo, tags=["catalogue"])
+    @routes.get("/v1/models/{name:path}", response_model=ModelInfo)
     async def model(name: str) -> ASCIIJSONResponse:
         """One model, with steering in its name if wanted."""
-        for applied in steering_in(name, engine.model_id, engine.steerers):
-            engine.steerers[applied.name].check(applied.amount)
-        return ASCIIJSONResponse(model_answer(name))
+        for spec in parse_model_name(name, engine.model_id, engine.steerers):
+            engine.steerers[spec.name].check(spec.amount)
+        return ASCIIJSONResponse(model_info(name))
 
-    @routes.get("/v1/steerers", response_model=SteererList, tags=["catalogue"])
+    @routes.get("/v1/steerers", response_model=SteererList)
     async def steerers() -> ASCIIJSONResponse:
         """All steerers."""
         entries = list(engine.steerers.values())
         return ASCIIJSONResponse(
-            {"object": "list", "data": [described(entry) for entry in entries]}
+            {"object": "list", "data": [_steerer_info(entry) for entry in entries]}
         )
 
-    @routes.get("/v1/steerers/{name}", response_model=SteererInfo, tags=["catalogue"])
+    @routes.get("/v1/steerers/{name}", response_model=SteererInfo)
     async def steerer(name: str) -> ASCIIJSONResponse:
         """One steerer."""
-        return ASCIIJSONResponse(described(engine.steerers[name]))
+        return ASCIIJSONResponse(_steerer_info(engine.steerers[name]))
 
     @routes.put(
         "/v1/steerers/{name}",
         response_model=SteererInfo,
-        tags=["catalogue"],
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -116,21 +70,21 @@ def router(engine: Engine, settings: Settings) -> APIRouter:
         },
     )
     async def upload(request: Request, name: str) -> ASCIIJSONResponse:
-        """Put a steerer on the shelf, the file that `Steerer.save` wrote as the body.
+        """Upload a steerer: the file that `Steerer.save` wrote, as the body.
 
-        It takes the place of an uploaded one of the same name.
+        It replaces an uploaded one of the same name.
         """
         if not settings.allow_upload:
             raise APIError(403, "this server takes no uploads; start it with --allow-upload.")
         check_name(name)
         if name not in engine.steerers and len(engine.steerers) >= settings.max_steerers:
             raise APIError(409, f"this server keeps {settings.max_steerers} steerers; delete one.")
-        artifact = await asyncio.to_thread(_loaded, await request.body())
-        return ASCIIJSONResponse(described(engine.steerers.add(name, artifact, uploaded=True)))
+        artifact = await asyncio.to_thread(_load, await request.body())
+        return ASCIIJSONResponse(_steerer_info(engine.steerers.add(name, artifact, uploaded=True)))
 
-    @routes.delete("/v1/steerers/{name}", tags=["catalogue"])
+    @routes.delete("/v1/steerers/{name}")
     async def remove(name: str) -> ASCIIJSONResponse:
-        """Take an uploaded steerer off the shelf."""
+        """Remove an uploaded steerer."""
         if not settings.allow_upload:
             raise APIError(403, "this server was started without --allow-upload.")
         if not engine.steerers[name].uploaded:
@@ -141,17 +95,16 @@ def router(engine: Engine, settings: Settings) -> APIRouter:
     return routes
 
 
-def _loaded(body: bytes) -> Steerer | SteererSet:
+def _load(body: bytes) -> Steerer | SteererSet:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload.safetensors"
         path.write_bytes(body)
         return load(path)
 
 
-def described(entry: RegisteredSteerer) -> SteererInfo:
-    """A steerer as plain data."""
+def _steerer_info(entry: RegisteredSteerer) -> SteererInfo:
     first = entry.steerer.members[0]
-    sites = [asdict(part.site) for part in entry.parts]
+    sites = [asdict(member.site) for member in entry.members]
     amount = first.method.default_amount
     barrier = getattr(first.method, "barrier", None) if len(sites) == 1 else None
     levels: BarrierLevels | None = None
@@ -162,8 +115,8 @@ def described(entry: RegisteredSteerer) -> SteererInfo:
         "id": entry.name,
         "object": "steerer",
         "method": type(first.method).__name__,
-        "layer": entry.parts[0].site.layer,
-        "position": entry.parts[0].site.position,
+        "layer": entry.members[0].site.layer,
+        "position": entry.members[0].site.position,
         "sites": sites,
         "quantities": list(entry.steerer.quantities),
         "default_amount": {"quantity": amount.quantity, "value": float(amount.value)},
