@@ -1,4 +1,4 @@
-"""Models in vLLM's shape, steerers of theirs, and the environment that vLLM reads."""
+"""Fixtures: models in vLLM's shape, their steerers, and environment variables."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from odesteer.terrarium import model_path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The warnings of vLLM are its own; there is no end to them."""
+    """Ignore the many warnings of vLLM."""
     for item in items:
         if Path(item.path).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings("ignore"))
@@ -51,15 +51,15 @@ def cases(
 def environment(
     cases: dict[str, Case], steerers: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """What vLLM is told by the environment, in this process and in others."""
-    told = {
+    """The environment variables of vLLM, in this process and in others."""
+    variables = {
         **ENVIRONMENT,
         "ODESTEER_STEERERS": str(steerers),
         "VLLM_CACHE_ROOT": str(tmp_path_factory.mktemp("cache")),
     }
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    yield told
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    yield variables
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 

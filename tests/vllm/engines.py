@@ -1,4 +1,4 @@
-"""Engines of vLLM that tests talk to."""
+"""Helpers: engines of vLLM, in this process and in others."""
 
 import json
 import os
@@ -94,9 +94,9 @@ def in_another_process(
     model: Path, prompts: Sequence[Sequence[int]], environment: dict[str, str], **arguments: Any
 ) -> "subprocess.CompletedProcess[str]":
     """Run prompts, unsteered, by an engine in a process of its own; it prints the answers."""
-    words = json.dumps({"model": str(model), "prompts": prompts, "arguments": arguments})
+    job = json.dumps({"model": str(model), "prompts": prompts, "arguments": arguments})
     return subprocess.run(
-        [sys.executable, __file__, words],
+        [sys.executable, __file__, job],
         env={**os.environ, **environment},
         cwd=Path(__file__).parent,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What a steered Hugging Face model says, which vLLM must say too."""
+"""Reference: a steered Hugging Face model, whose tokens vLLM must reproduce."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -89,9 +89,9 @@ class Reference:
     def _answer(self, request: Request) -> Answer:
         ids = torch.tensor([request.prompt])
         with ExitStack() as stack:
-            for asked in parse_requests(request.steering) if request.steering else ():
-                steerer = load(self._steerers / f"{asked.name}.safetensors")
-                amount = asked.amount_of(steerer)
+            for part in parse_requests(request.steering) if request.steering else ():
+                steerer = load(self._steerers / f"{part.name}.safetensors")
+                amount = part.amount_of(steerer)
                 quantity = {} if amount is None else {amount.quantity: amount.value}
                 stack.enter_context(self._lm.steering(steerer, **quantity))
             out = self._lm.model.generate(
@@ -117,7 +117,7 @@ class Case:
     Attributes:
         name: prefix of the names of its steerers.
         path: where vLLM finds it.
-        reference: what it says on Hugging Face.
+        reference: the model on Hugging Face.
         vocabulary: number of its tokens that prompts are made of.
     """
 

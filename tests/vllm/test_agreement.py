@@ -1,4 +1,4 @@
-"""vLLM says what Hugging Face says, however it computes."""
+"""vLLM agrees with Hugging Face, in all configurations."""
 
 from itertools import cycle, islice
 

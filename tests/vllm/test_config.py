@@ -1,4 +1,4 @@
-"""The configuration of an engine that steers: what is added to it, and what is refused."""
+"""Configuration of a steered engine: what is added, and what is refused."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +10,12 @@ from engines import needs_vllm
 from odesteer.artifact import Site, Steerer
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import CAA
-from odesteer.vllm.config import check_config, described
-from odesteer.vllm.custom_op import NAME
+from odesteer.vllm.config import check_config, config_entry
+from odesteer.vllm.custom_op import OP_NAME
 from odesteer.vllm.steerers import PluginSteerers
 
 
-def known(*layers: int) -> PluginSteerers:
+def steerers(*layers: int) -> PluginSteerers:
     method = CAA().fit(torch.ones(2, 3), torch.tensor([[0.0] * 3, [0.5] * 3]))
     return PluginSteerers({f"at{layer}": Steerer(method, Site(layer)) for layer in layers})
 
@@ -33,13 +33,13 @@ def config(steered: Any, *, ubatching: bool = False, ranks: int = 1, full: bool 
 
 
 def test_graphs_depend_on_the_layers_and_not_on_the_steerers() -> None:
-    assert described(known(2, 1)) == described(known(1, 2))
-    assert described(known(1)) != described(known(2))
-    assert described(known(1))["op"] == NAME
+    assert config_entry(steerers(2, 1)) == config_entry(steerers(1, 2))
+    assert config_entry(steerers(1)) != config_entry(steerers(2))
+    assert config_entry(steerers(1))["op"] == OP_NAME
 
 
 def test_a_configuration_that_steers_is_accepted() -> None:
-    check_config(config(described(known(1))), known(1))
+    check_config(config(config_entry(steerers(1))), steerers(1))
 
 
 @pytest.mark.parametrize(
@@ -50,39 +50,39 @@ def test_a_configuration_that_steers_is_accepted() -> None:
         ({"full": True}, "full CUDA graphs"),
     ],
 )
-def test_modes_in_which_rows_move_about_are_refused(changes: Any, reason: str) -> None:
+def test_modes_that_reorder_rows_are_refused(changes: Any, reason: str) -> None:
     with pytest.raises(InvalidInputError, match=f"steering does not work with {reason}"):
-        check_config(config(described(known(1)), **changes), known(1))
+        check_config(config(config_entry(steerers(1)), **changes), steerers(1))
 
 
-@pytest.mark.parametrize("steered", [None, {}, described(known(2))])
+@pytest.mark.parametrize("steered", [None, {}, config_entry(steerers(2))])
 def test_processes_with_different_steerers_are_refused(steered: Any) -> None:
     with pytest.raises(ModelError, match="set ODESTEER_STEERERS alike for all"):
-        check_config(config(steered), known(1))
+        check_config(config(steered), steerers(1))
 
 
 @needs_vllm
-def test_graphs_are_cut_around_the_operation(environment: dict[str, str]) -> None:
+def test_graphs_are_split_at_the_operation(environment: dict[str, str]) -> None:
     from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
 
     from odesteer.vllm.plugin import register
 
     register()
-    cut = CompilationConfig(mode=CompilationMode.VLLM_COMPILE)
-    cut.cudagraph_mode = CUDAGraphMode.FULL_AND_PIECEWISE
-    cut.set_splitting_ops_for_v1(all2all_backend="naive")
-    assert cut.splitting_ops.count(NAME) == 1
-    assert len(cut.splitting_ops) > 1
-    assert cut.cudagraph_mode == CUDAGraphMode.PIECEWISE
-    cut.set_splitting_ops_for_v1(all2all_backend="naive")
-    assert cut.splitting_ops.count(NAME) == 1
+    split = CompilationConfig(mode=CompilationMode.VLLM_COMPILE)
+    split.cudagraph_mode = CUDAGraphMode.FULL_AND_PIECEWISE
+    split.set_splitting_ops_for_v1(all2all_backend="naive")
+    assert split.splitting_ops.count(OP_NAME) == 1
+    assert len(split.splitting_ops) > 1
+    assert split.cudagraph_mode == CUDAGraphMode.PIECEWISE
+    split.set_splitting_ops_for_v1(all2all_backend="naive")
+    assert split.splitting_ops.count(OP_NAME) == 1
 
 
 @needs_vllm
-def test_the_hash_that_finds_graphs_knows_of_the_operation() -> None:
+def test_the_hash_of_the_configuration_depends_on_the_operation() -> None:
     from vllm.config import VllmConfig
 
     plain = VllmConfig().compute_hash()
-    steered = VllmConfig(additional_config={"odesteer": described(known(1))}).compute_hash()
-    other = VllmConfig(additional_config={"odesteer": described(known(2))}).compute_hash()
+    steered = VllmConfig(additional_config={"odesteer": config_entry(steerers(1))}).compute_hash()
+    other = VllmConfig(additional_config={"odesteer": config_entry(steerers(2))}).compute_hash()
     assert len({plain, steered, other}) == 3

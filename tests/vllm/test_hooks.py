@@ -1,4 +1,4 @@
-"""Decoder layers of models inside vLLM: where they are, and what they return."""
+"""Hooks on decoder layers: finding the layers, and what these may return."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from torch import nn
 import tiny_models
 from odesteer.errors import ModelError
 from odesteer.models import SteeredModel
-from odesteer.vllm import custom_op as op
-from odesteer.vllm.hooks import find_layers, place_hooks
+from odesteer.vllm import custom_op
+from odesteer.vllm.hooks import add_hooks, find_layers
 
 
 class Model(nn.Module):
-    """Lists of modules, at names of the keywords."""
+    """Lists of modules; keywords give names and lengths."""
 
     def __init__(self, **lengths: int) -> None:
         super().__init__()
@@ -24,12 +24,12 @@ class Model(nn.Module):
             self.add_module(name, nn.ModuleList(nn.Linear(1, 1) for _ in range(length)))
 
 
-def test_the_layers_are_the_list_of_their_number() -> None:
+def test_the_layers_are_the_list_of_that_length() -> None:
     model = nn.ModuleDict({"inner": Model(layers=4, norms=3), "head": nn.Linear(1, 1)})
     assert find_layers(model, 4) == list(model["inner"].layers)
 
 
-def test_lists_inside_a_layer_do_not_count() -> None:
+def test_lists_inside_a_layer_are_skipped() -> None:
     model = nn.Module()
     model.layers = nn.ModuleList(Model(experts=2) for _ in range(2))
     assert find_layers(model, 2) == list(model.layers)
@@ -47,7 +47,7 @@ class Layer(nn.Module):
 
 
 class PPMissingLayer(Layer):
-    """What vLLM has in the place of a layer that another rank holds."""
+    """The placeholder of vLLM for a layer on another rank."""
 
 
 H, R = torch.ones(3, 2), torch.zeros(3, 2)
@@ -60,18 +60,18 @@ def test_layers_return_one_tensor_or_two(
     output: object, seen: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    monkeypatch.setattr(op, "steer", lambda *given: calls.append(given))
+    monkeypatch.setattr(custom_op, "steer", lambda *given: calls.append(given))
     layers = [PPMissingLayer(), Layer(), Layer()]
-    assert place_hooks(layers, [0, 2]) == (2,)
+    assert add_hooks(layers, [0, 2]) == (2,)
     for layer in layers:
         layer(output)
     assert calls == [(*seen, 2)]
 
 
 @pytest.mark.parametrize("output", [(H, R, R), {"hidden": H}, (H, "x"), None, (H,)])
-def test_what_is_neither_is_refused(output: object) -> None:
+def test_other_outputs_are_refused(output: object) -> None:
     layer = Layer()
-    place_hooks([layer], [0])
+    add_hooks([layer], [0])
     with pytest.raises(ModelError, match=r"Layer returns .*the plugin steers layers that"):
         layer(output)
 

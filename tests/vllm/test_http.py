@@ -1,4 +1,4 @@
-"""The stock server, asked over HTTP by the unmodified client of OpenAI."""
+"""vLLM's server over HTTP, with the unmodified OpenAI client."""
 
 import json
 import os
@@ -33,12 +33,12 @@ def client(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     sizes = [name for name in ARGUMENTS if name.startswith("max_")]
-    words = [f"--{name.replace('_', '-')}={ARGUMENTS[name]}" for name in sizes]
-    words += ["--dtype=float32", "--block-size=32", "--enforce-eager", f"--chat-template={CHAT}"]
-    words += ["--served-model-name=m", "--generation-config=vllm"]
+    options = [f"--{name.replace('_', '-')}={ARGUMENTS[name]}" for name in sizes]
+    options += ["--dtype=float32", "--block-size=32", "--enforce-eager", f"--chat-template={CHAT}"]
+    options += ["--served-model-name=m", "--generation-config=vllm"]
     named = {path.stem: str(path) for path in steerers.glob("*.safetensors")}
     code = "import json, sys; from odesteer.vllm import serve; serve(**json.loads(sys.argv[1]))"
-    job = {"model": str(terrarium.path), "steerers": named, "port": port, "arguments": words}
+    job = {"model": str(terrarium.path), "steerers": named, "port": port, "arguments": options}
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as written:
         server = subprocess.Popen(
@@ -49,8 +49,10 @@ def client(
         )
         try:
             _wait(f"http://127.0.0.1:{port}/health", server, log)
-            with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="-", max_retries=0) as made:
-                yield made
+            with OpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key="-", max_retries=0
+            ) as client:
+                yield client
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(timeout=60)
@@ -74,7 +76,7 @@ def complete(client: Any, **more: Any) -> Any:
     )
 
 
-def asking(**fields: Any) -> dict[str, Any]:
+def extra(**fields: Any) -> dict[str, Any]:
     return {"extra_body": {"ignore_eos": True, **fields}}
 
 
@@ -90,25 +92,25 @@ def texts(terrarium: Case, environment: dict[str, str]) -> dict[str | None, str]
     return found
 
 
-def test_a_completion_is_steered_as_it_asks(client: Any, texts: dict[str | None, str]) -> None:
+def test_a_completion_is_steered(client: Any, texts: dict[str | None, str]) -> None:
     for xargs, text in ((None, texts[None]), ({"odesteer": STEERED}, texts[STEERED])):
-        answer = complete(client, **asking(vllm_xargs=xargs))
+        answer = complete(client, **extra(vllm_xargs=xargs))
         assert answer.choices[0].text == text
 
 
-def test_so_is_a_stream(client: Any, texts: dict[str | None, str]) -> None:
-    chunks = complete(client, stream=True, **asking(vllm_xargs={"odesteer": STEERED}))
+def test_a_stream_is_steered(client: Any, texts: dict[str | None, str]) -> None:
+    chunks = complete(client, stream=True, **extra(vllm_xargs={"odesteer": STEERED}))
     pieces = [chunk.choices[0].text for chunk in chunks]
     assert len(pieces) > 1
     assert "".join(pieces) == texts[STEERED]
 
 
-def test_the_name_of_the_model_and_a_field_may_ask_too(
+def test_steering_in_the_model_name_and_in_a_field(
     client: Any, texts: dict[str | None, str]
 ) -> None:
-    by_name = complete(client, model=f"m+{STEERED}", **asking())
+    by_name = complete(client, model=f"m+{STEERED}", **extra())
     field = [{"name": "terrarium-kernel", "level": 1.5}]
-    by_field = complete(client, **asking(steering=field))
+    by_field = complete(client, **extra(steering=field))
     assert [a.choices[0].text for a in (by_name, by_field)] == [texts[STEERED]] * 2
 
 
@@ -119,9 +121,9 @@ def test_a_chat_is_steered(client: Any) -> None:
             messages=messages, max_tokens=LENGTH, temperature=0, **{"model": "m", **more}
         )
 
-    plain = chat(**asking()).choices[0].message.content
-    steered = chat(**asking(vllm_xargs={"odesteer": STEERED})).choices[0].message.content
-    chunks = chat(stream=True, **asking(vllm_xargs={"odesteer": STEERED}))
+    plain = chat(**extra()).choices[0].message.content
+    steered = chat(**extra(vllm_xargs={"odesteer": STEERED})).choices[0].message.content
+    chunks = chat(stream=True, **extra(vllm_xargs={"odesteer": STEERED}))
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert plain != steered == streamed
 
@@ -141,14 +143,14 @@ def test_a_bad_request_gets_a_400_and_the_next_one_works(
     from openai import BadRequestError
 
     with pytest.raises(BadRequestError, match=reason) as caught:
-        list(complete(client, stream=stream, **asking(vllm_xargs={"odesteer": text})))
+        list(complete(client, stream=stream, **extra(vllm_xargs={"odesteer": text})))
     assert caught.value.status_code == 400
-    again = complete(client, **asking(vllm_xargs={"odesteer": STEERED}))
+    again = complete(client, **extra(vllm_xargs={"odesteer": STEERED}))
     assert again.choices[0].text == texts[STEERED]
 
 
-def test_so_does_one_that_the_middleware_refuses(client: Any) -> None:
+def test_a_bad_steering_field_gets_a_400(client: Any) -> None:
     from openai import BadRequestError
 
     with pytest.raises(BadRequestError, match="must be a list"):
-        complete(client, **asking(steering="truthful"))
+        complete(client, **extra(steering="truthful"))

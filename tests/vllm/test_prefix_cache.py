@@ -1,4 +1,4 @@
-"""Keys and values that were steered are used again where they belong, and nowhere else."""
+"""Prefix cache: steered keys and values are reused only by requests steered alike."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +9,7 @@ from references import Case, Request, prompts
 
 pytestmark = needs_vllm
 
-# Every test has prompts of its own, so that nothing of another's is in the cache.
+# Every test has prompts of its own, which are not in the cache.
 PROMPTS = iter(p for p in prompts(400, 110, vocabulary=500, seed=7) if len(p) > 90)
 
 
@@ -53,7 +53,7 @@ def test_equal_steering_shares_the_cache(
     assert cached == [0, 64, 0, 0, 0]
 
 
-def test_what_is_not_moved_is_shared_by_all(
+def test_unmoved_tokens_are_shared_by_all(
     running: Engine, terrarium: Case, prompt: tuple[int, ...]
 ) -> None:
     for text, cached in ((None, 0), ("terrarium-kernel@1.5", 64), ("terrarium-caa", 64)):

@@ -1,4 +1,4 @@
-"""What cannot be steered is refused: a request alone, an engine before it serves."""
+"""What is refused: bad requests alone, broken engines at start-up."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,11 +49,11 @@ def test_a_bad_request_fails_alone(
 def test_an_engine_whose_operation_does_nothing_does_not_start(
     terrarium: Case, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """Another plugin takes the effect away, in every process."""
+    """Another plugin removes the effect, in every process."""
     (tmp_path / "breaker.py").write_text(
         "def register():\n"
         "    from odesteer.vllm import custom_op\n"
-        "    custom_op.now = lambda: None\n"
+        "    custom_op.current_step = lambda: None\n"
     )
     info = tmp_path / "breaker-1.0.dist-info"
     info.mkdir()
@@ -66,10 +66,10 @@ def test_an_engine_whose_operation_does_nothing_does_not_start(
     assert "steering is not in effect" in broken.stdout + broken.stderr
 
 
-def test_steerers_that_are_not_there_are_told_of_at_once(
+def test_missing_files_of_steerers_stop_the_start(
     terrarium: Case, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    told = {**environment, "ODESTEER_STEERERS": f"truth={tmp_path / 'none.safetensors'}"}
-    missing = in_another_process(terrarium.path, [PROMPT], told)
+    variables = {**environment, "ODESTEER_STEERERS": f"truth={tmp_path / 'none.safetensors'}"}
+    missing = in_another_process(terrarium.path, [PROMPT], variables)
     assert missing.returncode != 0
     assert "none.safetensors" in missing.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The adapter of model runner V2, which does not run on CPUs, on a runner that is built like it."""
+"""Adapter of model runner V2, which does not run on CPUs, on a test double."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +11,7 @@ from engines import needs_vllm
 from odesteer.artifact import Site, Steerer
 from odesteer.errors import ModelError
 from odesteer.methods import CAA
-from odesteer.vllm import custom_op as op
-from odesteer.vllm import runner_v1, runner_v2
+from odesteer.vllm import custom_op, runner_v1, runner_v2
 from odesteer.vllm.steerers import PluginSteerers
 from odesteer.vllm.step import StepPlanner
 
@@ -20,14 +19,14 @@ D = 4
 
 
 class Runner:
-    """Keeps requests in slots as V2 does, and runs one layer."""
+    """A double: keeps requests in slots as V2 does, and runs one layer."""
 
     max_num_tokens = 16
 
     def __init__(self) -> None:
         self.req_states = SimpleNamespace(prompt_len=SimpleNamespace(np=np.zeros(8, dtype=int)))
         self.slots: dict[str, int] = {}
-        self.seen: list[op.SteeringStep | None] = []
+        self.seen: list[custom_op.SteeringStep | None] = []
 
     def add_requests(self, scheduler_output: Any) -> None:
         for request in scheduler_output.scheduled_new_reqs:
@@ -54,10 +53,10 @@ class Runner:
             self.add_requests(scheduler_output)
             self.prepare_inputs(scheduler_output)
         hidden = torch.zeros(8, D) + torch.arange(8.0)[:, None] + 1
-        step = op.now()
+        step = custom_op.current_step()
         self.seen.append(step)
-        for move in step.at(0) if step else ():
-            move.apply(hidden, None)
+        for operation in step.at(0) if step else ():
+            operation.apply(hidden, None)
         return hidden
 
     def _dummy_run(self, num_tokens: int, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,12 +86,12 @@ def scheduled(
 @pytest.fixture
 def runner() -> Runner:
     positive, negative = torch.randn(2, 30, D) + torch.tensor([1.0, 0.0]).view(2, 1, 1)
-    known = PluginSteerers({"caa": Steerer(CAA().fit(positive, negative), Site(0))})
-    made = Runner()
-    assert runner_v2.fits(made)
-    assert not runner_v1.fits(made)
-    runner_v2.attach(made, known, StepPlanner(torch.device("cpu")))
-    return made
+    steerers = PluginSteerers({"caa": Steerer(CAA().fit(positive, negative), Site(0))})
+    runner = Runner()
+    assert runner_v2.fits(runner)
+    assert not runner_v1.fits(runner)
+    runner_v2.attach(runner, steerers, StepPlanner(torch.device("cpu")))
+    return runner
 
 
 def moved(hidden: torch.Tensor) -> list[int]:
@@ -104,23 +103,21 @@ def test_rows_of_steered_requests_move(runner: Runner) -> None:
     new = [("a", 3, "caa@1"), ("b", 2, None), ("c", 9, "caa@1")]
     first = scheduled({"a": 3, "b": 2, "c": 3}, dict.fromkeys("abc", 0), new)
     assert moved(runner.execute_model(first)) == [2]
-    # The order of a batch is not that in which requests came; c is still in its prompt.
+    # A batch is not in the order of submission; c is still in its prompt.
     then = scheduled({"c": 4, "b": 1, "a": 2}, {"a": 3, "b": 2, "c": 3})
     assert moved(runner.execute_model(then)) == [5, 6]
     last = scheduled({"c": 2}, {"c": 7})
     assert moved(runner.execute_model(last)) == [1]
 
 
-def test_nothing_of_a_step_is_left(runner: Runner) -> None:
+def test_no_step_is_left_after_a_pass(runner: Runner) -> None:
     steered = scheduled({"a": 3}, {"a": 0}, [("a", 3, "caa@1")])
     assert moved(runner.execute_model(steered)) == [2]
-    assert op.now() is None
+    assert custom_op.current_step() is None
     assert moved(runner._dummy_run(4)[0]) == []
 
 
-def test_a_step_that_fails_leaves_nothing_either(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_step_is_left_after_a_failure(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     from odesteer.vllm.step import RowSteering
 
     def fail(*given: object) -> None:
@@ -129,18 +126,18 @@ def test_a_step_that_fails_leaves_nothing_either(
     monkeypatch.setattr(RowSteering, "apply", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         runner.execute_model(scheduled({"a": 3}, {"a": 0}, [("a", 3, "caa@1")]))
-    assert op.now() is None
+    assert custom_op.current_step() is None
 
 
-def test_a_name_that_comes_again_is_another_request(runner: Runner) -> None:
+def test_a_reused_id_is_another_request(runner: Runner) -> None:
     runner.execute_model(scheduled({"a": 3}, {"a": 0}, [("a", 3, "caa@1")]))
     again = scheduled({"a": 3}, {"a": 0}, [("a", 3, None)], finished=["a"])
     assert moved(runner.execute_model(again)) == []
 
 
 def test_the_self_test_reaches_dummy_runs(runner: Runner) -> None:
-    wanted = PluginSteerers({"caa": Steerer(_caa(), Site(0))}).steering("caa@1")
-    with op.running(StepPlanner(torch.device("cpu")).whole(wanted, 4)):
+    steering = PluginSteerers({"caa": Steerer(_caa(), Site(0))}).steering("caa@1")
+    with custom_op.running_step(StepPlanner(torch.device("cpu")).on_all_rows(steering, 4)):
         assert moved(runner._dummy_run(4)[0]) == [0, 1, 2, 3]
 
 
@@ -150,7 +147,7 @@ def _caa() -> CAA:
 
 @needs_vllm
 @pytest.mark.parametrize("missing", ["prepare_inputs", "_remove_request", "req_states"])
-def test_a_runner_that_is_built_otherwise_is_refused(missing: str) -> None:
+def test_a_runner_with_other_internals_is_refused(missing: str) -> None:
     class Other(Runner):
         def __getattribute__(self, name: str) -> Any:
             if name == missing:
@@ -162,7 +159,7 @@ def test_a_runner_that_is_built_otherwise_is_refused(missing: str) -> None:
 
 
 @needs_vllm
-def test_the_runner_of_vllm_is_built_so() -> None:
+def test_the_runner_of_vllm_has_these_internals() -> None:
     from vllm.v1.worker.gpu import input_batch, model_runner, states
 
     methods = ("add_requests", "prepare_inputs", "_remove_request", "execute_model", "_dummy_run")

@@ -1,17 +1,17 @@
-"""The test at start-up, on a runner of two layers."""
+"""Self-test at start-up, on a test double of two layers."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from odesteer.errors import ModelError
-from odesteer.vllm import custom_op as op
+from odesteer.vllm import custom_op
 from odesteer.vllm.self_test import check_steering
 from odesteer.vllm.step import SteeringStep
 
 
 class Runner:
-    """Two layers; each calls the operation, or does not, or calls it on a copy."""
+    """Two layers; each calls the operation, or does not (silent), or on a copy (copies)."""
 
     max_num_tokens = 3
 
@@ -21,19 +21,19 @@ class Runner:
     def _dummy_run(self, n_tokens: int, **kwargs: bool) -> tuple[Tensor, Tensor]:
         assert kwargs == {"force_attention": True}
         hidden = torch.arange(1.0, 2 * n_tokens + 1).view(n_tokens, 2)
-        step = op.now()
+        step = custom_op.current_step()
         for number, kind in enumerate(self.layers):
-            for move in step.at(number) if step and kind != "silent" else ():
-                move.apply(hidden.clone() if kind == "copies" else hidden, None)
+            for operation in step.at(number) if step and kind != "silent" else ():
+                operation.apply(hidden.clone() if kind == "copies" else hidden, None)
             hidden = torch.relu(hidden) + 1
         return hidden, hidden
 
 
 def test_a_model_that_is_steered_passes() -> None:
-    ready = SteeringStep({})
-    check_steering(Runner("steered", "steered"), [0, 1], ready)
-    assert ready.visited == {0, 1}
-    assert op.now() is None
+    all_steerers = SteeringStep({})
+    check_steering(Runner("steered", "steered"), [0, 1], all_steerers)
+    assert all_steerers.visited == {0, 1}
+    assert custom_op.current_step() is None
     check_steering(Runner("silent", "steered"), [1], SteeringStep({}))
 
 
@@ -42,6 +42,6 @@ def test_a_layer_that_does_not_call_the_operation_is_named() -> None:
         check_steering(Runner("steered", "silent"), [0, 1], SteeringStep({}))
 
 
-def test_an_operation_whose_effect_is_lost_is_noticed() -> None:
+def test_an_operation_without_an_effect_is_an_error() -> None:
     with pytest.raises(ModelError, match="the same whether activations are moved or not"):
         check_steering(Runner("steered", "copies"), [1], SteeringStep({}))

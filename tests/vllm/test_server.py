@@ -1,4 +1,4 @@
-"""The command that starts the server, and the requests that it turns into vLLM's own."""
+"""The command that starts vLLM's server, and the middleware."""
 
 import asyncio
 import json
@@ -13,17 +13,19 @@ from odesteer.vllm.server import is_installed
 
 
 def test_the_command() -> None:
-    words, more = server_command(
+    command, environment = server_command(
         "owner/model", {"a": "x.safetensors", "b": "y=z"}, port=9, arguments=("--seed", "1")
     )
-    assert words[1:5] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "owner/model"]
-    assert words[-2:] == ["--seed", "1"]
-    assert words[words.index("--port") + 1] == "9"
-    assert more == {"ODESTEER_STEERERS": "a=x.safetensors,b=y=z"}
+    assert command[1:5] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "owner/model"]
+    assert command[-2:] == ["--seed", "1"]
+    assert command[command.index("--port") + 1] == "9"
+    assert environment == {"ODESTEER_STEERERS": "a=x.safetensors,b=y=z"}
 
 
 @pytest.mark.parametrize("steerers", [{"a b": "x"}, {"a": "x,y"}])
-def test_what_the_environment_cannot_carry_is_refused(steerers: dict[str, str]) -> None:
+def test_names_and_paths_that_the_variable_cannot_hold_are_refused(
+    steerers: dict[str, str],
+) -> None:
     with pytest.raises(InvalidInputError, match=r"cannot name a steerer|a comma in it"):
         server_command("m", steerers)
 
@@ -35,7 +37,7 @@ def test_without_vllm_the_remedy_is_named() -> None:
 
 
 def sent(body: Any, path: str = "/v1/completions") -> tuple[Any, dict[str, Any] | None]:
-    """What the server behind is given, and what it answered instead of being asked."""
+    """The body that the inner app gets, and the error response if it is not called."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     messages = [
         {"type": "http.request", "body": raw[:5], "more_body": True},
@@ -78,7 +80,7 @@ def sent(body: Any, path: str = "/v1/completions") -> tuple[Any, dict[str, Any] 
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses"])
-def test_other_ways_of_asking(body: dict[str, Any], text: str, path: str) -> None:
+def test_steering_becomes_vllm_xargs(body: dict[str, Any], text: str, path: str) -> None:
     raw, refused = sent({"prompt": "x", **body}, path)
     assert refused is None
     xargs = {**body.get("vllm_xargs", {}), "odesteer": text}
@@ -121,7 +123,7 @@ def test_an_empty_list_steers_nothing() -> None:
         ({"model": "m", "steering": [{"name": "a", "level": 1, "T": 2}]}, "at most one"),
     ],
 )
-def test_what_cannot_be_meant_gets_a_400(body: dict[str, Any], reason: str) -> None:
+def test_bad_steering_gets_a_400(body: dict[str, Any], reason: str) -> None:
     raw, refused = sent(body)
     assert raw is None
     assert refused is not None

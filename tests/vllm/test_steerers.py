@@ -1,4 +1,4 @@
-"""The steerers of an engine: what the environment names, and what requests make of them."""
+"""Steerers of an engine: the environment variable, requests, cache keys."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def caa(layer: int = 2) -> Steerer:
     return Steerer(CAA().fit(*clouds), Site(layer))
 
 
-KNOWN = PluginSteerers(
+STEERERS = PluginSteerers(
     {"truth": steerer(), "tone": caa(), "both": SteererSet([steerer(0), caa(3)])}
 )
 
@@ -34,38 +34,38 @@ KNOWN = PluginSteerers(
 def test_a_folder_names_its_files(tmp_path: Path) -> None:
     for name in ("truth", "tone.v2"):
         steerer().save(tmp_path / f"{name}.safetensors")
-    assert set(PluginSteerers.from_words(str(tmp_path))) == {"truth", "tone.v2"}
+    assert set(PluginSteerers.from_environment(str(tmp_path))) == {"truth", "tone.v2"}
 
 
 def test_names_and_paths(tmp_path: Path) -> None:
     path = tmp_path / "a=b.safetensors"
     steerer().save(path)
-    found = PluginSteerers.from_words(f" truth={path}, other = {path}")
+    found = PluginSteerers.from_environment(f" truth={path}, other = {path}")
     assert [each.digest() for each in found.values()] == [steerer().digest()] * 2
 
 
-@pytest.mark.parametrize("words", ["truth", "=x", "a=x,b", "a=", "a=x,a=y"])
-def test_other_words_are_refused(words: str) -> None:
+@pytest.mark.parametrize("value", ["truth", "=x", "a=x,b", "a=", "a=x,a=y"])
+def test_other_forms_are_refused(value: str) -> None:
     with pytest.raises(InvalidInputError, match="must be a folder of steerers, or NAME=PATH"):
-        PluginSteerers.from_words(words)
+        PluginSteerers.from_environment(value)
 
 
-def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
-    assert len(PluginSteerers.from_words("  ")) == 0
+def test_missing_files_are_an_error(tmp_path: Path) -> None:
+    assert len(PluginSteerers.from_environment("  ")) == 0
     with pytest.raises(ArtifactError, match="none"):
-        PluginSteerers.from_words(f"a={tmp_path / 'none.safetensors'}")
+        PluginSteerers.from_environment(f"a={tmp_path / 'none.safetensors'}")
     with pytest.raises(InvalidInputError, match=r"no \*\.safetensors in this folder"):
-        PluginSteerers.from_words(str(tmp_path))
+        PluginSteerers.from_environment(str(tmp_path))
     with pytest.raises(InvalidInputError, match="cannot name a steerer"):
         PluginSteerers({"a b": steerer()})
 
 
 def test_a_request_names_steerers_and_amounts() -> None:
-    found = KNOWN.steering("truth@2+tone@strength=0.5+both").applied
+    found = STEERERS.steering("truth@2+tone@strength=0.5+both").applied
     assert [each.site.layer for each in found] == [1, 2, 0, 3]
     assert [each.amount for each in found[:2]] == [Amount("level", 2.0), Amount("strength", 0.5)]
     assert found[2].amount == found[2].steerer.method.default_amount
-    assert KNOWN.steering(("truth@2", "tone@strength=0.5", "both")).applied == found
+    assert STEERERS.steering(("truth@2", "tone@strength=0.5", "both")).applied == found
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_request_names_steerers_and_amounts() -> None:
         ("tone@interpolation=1", InvalidInputError, "no 'interpolation'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text: str, error: type, reason: str) -> None:
+def test_bad_requests_are_refused(text: str, error: type, reason: str) -> None:
     with pytest.raises(error, match=reason):
-        KNOWN.check(text, MODEL)
+        STEERERS.check(text, MODEL)
 
 
 def test_without_steerers_the_remedy_is_named() -> None:
@@ -97,17 +97,17 @@ def test_without_steerers_the_remedy_is_named() -> None:
         (steerer().when(steerer(0), above=0.0), "a condition on the prompt"),
     ],
 )
-def test_what_does_not_fit_a_model_is_of_no_use(each: Steerer, reason: str) -> None:
-    known = PluginSteerers({"good": steerer(2), "bad": each})
-    assert list(known.misfits(MODEL)) == ["bad"]
-    assert known.layers(MODEL) == (2,)
-    assert [applied.site.layer for applied in known.probe(MODEL).applied] == [2]
-    known.check("good@1", MODEL)
+def test_steerers_that_do_not_fit_the_model(each: Steerer, reason: str) -> None:
+    steerers = PluginSteerers({"good": steerer(2), "bad": each})
+    assert list(steerers.incompatible(MODEL)) == ["bad"]
+    assert steerers.layers(MODEL) == (2,)
+    assert [applied.site.layer for applied in steerers.all_steering(MODEL).applied] == [2]
+    steerers.check("good@1", MODEL)
     with pytest.raises(ModelError, match=f"steerer 'bad': .*{reason}"):
-        known.check("good@1+bad", MODEL)
+        steerers.check("good@1+bad", MODEL)
 
 
-def test_parameters_that_ask_for_nothing() -> None:
+def test_sampling_parameters() -> None:
     class Params:
         extra_args = None
 
@@ -123,9 +123,9 @@ def test_parameters_that_ask_for_nothing() -> None:
             requested_steering(Params())
 
 
-def test_blocks_are_told_apart_by_what_moves_their_tokens() -> None:
+def test_keys_of_blocks_depend_on_how_their_tokens_are_moved() -> None:
     def key(text: str, start: int, prompt_length: int = 40) -> str | None:
-        return KNOWN.steering(text).block_key(start, start + 16, prompt_length)
+        return STEERERS.steering(text).block_key(start, start + 16, prompt_length)
 
     assert key("truth@2", 16) is None  # before the end of the prompt nothing moves
     assert key("truth@2", 32) is not None
@@ -133,5 +133,5 @@ def test_blocks_are_told_apart_by_what_moves_their_tokens() -> None:
     different = [key("truth@2", 32), key("truth@1", 32), key("tone@2", 32), key("truth@T=2", 32)]
     different += [key("truth@2", 32, 41), key("truth@2+tone", 32), key("tone+truth@2", 32)]
     assert len(set(different)) == len(different)
-    # Blocks behind the end of the prompt are moved whole, wherever that was.
+    # Blocks after the prompt are moved whole, wherever it ended.
     assert key("truth@2", 48) == key("truth@2", 48, 47)

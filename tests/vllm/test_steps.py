@@ -1,4 +1,4 @@
-"""Which rows move in a step: of any pieces of any requests, as if each ran alone."""
+"""Which rows move in a step: those that would move if each request ran alone."""
 
 import numpy as np
 import torch
@@ -53,12 +53,12 @@ STEERERS = fitted()
 
 
 def steering(
-    *wanted: tuple[str, str, float], layer: int = 1, position: str = "last"
+    *items: tuple[str, str, float], layer: int = 1, position: str = "last"
 ) -> RequestSteering:
     return RequestSteering(
         tuple(
             LayerSteering(STEERERS[name], Site(layer, position), Amount(quantity, value), name)
-            for name, quantity, value in wanted
+            for name, quantity, value in items
         )
     )
 
@@ -73,8 +73,8 @@ def batch(*requests: tuple[RequestSteering | None, int, int, int]) -> StepBatch:
 def run(given: StepBatch, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
     step = StepPlanner(torch.device("cpu")).step(given)
     assert step is not None
-    for move in step.at(1):
-        move.apply(hidden, residual)
+    for operation in step.at(1):
+        operation.apply(hidden, residual)
 
 
 def test_a_mixed_batch_moves_each_row_as_if_alone() -> None:
@@ -121,23 +121,23 @@ def test_half_precision_is_moved_in_float32() -> None:
 
 
 def test_a_step_in_which_nothing_moves_is_none() -> None:
-    wanted = steering(("ode", "level", 1.0))
+    request = steering(("ode", "level", 1.0))
     planner = StepPlanner(torch.device("cpu"))
     assert planner.step(batch((None, 0, 5, 4))) is None
-    assert planner.step(batch((wanted, 0, 5, 9))) is None
+    assert planner.step(batch((request, 0, 5, 9))) is None
 
 
-def test_generating_goes_on_with_the_same_moves() -> None:
+def test_decoding_reuses_the_operations() -> None:
     planner = StepPlanner(torch.device("cpu"))
-    wanted = steering(("ode", "level", 1.0))
-    steps = [planner.step(batch((None, at, at + 1, 2), (wanted, at, at + 1, 4))) for at in (7, 8)]
+    request = steering(("ode", "level", 1.0))
+    steps = [planner.step(batch((None, at, at + 1, 2), (request, at, at + 1, 4))) for at in (7, 8)]
     assert steps[0] is not None
     assert steps[1] is not None
     assert steps[0] is not steps[1]
-    assert steps[0].moves is steps[1].moves
+    assert steps[0].operations is steps[1].operations
 
 
-TEXTS = {
+STEERINGS = {
     None: None,
     "ode": steering(("ode", "level", 1.0)),
     "other": steering(("ode", "level", 0.5), position="generated"),
@@ -145,7 +145,7 @@ TEXTS = {
 }
 REQUESTS = st.lists(
     st.tuples(
-        st.sampled_from(list(TEXTS)), st.integers(0, 6), st.integers(1, 3), st.integers(1, 6)
+        st.sampled_from(list(STEERINGS)), st.integers(0, 6), st.integers(1, 3), st.integers(1, 6)
     ),
     min_size=1,
     max_size=4,
@@ -153,19 +153,21 @@ REQUESTS = st.lists(
 
 
 @given(st.lists(REQUESTS, min_size=1, max_size=6))
-def test_what_came_before_changes_no_step(
+def test_earlier_steps_do_not_change_a_step(
     given_steps: list[list[tuple[str | None, int, int, int]]],
 ) -> None:
     planner = StepPlanner(torch.device("cpu"))
     for requests in given_steps:
-        now = batch(*((TEXTS[text], at, at + n, prompt) for text, at, n, prompt in requests))
+        now = batch(*((STEERINGS[text], at, at + n, prompt) for text, at, n, prompt in requests))
         again, fresh = planner.step(now), StepPlanner(torch.device("cpu")).step(now)
         assert (again is None) == (fresh is None)
         if again is not None and fresh is not None:
-            states = torch.randn(int(now.rows[-1]), D, generator=torch.Generator().manual_seed(5))
+            states = torch.randn(
+                int(now.row_offsets[-1]), D, generator=torch.Generator().manual_seed(5)
+            )
             found, expected = states.clone(), states.clone()
-            for move in again.at(1):
-                move.apply(found, None)
-            for move in fresh.at(1):
-                move.apply(expected, None)
+            for operation in again.at(1):
+                operation.apply(found, None)
+            for operation in fresh.at(1):
+                operation.apply(expected, None)
             assert torch.equal(found, expected)

@@ -1,4 +1,4 @@
-"""Steering on stock vLLM: a plugin that vLLM finds by itself, and a way to start its server.
+"""Plugin for stock vLLM, which vLLM loads by itself, and a way to start its server with steerers.
 
 Importing this needs no vLLM; `plugin.register`, which vLLM calls in each of its processes, does.
 """

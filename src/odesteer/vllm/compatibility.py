@@ -1,4 +1,4 @@
-"""What the plugin relies on inside vLLM, which promises none of it."""
+"""Checks that this version of vLLM has the internals that the plugin needs."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ TESTED = "0.32.0"
 """The version of vLLM that the plugin is tested with."""
 
 
-def require(owner: Any, *names: str) -> None:
+def require_attributes(owner: Any, *names: str) -> None:
     """Raise `ModelError`, naming versions, unless ``owner`` has these attributes."""
     missing = [name for name in names if not hasattr(owner, name)]
     if missing:
@@ -21,7 +21,7 @@ def require(owner: Any, *names: str) -> None:
 
 
 def unsupported(reason: str) -> ModelError:
-    """The error for a vLLM that is built otherwise."""
+    """The error for a vLLM with other internals."""
     from vllm import __version__ as found
 
     return ModelError(

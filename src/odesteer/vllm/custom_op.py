@@ -1,7 +1,7 @@
-"""The one operation that the plugin adds to a model.
+"""The custom operation ``odesteer_vllm::steer``, and the step that it applies.
 
 It is opaque to the compiler: a compiled graph only knows that it changes the hidden states in
-place, and what it does to them is looked up when it runs.
+place; what it does is looked up when it runs.
 """
 
 from collections.abc import Iterator
@@ -15,41 +15,41 @@ from torch import Tensor
 
 from odesteer.vllm.step import SteeringStep
 
-NAME = "odesteer_vllm::steer"
+OP_NAME = "odesteer_vllm::steer"
 
-# What a graph calls can be given tensors and numbers only, so the step waits here. It belongs to
+# Operations in a graph take tensors and numbers only, so the step is passed in this variable of
 # the thread (the context) that runs the model.
-_now: ContextVar[SteeringStep | None] = ContextVar("odesteer_step", default=None)
+_step: ContextVar[SteeringStep | None] = ContextVar("odesteer_step", default=None)
 
 
 @contextmanager
-def running(step: SteeringStep | None) -> Iterator[None]:
-    """While a model runs inside, its layers apply this step; afterwards nothing again."""
-    token = _now.set(step)
+def running_step(step: SteeringStep | None) -> Iterator[None]:
+    """Forward passes inside apply this step."""
+    token = _step.set(step)
     try:
         yield
     finally:
-        _now.reset(token)
+        _step.reset(token)
 
 
-def now() -> SteeringStep | None:
-    """The step that is running."""
-    return _now.get()
+def current_step() -> SteeringStep | None:
+    """The step that forward passes apply now."""
+    return _step.get()
 
 
-def become(step: SteeringStep | None) -> None:
-    """Inside `running`: from now on another step runs."""
-    _now.set(step)
+def set_step(step: SteeringStep | None) -> None:
+    """Replace the step inside `running_step`."""
+    _step.set(step)
 
 
 def steer(hidden: Tensor, residual: Tensor | None, layer: int) -> None:
-    """Apply what the running step moves at a layer to ``hidden``, `[n, d]`, in place."""
+    """Apply the current step at a layer to ``hidden``, `[n, d]`, in place."""
     torch.ops.odesteer_vllm.steer(hidden, residual, layer)
 
 
 @lru_cache(maxsize=1)
 def register() -> torch.library.Library:
-    """Make the operation known to torch, once a process; it lives as long as the library."""
+    """Register the operation with torch, once a process; it lives as long as the library."""
     from vllm.utils.torch_utils import direct_register_custom_op
 
     library = torch.library.Library("odesteer_vllm", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -59,12 +59,12 @@ def register() -> torch.library.Library:
     return library
 
 
-# The schema is read from the annotations, which may not be of the newer kind.
+# The schema is inferred from the annotations, which must be of the older kind.
 def _steer(hidden: Tensor, residual: Optional[Tensor], layer: int) -> None:  # noqa: UP045
-    step = now()
+    step = current_step()
     if step is not None:
-        for move in step.at(layer):
-            move.apply(hidden, residual)
+        for operation in step.at(layer):
+            operation.apply(hidden, residual)
 
 
 def _fake(hidden: Tensor, residual: Optional[Tensor], layer: int) -> None:  # noqa: UP045

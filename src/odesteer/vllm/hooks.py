@@ -1,4 +1,4 @@
-"""The decoder layers of a model inside vLLM, and the hooks on them."""
+"""Forward hooks on the decoder layers of a vLLM model."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from odesteer.errors import ModelError
-from odesteer.vllm import custom_op as op
+from odesteer.vllm import custom_op
 
 
 def find_layers(model: nn.Module, n_layers: int) -> Sequence[nn.Module]:
-    """The list of decoder layers: the outermost one of its length.
+    """The list of decoder layers: the outermost `ModuleList` of this length.
 
-    With pipeline parallelism it has placeholders for the layers of other ranks, so that indices
-    are those of the whole model. Raises `ModelError` unless there is exactly one.
+    With pipeline parallelism it has placeholders for the layers of other ranks, so indices are
+    those of the whole model. Raises `ModelError` unless there is exactly one.
     """
     lists = {
         path: module
@@ -31,19 +31,19 @@ def find_layers(model: nn.Module, n_layers: int) -> Sequence[nn.Module]:
     return list(lists[outer[0]])
 
 
-def place_hooks(layers: Sequence[nn.Module], numbers: Sequence[int]) -> tuple[int, ...]:
-    """Let layers of these numbers call the operation; the numbers of those that are here.
+def add_hooks(layers: Sequence[nn.Module], indices: Sequence[int]) -> tuple[int, ...]:
+    """Let these layers call the operation; returns the indices of those on this rank.
 
-    To be done before the model is compiled: hooks that come later are not part of the graph.
+    Must come before the model is compiled: later hooks are not part of the graph.
     """
-    here = tuple(n for n in numbers if type(layers[n]).__name__ != "PPMissingLayer")
-    for number in here:
-        layers[number].register_forward_hook(partial(_steer_output, number))
-    return here
+    local = tuple(i for i in indices if type(layers[i]).__name__ != "PPMissingLayer")
+    for index in local:
+        layers[index].register_forward_hook(partial(_steer_output, index))
+    return local
 
 
 def _steer_output(layer: int, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    """Steer what a decoder layer returns: hidden states, or these and a residual to be added."""
+    """Steer the output of a decoder layer: hidden states, or these and a residual to be added."""
     hidden, residual = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
     if not isinstance(hidden, Tensor) or not (residual is None or isinstance(residual, Tensor)):
         parts = output if isinstance(output, (tuple, list)) else (output,)
@@ -51,4 +51,4 @@ def _steer_output(layer: int, module: nn.Module, args: tuple[Any, ...], output: 
             f"{type(module).__name__} returns ({', '.join(type(part).__name__ for part in parts)});"
             " the plugin steers layers that return hidden states, or hidden states and a residual."
         )
-    op.steer(hidden, residual, layer)
+    custom_op.steer(hidden, residual, layer)

@@ -1,8 +1,8 @@
-"""Other ways of asking for steering over HTTP, for vLLM's server (``--middleware``).
+"""Middleware for vLLM's server (``--middleware``): steering in model names and in a field.
 
-The server itself knows ``vllm_xargs={"odesteer": "truthful@1.5"}``. Here a model named
-``MODEL+truthful@1.5``, and a field ``steering=[{"name": "truthful", "level": 1.5}]``, are turned
-into that; every other request passes untouched.
+The server itself takes ``vllm_xargs={"odesteer": "truthful@1.5"}``. A model named
+``MODEL+truthful@1.5`` and a field ``steering=[{"name": "truthful", "level": 1.5}]`` are turned
+into that; other requests pass unchanged.
 """
 
 import json
@@ -32,28 +32,28 @@ class SteeringFields:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].endswith(_PATHS):
             return await self._app(scope, receive, send)
-        body, last = await _whole(receive)
+        body, last = await _read_body(receive)
         try:
-            changed = _translated(body)
+            translated = _translate(body)
         except InvalidInputError as error:
-            return await _refuse(send, str(error))
-        if changed is not body:
-            length = [(b"content-length", str(len(changed)).encode())]
+            return await _send_error(send, str(error))
+        if translated is not body:
+            length = [(b"content-length", str(len(translated)).encode())]
             headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
             scope = {**scope, "headers": [*headers, *length]}
-        await self._app(scope, _once(changed, last, receive), send)
+        await self._app(scope, _replay(translated, last, receive), send)
         return None
 
 
-def _translated(body: bytes) -> bytes:
-    """The body of a request with everything in ``vllm_xargs``; itself if nothing is elsewhere."""
+def _translate(body: bytes) -> bytes:
+    """The body with its steering in ``vllm_xargs``; itself if there is none elsewhere."""
     try:
         request = json.loads(body)
     except ValueError:
         return body
     if not isinstance(request, dict):
         return body
-    model, suffix = _split(str(request.get("model", "")))
+    model, suffix = _split_model_name(str(request.get("model", "")))
     field = request.pop("steering", None)
     if suffix is None and field is None:
         return body
@@ -64,14 +64,14 @@ def _translated(body: bytes) -> bytes:
             " steering and vllm_xargs."
         )
     request["model"] = model
-    text = "+".join(map(_item, _items(field))) if suffix is None else suffix
+    text = "+".join(map(_steering_text, _check_field(field))) if suffix is None else suffix
     if text:
         request["vllm_xargs"] = {**xargs, "odesteer": text}
     return json.dumps(request).encode()
 
 
-def _split(model: str) -> tuple[str, str | None]:
-    """The name of a model, and what it is to be steered by."""
+def _split_model_name(model: str) -> tuple[str, str | None]:
+    """The name of a model without its steering suffix, and the suffix."""
     name, plus, suffix = model.partition("+")
     try:
         return (name, suffix) if plus and parse_requests(suffix) else (model, None)
@@ -79,7 +79,7 @@ def _split(model: str) -> tuple[str, str | None]:
         return model, None
 
 
-def _items(field: Any) -> list[dict[str, Any]]:
+def _check_field(field: Any) -> list[dict[str, Any]]:
     if isinstance(field, list) and all(isinstance(item, dict) for item in field):
         return field
     raise InvalidInputError(
@@ -88,19 +88,20 @@ def _items(field: Any) -> list[dict[str, Any]]:
     )
 
 
-def _item(item: dict[str, Any]) -> str:
-    given = {key: value for key, value in item.items() if key != "name"}
-    known = all(key in QUANTITIES and is_number(value) for key, value in given.items())
-    if not isinstance(item.get("name"), str) or not known or len(given) > 1:
+def _steering_text(item: dict[str, Any]) -> str:
+    """An item of the field as text, ``NAME@QUANTITY=VALUE``."""
+    amounts = {key: value for key, value in item.items() if key != "name"}
+    are_known = all(key in QUANTITIES and is_number(value) for key, value in amounts.items())
+    if not isinstance(item.get("name"), str) or not are_known or len(amounts) > 1:
         raise InvalidInputError(
             f"{item!r:.120} in steering must have a name, at most one number of"
             f" {', '.join(QUANTITIES)}, and nothing else."
         )
-    return "".join([item["name"], *(f"@{key}={value}" for key, value in given.items())])
+    return "".join([item["name"], *(f"@{key}={value}" for key, value in amounts.items())])
 
 
-async def _whole(receive: Receive) -> tuple[bytes, Message]:
-    """The whole body of a request, and the last message about it."""
+async def _read_body(receive: Receive) -> tuple[bytes, Message]:
+    """The whole body of a request, and the last message received."""
     parts = []
     while True:
         message = await receive()
@@ -109,22 +110,22 @@ async def _whole(receive: Receive) -> tuple[bytes, Message]:
             return b"".join(parts), message
 
 
-def _once(body: bytes, last: Message, receive: Receive) -> Receive:
-    """Gives the body, then whatever comes after it."""
-    given = False
+def _replay(body: bytes, last: Message, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body, then whatever comes after it."""
+    sent = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def receive_again() -> Message:
+        nonlocal sent
+        if sent:
             return await receive()
-        given = True
-        whole = {"type": "http.request", "body": body, "more_body": False}
-        return whole if last["type"] == "http.request" else last
+        sent = True
+        request = {"type": "http.request", "body": body, "more_body": False}
+        return request if last["type"] == "http.request" else last
 
-    return again
+    return receive_again
 
 
-async def _refuse(send: Send, message: str) -> None:
+async def _send_error(send: Send, message: str) -> None:
     error = {"message": message, "type": "BadRequestError", "param": "steering", "code": 400}
     body = json.dumps({"error": error}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -1,35 +1,37 @@
-"""The prefix cache: keys and values that were steered are found again only where they belong.
+"""Prefix cache: steered tokens become part of the keys of cache blocks.
 
-vLLM finds a block of cached tokens by a hash of the tokens and of the blocks before it. Which of
-the block's tokens are moved, by whom and how far, becomes part of that hash. So requests share
-what is computed alike: all of a prompt that is moved alike, and, where only its end is moved, all
-of it before its end, with unsteered requests too. A salt on the whole request would not do: a
-token that is the last of one prompt, and steered, is in the middle of a longer one, and is not.
+vLLM finds a block of cached tokens by a hash of its tokens and of the blocks before it. Which of
+its tokens are moved, by which steerer and how far, is added to that hash. So requests share what
+is computed alike: prompts that are moved alike and, where only the end of the prompt is moved,
+everything before it, with unsteered requests too. A salt on the whole request would be wrong: the
+last token of a prompt, steered, is in the middle of a longer prompt, where it is not steered.
 """
 
 from functools import wraps
 from typing import Any
 
-from odesteer.vllm.compatibility import require
+from odesteer.vllm.compatibility import require_attributes
 from odesteer.vllm.request_steering import requested_steering
 from odesteer.vllm.steerers import plugin_steerers
 
 
 def patch_prefix_cache() -> None:
-    """Let hashes of blocks tell steered tokens from others."""
+    """Add steering to the keys of cache blocks."""
     from vllm.v1.core import kv_cache_utils
 
-    # Called once for each block of each request, with the place of the block.
-    require(kv_cache_utils, "_gen_prompt_embeds_extra_hash_keys", "generate_block_hash_extra_keys")
-    keys = kv_cache_utils._gen_prompt_embeds_extra_hash_keys
+    # Called for each block of each request, with the block's tokens.
+    require_attributes(
+        kv_cache_utils, "_gen_prompt_embeds_extra_hash_keys", "generate_block_hash_extra_keys"
+    )
+    original = kv_cache_utils._gen_prompt_embeds_extra_hash_keys
 
-    @wraps(keys)
-    def keys_of_block(request: Any, start: int, stop: int) -> list[tuple[str, Any]]:
-        found: list[tuple[str, Any]] = keys(request, start, stop)
+    @wraps(original)
+    def extra_hash_keys(request: Any, start: int, stop: int) -> list[tuple[str, Any]]:
+        keys: list[tuple[str, Any]] = original(request, start, stop)
         text = requested_steering(request.sampling_params)
         if text is None:
-            return found
+            return keys
         key = plugin_steerers().steering(text).block_key(start, stop, request.num_prompt_tokens)
-        return found if key is None else [*found, ("odesteer", key)]
+        return keys if key is None else [*keys, ("odesteer", key)]
 
-    kv_cache_utils._gen_prompt_embeds_extra_hash_keys = keys_of_block
+    kv_cache_utils._gen_prompt_embeds_extra_hash_keys = extra_hash_keys

@@ -1,4 +1,4 @@
-"""The steering of one request: steerers, amounts, tokens that are moved, prefix-cache keys."""
+"""Steering of one request: which steerers, which of its tokens, and its prefix-cache keys."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ SteeringText = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class LayerSteering:
-    """One steerer as a request wants it.
+    """One steerer of a request, at one layer.
 
     Attributes:
-        steerer: who moves.
+        steerer: the steerer.
         site: where it acts.
         amount: how much.
         digest: of everything that decides what it does to an activation.
@@ -31,7 +31,7 @@ class LayerSteering:
 
 @dataclass(frozen=True, eq=False)
 class RequestSteering:
-    """All that one request wants, in the order in which it is applied.
+    """All steerers of one request, in the order in which they are applied.
 
     Requests with equal texts share one object.
     """
@@ -39,16 +39,16 @@ class RequestSteering:
     applied: tuple[LayerSteering, ...]
 
     @cached_property
-    def turns(self) -> tuple[tuple[int, LayerSteering], ...]:
-        """Each, with how many come before it at its layer."""
+    def ranked(self) -> tuple[tuple[int, LayerSteering], ...]:
+        """Each steerer, with the number of those before it at its layer."""
         layers = [each.site.layer for each in self.applied]
         return tuple((layers[:i].count(layers[i]), each) for i, each in enumerate(self.applied))
 
     def block_key(self, start: int, stop: int, prompt_length: int) -> str | None:
-        """What tells the keys and values of tokens ``start`` to ``stop`` from unsteered ones.
+        """The key of the cache block of tokens ``start`` to ``stop``; None if none is moved.
 
-        It says which of these tokens are moved by whom, and is None if none is. Tokens before them
-        are not part of it: the keys of blocks are chained.
+        It tells which of these tokens are moved, by which steerer and how far. Earlier tokens are
+        not part of it: vLLM chains the keys of blocks.
         """
         moved = []
         for each in self.applied:
@@ -59,7 +59,7 @@ class RequestSteering:
 
 
 def requested_steering(params: object) -> SteeringText | None:
-    """What a request's parameters ask for; None if they ask for nothing.
+    """The steering in a request's sampling parameters (``extra_args``); None if there is none.
 
     Raises `InvalidInputError` for what is no text.
     """
@@ -78,15 +78,16 @@ def requested_steering(params: object) -> SteeringText | None:
 
 
 def parse_steering(text: SteeringText) -> tuple[SteererRequest, ...]:
+    """The names and amounts in a text. Raises `InvalidInputError`."""
     texts = (text,) if isinstance(text, str) else text
-    return tuple(asked for each in texts for asked in parse_requests(each))
+    return tuple(request for each in texts for request in parse_requests(each))
 
 
 def moved_tokens(position: str, start: int, stop: int, prompt_length: int) -> range:
     """Those of the tokens ``start`` to ``stop`` of a request that a steerer at ``position`` moves.
 
-    Tokens are counted from the first of the prompt, so that it does not matter in which pieces
-    they are computed, or how often: `last` are the last of the prompt and all generated ones.
+    Tokens are counted from the first of the prompt, so chunked prefill and recomputation change
+    nothing: `last` is the last token of the prompt and all generated ones.
     """
     first = {"last": prompt_length - 1, "generated": prompt_length}.get(position, 0)
     last = min(prompt_length, stop) if position == "prompt" else stop

@@ -1,31 +1,31 @@
-"""Requests are checked before they are scheduled: what cannot be steered fails by itself."""
+"""Validation of requests in the front end: bad steering fails that request alone, with a 400."""
 
 from functools import wraps
 from typing import Any
 
 from odesteer.errors import InvalidInputError, OdesteerError
-from odesteer.vllm.compatibility import require
+from odesteer.vllm.compatibility import require_attributes
 from odesteer.vllm.config import model_shape
 from odesteer.vllm.request_steering import requested_steering
 from odesteer.vllm.steerers import plugin_steerers
 
 
-def patch_admission() -> None:
+def patch_request_validation() -> None:
     """Let the front end refuse requests, with a `ValueError` that its server turns into a 400.
 
-    The server is told when it asks for the tokens of a request, not when it waits for the first:
-    a stream could no longer have that status.
+    The error comes when the server calls `generate`, not with the first token: a stream has then
+    sent its status already.
     """
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.input_processor import InputProcessor
 
-    require(AsyncLLM, "generate")
-    require(InputProcessor, "process_inputs")
+    require_attributes(AsyncLLM, "generate")
+    require_attributes(InputProcessor, "process_inputs")
     generate, process = AsyncLLM.generate, InputProcessor.process_inputs
 
     class RefusedRequestError(VLLMValidationError, InvalidInputError):  # type: ignore[misc]
-        """What vLLM takes for the fault of a request, and Python for a `ValueError`."""
+        """A client's error, for vLLM and for callers that catch `ValueError`."""
 
     def check(config: Any, params: Any) -> None:
         try:
@@ -37,16 +37,16 @@ def patch_admission() -> None:
 
     @wraps(generate)
     def checked_generate(
-        self: Any, prompt: Any, sampling_params: Any, *rest: Any, **named: Any
+        self: Any, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any
     ) -> Any:
         check(self.vllm_config, sampling_params)
-        return generate(self, prompt, sampling_params, *rest, **named)
+        return generate(self, prompt, sampling_params, *args, **kwargs)
 
     @wraps(process)
     def checked_process(
-        self: Any, request_id: str, prompt: Any, params: Any, *rest: Any, **named: Any
+        self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
     ) -> Any:
         check(self.vllm_config, params)
-        return process(self, request_id, prompt, params, *rest, **named)
+        return process(self, request_id, prompt, params, *args, **kwargs)
 
     AsyncLLM.generate, InputProcessor.process_inputs = checked_generate, checked_process

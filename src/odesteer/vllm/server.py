@@ -1,4 +1,4 @@
-"""Starting the stock server with steerers."""
+"""Start of vLLM's own server with steerers."""
 
 import importlib.util
 import os
@@ -20,15 +20,15 @@ def server_command(
     port: int = 8000,
     arguments: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that starts vLLM's own OpenAI-compatible server, and what its environment adds.
+    """The command that starts vLLM's OpenAI-compatible server, and its environment variables.
 
     Args:
         model: folder, or id on the Hugging Face hub.
         steerers: files, folders or ids on the hub, by the names that requests use.
         host, port: where it listens.
-        arguments: any further ones of the server, such as ``("--tensor-parallel-size", "2")``.
+        arguments: further arguments of the server, such as ``("--tensor-parallel-size", "2")``.
 
-    Raises `InvalidInputError` for names and paths that the environment cannot carry.
+    Raises `InvalidInputError` for names and paths that cannot be put into the environment variable.
     """
     for name, path in steerers.items():
         check_name(name)
@@ -37,10 +37,10 @@ def server_command(
                 f"the path of the steerer {name!r} has a comma in it ({os.fspath(path)}), which"
                 " separates steerers; rename it."
             )
-    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
-    words += ["--host", host, "--port", str(port), "--middleware", _MIDDLEWARE, *arguments]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    command += ["--host", host, "--port", str(port), "--middleware", _MIDDLEWARE, *arguments]
     paths = ",".join(f"{name}={os.fspath(path)}" for name, path in steerers.items())
-    return words, {"ODESTEER_STEERERS": paths}
+    return command, {"ODESTEER_STEERERS": paths}
 
 
 def serve(
@@ -51,8 +51,7 @@ def serve(
     port: int = 8000,
     arguments: Sequence[str] = (),
 ) -> NoReturn:
-    """Become vLLM's server: this process is replaced, so that signals reach it. See
-    `server_command`.
+    """Replace this process by vLLM's server, so that signals reach it. See `server_command`.
 
     Raises `MissingDependencyError` without vLLM.
     """
@@ -61,13 +60,15 @@ def serve(
             "vLLM is not installed in this environment; pip install 'odesteer[vllm]', or serve"
             " with the built-in engine."
         )
-    words, more = server_command(model, steerers, host=host, port=port, arguments=arguments)
+    command, environment = server_command(
+        model, steerers, host=host, port=port, arguments=arguments
+    )
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(words[0], words, {**os.environ, **more})
+    os.execve(command[0], command, {**os.environ, **environment})
 
 
 def is_installed() -> bool:
-    """Whether there is a vLLM; a folder of that name in the path is none."""
+    """Whether vLLM is installed; a folder of that name in the path does not count."""
     spec = importlib.util.find_spec("vllm")
     return spec is not None and spec.origin is not None

@@ -1,4 +1,4 @@
-"""The steerers that an engine serves, by name."""
+"""The steerers of an engine, by name: loading, compatibility with the model, lookup."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from odesteer.artifact import (
-    Steerer,
-    SteererSet,
-    check_name,
-    from_pretrained,
-)
+from odesteer.artifact import Steerer, SteererSet, check_name, from_pretrained
 from odesteer.errors import InvalidInputError, ModelError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.vllm.request_steering import (
@@ -21,7 +16,7 @@ from odesteer.vllm.request_steering import (
     parse_steering,
 )
 
-VARIABLE = "ODESTEER_STEERERS"
+ENV_VARIABLE = "ODESTEER_STEERERS"
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class ModelShape:
 
 
 class PluginSteerers(Mapping[str, Steerer | SteererSet]):
-    """Steerers by name, and what requests make of them."""
+    """Steerers by name, and the steering of requests."""
 
     def __init__(self, steerers: Mapping[str, Steerer | SteererSet]) -> None:
         for name in steerers:
@@ -45,19 +40,19 @@ class PluginSteerers(Mapping[str, Steerer | SteererSet]):
         self.steering = lru_cache(maxsize=4096)(self._steering)
 
     @classmethod
-    def from_words(cls, words: str) -> "PluginSteerers":
+    def from_environment(cls, value: str) -> "PluginSteerers":
         """The steerers in ``name=path,name=path`` or in a folder, named after their files.
 
         A path is a file, a folder with a saved steerer, or a repository on the Hugging Face hub.
-        Raises `InvalidInputError` for other words, `ArtifactError` for what is no steerer.
+        Raises `InvalidInputError` for another form, `ArtifactError` for what is no steerer.
         """
-        return cls({name: from_pretrained(path) for name, path in _paths(words.strip()).items()})
+        return cls({name: from_pretrained(path) for name, path in _paths(value.strip()).items()})
 
     def __getitem__(self, name: str) -> Steerer | SteererSet:
         try:
             return self._steerers[name]
         except KeyError:
-            known = ", ".join(self._steerers) or f"none; name them in {VARIABLE}"
+            known = ", ".join(self._steerers) or f"none; name them in {ENV_VARIABLE}"
             raise UnknownNameError(
                 f"there is no steerer {name!r:.80}; this engine has {known}."
             ) from None
@@ -70,49 +65,51 @@ class PluginSteerers(Mapping[str, Steerer | SteererSet]):
 
     def layers(self, model: ModelShape | None = None) -> tuple[int, ...]:
         """The layers that steerers act on; with ``model``, of those that fit it."""
-        fitting = (each for each in self.values() if model is None or _misfit(each, model) is None)
+        fitting = (
+            each for each in self.values() if model is None or _incompatibility(each, model) is None
+        )
         sites = (member.site for each in fitting for member in each.members)
         return tuple(sorted({site.layer for site in sites if site is not None}))
 
-    def misfits(self, model: ModelShape) -> dict[str, ModelError]:
-        """Why steerers cannot steer this model, by their names."""
-        reasons = ((name, _misfit(each, model)) for name, each in self.items())
+    def incompatible(self, model: ModelShape) -> dict[str, ModelError]:
+        """The steerers that cannot steer this model, and why."""
+        reasons = ((name, _incompatibility(each, model)) for name, each in self.items())
         return {name: reason for name, reason in reasons if reason is not None}
 
     def check(self, text: SteeringText, model: ModelShape) -> None:
         """Raise `InvalidInputError` or `ModelError` for what cannot be applied to ``model``."""
-        for asked in parse_steering(text):
-            misfit = _misfit(self[asked.name], model)
-            if misfit is not None:
-                raise ModelError(f"steerer {asked.name!r}: {misfit}")
+        for request in parse_steering(text):
+            reason = _incompatibility(self[request.name], model)
+            if reason is not None:
+                raise ModelError(f"steerer {request.name!r}: {reason}")
         self.steering(text)
 
-    def probe(self, model: ModelShape) -> RequestSteering:
-        """Every steerer that fits, by an amount that most activations are moved by."""
+    def all_steering(self, model: ModelShape) -> RequestSteering:
+        """Every steerer that fits, by an amount that moves most activations; for the self-test."""
         return RequestSteering(
             tuple(
-                self._applied(member, _moving(member))
+                self._layer_steering(member, _moving_amount(member))
                 for each in self.values()
-                if _misfit(each, model) is None
+                if _incompatibility(each, model) is None
                 for member in each.members
             )
         )
 
     def _steering(self, text: SteeringText) -> RequestSteering:
-        """What a request's text asks for. Raises `InvalidInputError` for other text."""
+        """The steering that a text asks for. Raises `InvalidInputError`."""
         applied = []
-        for asked in parse_steering(text):
-            found = self[asked.name]
-            amount = asked.amount_of(found)
-            for member in found.members:
-                own = member.method.default_amount if amount is None else amount
+        for request in parse_steering(text):
+            steerer = self[request.name]
+            amount = request.amount_of(steerer)
+            for member in steerer.members:
+                member_amount = member.method.default_amount if amount is None else amount
                 barrier = getattr(member.method, "barrier", None)
-                if own.quantity == "level" and barrier is not None:
-                    barrier.threshold(own.value)  # raises for a level without a meaning
-                applied.append(self._applied(member, own))
+                if member_amount.quantity == "level" and barrier is not None:
+                    barrier.threshold(member_amount.value)  # raises for a level without a meaning
+                applied.append(self._layer_steering(member, member_amount))
         return RequestSteering(tuple(applied))
 
-    def _applied(self, steerer: Steerer, amount: Amount) -> LayerSteering:
+    def _layer_steering(self, steerer: Steerer, amount: Amount) -> LayerSteering:
         if steerer.site is None:
             raise ModelError("this steerer is not bound to a layer of a model.")
         digest = f"{self._digests[id(steerer)]}@{amount.quantity}={float(amount.value)!r}"
@@ -122,32 +119,32 @@ class PluginSteerers(Mapping[str, Steerer | SteererSet]):
 @lru_cache(maxsize=1)
 def plugin_steerers() -> PluginSteerers:
     """The steerers of this process, as its environment names them."""
-    return PluginSteerers.from_words(os.environ.get(VARIABLE, ""))
+    return PluginSteerers.from_environment(os.environ.get(ENV_VARIABLE, ""))
 
 
-def _paths(words: str) -> dict[str, str]:
-    if not words:
+def _paths(value: str) -> dict[str, str]:
+    if not value:
         return {}
-    folder = Path(words)
+    folder = Path(value)
     if folder.is_dir():
         files = sorted(folder.glob("*.safetensors"))
         if not files:
-            raise InvalidInputError(f"{VARIABLE}={words}: no *.safetensors in this folder.")
+            raise InvalidInputError(f"{ENV_VARIABLE}={value}: no *.safetensors in this folder.")
         return {file.stem: str(file) for file in files}
     paths: dict[str, str] = {}
-    for word in words.split(","):
-        name, equals, path = (part.strip() for part in word.partition("="))
+    for item in value.split(","):
+        name, equals, path = (part.strip() for part in item.partition("="))
         if not (name and equals and path) or name in paths:
             raise InvalidInputError(
-                f"{VARIABLE}={words!r:.200} must be a folder of steerers, or NAME=PATH with commas"
-                f" between several and each name once; {word!r:.80} is not."
+                f"{ENV_VARIABLE}={value!r:.200} must be a folder of steerers, or NAME=PATH with"
+                f" commas between several and each name once; {item!r:.80} is not."
             )
         paths[name] = path
     return paths
 
 
-def _misfit(steerer: Steerer | SteererSet, model: ModelShape) -> ModelError | None:
-    """Why it cannot steer this model on vLLM."""
+def _incompatibility(steerer: Steerer | SteererSet, model: ModelShape) -> ModelError | None:
+    """Why a steerer cannot steer this model on vLLM; None if it can."""
     for member in steerer.members:
         site = member.site
         if site is None:
@@ -169,8 +166,8 @@ def _misfit(steerer: Steerer | SteererSet, model: ModelShape) -> ModelError | No
     return None
 
 
-def _moving(steerer: Steerer) -> Amount:
-    """An amount that does not depend on what a barrier says, where there is one."""
+def _moving_amount(steerer: Steerer) -> Amount:
+    """An amount whose effect depends on no barrier, if the method has one."""
     if "interpolation" in steerer.quantities:
         return Amount("interpolation", 1.0)
     if "strength" in steerer.quantities:

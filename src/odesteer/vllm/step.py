@@ -1,4 +1,4 @@
-"""One step of an engine: which rows of its batch are moved, by whom and how far."""
+"""One step of an engine: which rows of its batch are moved, by which methods and how far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,29 +18,29 @@ class StepBatch:
     """The requests of a step, in the order of their rows.
 
     Attributes:
-        steerings: what each of the n requests wants; None for nothing.
-        rows: `[n + 1]`, the first row of each, and the end.
-        starts: `[n]`, which token its first row is, counted from the first of its prompt.
-        prompts: `[n]`, how many of its tokens are the prompt.
+        steerings: of each of the n requests; None for unsteered ones.
+        row_offsets: `[n + 1]`, the first row of each, and the end.
+        first_tokens: `[n]`, which token its first row is, counted from the first of its prompt.
+        prompt_lengths: `[n]`, numbers of tokens.
     """
 
     steerings: Sequence[RequestSteering | None]
-    rows: Any
-    starts: Any
-    prompts: Any
+    row_offsets: Any
+    first_tokens: Any
+    prompt_lengths: Any
 
-    def goes_on(self, before: "StepBatch") -> bool:
-        """Whether the same requests generate, in the same rows as in the step before."""
+    def continues(self, previous: "StepBatch") -> bool:
+        """Whether the same requests are decoded, in the same rows as in the step before."""
         return (
-            self.steerings == before.steerings
-            and np.array_equal(self.rows, before.rows)
-            and bool((self.starts >= self.prompts).all())
-            and bool((before.starts >= before.prompts).all())
+            self.steerings == previous.steerings
+            and np.array_equal(self.row_offsets, previous.row_offsets)
+            and bool((self.first_tokens >= self.prompt_lengths).all())
+            and bool((previous.first_tokens >= previous.prompt_lengths).all())
         )
 
 
 class LayerOperation(Protocol):
-    """What moves rows at one layer."""
+    """What a step does to the residual stream after one layer."""
 
     def apply(self, hidden: Tensor, residual: Tensor | None) -> None:
         """Move rows of the residual stream ``hidden + residual``, `[n, d]`, within ``hidden``."""
@@ -63,25 +63,25 @@ class RowSteering:
         hidden[self.rows] = (part + (moved[:, 0] - stream)).to(hidden.dtype)
 
 
-Moves = Mapping[int, Sequence[LayerOperation]]
-"""By layer, what moves there, one after the other."""
+LayerOperations = Mapping[int, Sequence[LayerOperation]]
+"""By layer, its operations in order."""
 
 
 @dataclass
 class SteeringStep:
-    """What is moved at each layer, and which layers have looked."""
+    """The operations of a step, and which layers have asked for theirs."""
 
-    moves: Moves
+    operations: LayerOperations
     visited: set[int] = field(default_factory=set)
 
     def at(self, layer: int) -> Sequence[LayerOperation]:
         self.visited.add(layer)
-        return self.moves.get(layer, ())
+        return self.operations.get(layer, ())
 
 
 @dataclass
 class _RowGroup:
-    """The rows that one method moves at one layer, and how far each part of them goes."""
+    """The rows that one method moves at one layer; ``values`` has an amount for each range."""
 
     method: Method
     quantity: str
@@ -89,8 +89,8 @@ class _RowGroup:
     values: list[float] = field(default_factory=list)
 
 
-# Turn, layer, method and quantity.
-_Key = tuple[int, int, int, str]
+_GroupKey = tuple[int, int, int, str]
+"""Rank at the layer, layer, id of the method, quantity."""
 
 
 class StepPlanner:
@@ -99,41 +99,41 @@ class StepPlanner:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._methods: dict[int, Method] = {}
-        self._last: tuple[StepBatch, Moves] | None = None
+        self._last: tuple[StepBatch, LayerOperations] | None = None
 
     def step(self, batch: StepBatch) -> SteeringStep | None:
-        """The step in which this batch runs; None if none of its rows is moved."""
+        """The step of this batch; None if none of its rows is moved."""
         if not any(steering is not None for steering in batch.steerings):
             return None
-        if self._last is None or not batch.goes_on(self._last[0]):
-            moves: dict[int, list[RowSteering]] = {}
-            for (_, layer, *_), share in _shares(batch).items():
-                moves.setdefault(layer, []).append(self._move(share))
-            self._last = (batch, moves)
+        if self._last is None or not batch.continues(self._last[0]):
+            operations: dict[int, list[RowSteering]] = {}
+            for (_, layer, *_), group in _row_groups(batch).items():
+                operations.setdefault(layer, []).append(self._row_steering(group))
+            self._last = (batch, operations)
         return SteeringStep(self._last[1]) if self._last[1] else None
 
-    def whole(self, steering: RequestSteering, n_rows: int) -> SteeringStep:
+    def on_all_rows(self, steering: RequestSteering, n_rows: int) -> SteeringStep:
         """A step in which every one of ``n_rows`` rows is moved."""
-        moves: dict[int, list[RowSteering]] = {}
+        operations: dict[int, list[RowSteering]] = {}
         for each in steering.applied:
-            rows, value = [range(n_rows)], [float(each.amount.value)]
-            share = _RowGroup(each.steerer.method, each.amount.quantity, rows, value)
-            moves.setdefault(each.site.layer, []).append(self._move(share))
-        return SteeringStep(moves)
+            rows, values = [range(n_rows)], [float(each.amount.value)]
+            group = _RowGroup(each.steerer.method, each.amount.quantity, rows, values)
+            operations.setdefault(each.site.layer, []).append(self._row_steering(group))
+        return SteeringStep(operations)
 
-    def _move(self, share: _RowGroup) -> RowSteering:
-        numbers = [number for part in share.rows for number in part]
-        value: float | Tensor = share.values[0]
-        if len(set(share.values)) > 1:
-            pairs = zip(share.rows, share.values, strict=True)
-            each = [[value] for rows, value in pairs for _ in rows]
-            value = torch.tensor(each, device=self._device)
-        rows: slice | Tensor = slice(numbers[0], numbers[-1] + 1)
-        if any(one.stop != other.start for one, other in pairwise(share.rows)):
-            rows = torch.tensor(numbers, device=self._device)
-        method = self._on_device(share.method)
-        like = torch.empty(len(numbers), 1, method.width_, device=self._device)
-        return RowSteering(method.prepared(Amount(share.quantity, value), like), rows)
+    def _row_steering(self, group: _RowGroup) -> RowSteering:
+        indices = [row for part in group.rows for row in part]
+        value: float | Tensor = group.values[0]
+        if len(set(group.values)) > 1:
+            pairs = zip(group.rows, group.values, strict=True)
+            by_row = [[value] for rows, value in pairs for _ in rows]
+            value = torch.tensor(by_row, device=self._device)
+        rows: slice | Tensor = slice(indices[0], indices[-1] + 1)
+        if any(one.stop != following.start for one, following in pairwise(group.rows)):
+            rows = torch.tensor(indices, device=self._device)
+        method = self._on_device(group.method)
+        like = torch.empty(len(indices), 1, method.width_, device=self._device)
+        return RowSteering(method.prepared(Amount(group.quantity, value), like), rows)
 
     def _on_device(self, method: Method) -> Method:
         if id(method) not in self._methods:
@@ -141,22 +141,24 @@ class StepPlanner:
         return self._methods[id(method)]
 
 
-def _shares(batch: StepBatch) -> dict[_Key, _RowGroup]:
-    """Who moves which rows, by layer and turn: rows with one method at one turn move together."""
-    shares: dict[_Key, _RowGroup] = {}
-    rows, starts, prompts = batch.rows.tolist(), batch.starts.tolist(), batch.prompts.tolist()
+def _row_groups(batch: StepBatch) -> dict[_GroupKey, _RowGroup]:
+    """The moved rows; those with the same method at the same layer and rank move together."""
+    groups: dict[_GroupKey, _RowGroup] = {}
+    offsets, first_tokens = batch.row_offsets.tolist(), batch.first_tokens.tolist()
+    prompt_lengths = batch.prompt_lengths.tolist()
     for i, steering in enumerate(batch.steerings):
         if steering is None:
             continue
-        start, shift = starts[i], rows[i] - starts[i]
-        for turn, each in steering.turns:
-            tokens = moved_tokens(each.site.position, start, rows[i + 1] - shift, prompts[i])
+        start, shift = first_tokens[i], offsets[i] - first_tokens[i]
+        for rank, each in steering.ranked:
+            stop = offsets[i + 1] - shift
+            tokens = moved_tokens(each.site.position, start, stop, prompt_lengths[i])
             if tokens:
                 method, amount = each.steerer.method, each.amount
-                key = (turn, each.site.layer, id(method), amount.quantity)
-                share = shares.get(key)
-                if share is None:
-                    share = shares[key] = _RowGroup(method, amount.quantity)
-                share.rows.append(range(tokens.start + shift, tokens.stop + shift))
-                share.values.append(float(amount.value))
-    return dict(sorted(shares.items()))
+                key = (rank, each.site.layer, id(method), amount.quantity)
+                group = groups.get(key)
+                if group is None:
+                    group = groups[key] = _RowGroup(method, amount.quantity)
+                group.rows.append(range(tokens.start + shift, tokens.stop + shift))
+                group.values.append(float(amount.value))
+    return dict(sorted(groups.items()))

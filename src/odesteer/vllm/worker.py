@@ -1,25 +1,24 @@
-"""The worker: hooks go onto the model when it is loaded, and are tested when it is ready."""
+"""Patch of vLLM's worker: hooks when the model is loaded, self-test when it is ready."""
 
 from functools import wraps
 from typing import Any
 
-from odesteer.vllm import custom_op as op
-from odesteer.vllm import runner_v1, runner_v2
-from odesteer.vllm.compatibility import require, unsupported
+from odesteer.vllm import custom_op, runner_v1, runner_v2
+from odesteer.vllm.compatibility import require_attributes, unsupported
 from odesteer.vllm.config import check_config, model_shape
-from odesteer.vllm.hooks import find_layers, place_hooks
+from odesteer.vllm.hooks import add_hooks, find_layers
 from odesteer.vllm.self_test import check_steering, n_rows
 from odesteer.vllm.steerers import plugin_steerers
 from odesteer.vllm.step import StepPlanner
 
-_RUNNERS = (runner_v1, runner_v2)
+_ADAPTERS = (runner_v1, runner_v2)
 
 
 def patch_worker() -> None:
     """Let every worker steer. Workers of other devices than GPUs inherit from this one."""
     from vllm.v1.worker.gpu_worker import Worker
 
-    require(Worker, "load_model", "compile_or_warm_up_model")
+    require_attributes(Worker, "load_model", "compile_or_warm_up_model")
     load = Worker.load_model
 
     @wraps(load)
@@ -32,27 +31,28 @@ def patch_worker() -> None:
 
 
 def attach(worker: Any) -> None:
-    """Make a worker with a loaded model steer it.
+    """Make a worker steer its model, which is loaded.
 
-    Raises `ModelError` where the model or this vLLM is built in another way than is known.
+    Raises `ModelError` where the model or this vLLM has other internals than expected.
     """
-    config, runner, known = worker.vllm_config, worker.model_runner, plugin_steerers()
-    check_config(config, known)
+    config, runner, steerers = worker.vllm_config, worker.model_runner, plugin_steerers()
+    check_config(config, steerers)
     model = model_shape(config)
-    adapter = next((each for each in _RUNNERS if each.fits(runner)), None)
+    adapter = next((each for each in _ADAPTERS if each.fits(runner)), None)
     if adapter is None:
         raise unsupported(f"its model runner is {type(runner).__module__}")
-    op.register()
-    numbers = known.layers(model)
-    here = place_hooks(find_layers(runner.get_model(), model.n_layers), numbers) if numbers else ()
+    custom_op.register()
+    layers = steerers.layers(model)
+    local = add_hooks(find_layers(runner.get_model(), model.n_layers), layers) if layers else ()
     planner = StepPlanner(worker.device)
-    adapter.attach(runner, known, planner)
-    make_ready = worker.compile_or_warm_up_model
+    adapter.attach(runner, steerers, planner)
+    warm_up = worker.compile_or_warm_up_model
 
     def compile_or_warm_up_model(*args: Any, **kwargs: Any) -> Any:
-        result = make_ready(*args, **kwargs)
-        if here:
-            check_steering(runner, here, planner.whole(known.probe(model), n_rows(runner)))
+        result = warm_up(*args, **kwargs)
+        if local:
+            all_steerers = planner.on_all_rows(steerers.all_steering(model), n_rows(runner))
+            check_steering(runner, local, all_steerers)
         return result
 
     worker.compile_or_warm_up_model = compile_or_warm_up_model
