@@ -80,7 +80,7 @@ class SteeringStep:
 
 
 @dataclass
-class _RowGroup:
+class _MovedRows:
     """The rows that one method moves at one layer; ``values`` has an amount for each range."""
 
     method: Method
@@ -107,7 +107,7 @@ class StepPlanner:
             return None
         if self._last is None or not batch.continues(self._last[0]):
             operations: dict[int, list[RowSteering]] = {}
-            for (_, layer, *_), group in _row_groups(batch).items():
+            for (_, layer, *_), group in _moved_rows(batch).items():
                 operations.setdefault(layer, []).append(self._row_steering(group))
             self._last = (batch, operations)
         return SteeringStep(self._last[1]) if self._last[1] else None
@@ -117,11 +117,11 @@ class StepPlanner:
         operations: dict[int, list[RowSteering]] = {}
         for each in steering.applied:
             rows, values = [range(n_rows)], [float(each.amount.value)]
-            group = _RowGroup(each.steerer.method, each.amount.quantity, rows, values)
+            group = _MovedRows(each.steerer.method, each.amount.quantity, rows, values)
             operations.setdefault(each.site.layer, []).append(self._row_steering(group))
         return SteeringStep(operations)
 
-    def _row_steering(self, group: _RowGroup) -> RowSteering:
+    def _row_steering(self, group: _MovedRows) -> RowSteering:
         indices = [row for part in group.rows for row in part]
         value: float | Tensor = group.values[0]
         if len(set(group.values)) > 1:
@@ -141,9 +141,9 @@ class StepPlanner:
         return self._methods[id(method)]
 
 
-def _row_groups(batch: StepBatch) -> dict[_GroupKey, _RowGroup]:
+def _moved_rows(batch: StepBatch) -> dict[_GroupKey, _MovedRows]:
     """The moved rows; those with the same method at the same layer and rank move together."""
-    groups: dict[_GroupKey, _RowGroup] = {}
+    groups: dict[_GroupKey, _MovedRows] = {}
     offsets, first_tokens = batch.row_offsets.tolist(), batch.first_tokens.tolist()
     prompt_lengths = batch.prompt_lengths.tolist()
     for i, steering in enumerate(batch.steerings):
@@ -158,7 +158,7 @@ def _row_groups(batch: StepBatch) -> dict[_GroupKey, _RowGroup]:
                 key = (rank, each.site.layer, id(method), amount.quantity)
                 group = groups.get(key)
                 if group is None:
-                    group = groups[key] = _RowGroup(method, amount.quantity)
+                    group = groups[key] = _MovedRows(method, amount.quantity)
                 group.rows.append(range(tokens.start + shift, tokens.stop + shift))
                 group.values.append(float(amount.value))
     return dict(sorted(groups.items()))
