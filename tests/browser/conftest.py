@@ -1,4 +1,4 @@
-"""A server as a user starts it, and a browser that looks at it: ``make test-browser``."""
+"""Fixtures: `odesteer serve` and Chromium; run by ``make test-browser``."""
 
 import re
 import shutil
@@ -48,7 +48,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that asks for a token, with one steerer."""
+    """A server with a token and one steerer."""
     file = tmp_path_factory.mktemp("steerers") / "politeness.safetensors"
     lm = odesteer.SteeredModel.from_pretrained(str(model_path()))
     its = world("civility")
@@ -62,13 +62,13 @@ def browser() -> Iterator[Browser]:
     path = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     assert path, "no Chromium here; make test-browser says how to get one"
     with sync_playwright() as playwright:
-        # Its sandbox does not run for root, nor does it matter for pages of our own.
+        # Chromium's sandbox does not run for root; these are our own pages.
         yield playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 @pytest.fixture
 def visit(browser: Browser, server: str) -> Iterator[Callable[..., Visit]]:
-    """Opens the page; at the end nothing may have gone wrong on it that was not expected."""
+    """Opens pages; at the end, none may have had an unexpected error."""
     visits: list[tuple[BrowserContext, Visit]] = []
 
     def opened(

@@ -1,4 +1,4 @@
-"""What the tests see and do on the page."""
+"""Page object of the playground."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Two texts beside each other, tinted, steered by sliders."""
+"""Generated texts: tints, sliders, tooltips, streaming, chats, cards."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pages import QUESTION, REQUEST, Visit
 from playwright.sync_api import expect
 
 
-def _asked(server: str, **body: Any) -> str:
+def _completion(server: str, **body: Any) -> str:
     """The text that the API gives, in one piece."""
     body = {"model": "bundled", "max_tokens": 48, "temperature": 0.7, "seed": 2, **body}
     request = Request(
@@ -24,8 +24,8 @@ def test_both_texts_are_those_of_the_api(visit: Callable[..., Visit], server: st
     page = visit()
     page.write()
     steering = [{"name": "civility", "level": 1.5}]
-    assert page.text("unsteered") == _asked(server, prompt=REQUEST)
-    assert page.text("steered") == _asked(server, prompt=REQUEST, steering=steering)
+    assert page.text("unsteered") == _completion(server, prompt=REQUEST)
+    assert page.text("steered") == _completion(server, prompt=REQUEST, steering=steering)
     assert page.text("steered") != page.text("unsteered")
     expect(page.page.locator(".arm.steered .receipt")).to_contain_text("civility at level +1.50")
 

@@ -1,4 +1,4 @@
-// The server: requests, errors in words, streams.
+// Client of the server: requests, error messages, server-sent events.
 
 import { byId } from "./dom.js";
 
@@ -60,7 +60,7 @@ async function words(response) {
     const message = said.error?.message ?? said.detail;
     if (typeof message === "string") return message;
   } catch {
-    // not ours; say what is known
+    // not an error body of this server
   }
   return `The server answered ${response.status} ${response.statusText}.`.replace(" .", ".");
 }

@@ -1,4 +1,4 @@
-// One of the two texts: asked for, streamed, measured.
+// One of the two texts (unsteered, steered): request, stream, receipt.
 
 import { stream } from "./api.js";
 import { el, number } from "./dom.js";

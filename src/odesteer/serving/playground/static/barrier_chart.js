@@ -1,4 +1,4 @@
-// The barrier along both texts, token by token.
+// Chart of the barrier along both texts, token by token.
 
 import { steps } from "./contours.js";
 import { number, svg } from "./dom.js";

@@ -1,4 +1,4 @@
-// The card of a steerer: where it acts, where it comes from, how good its barrier is.
+// Dialog with the card of a steerer: site, provenance, held-out figures.
 
 import { byId, el, number } from "./dom.js";
 

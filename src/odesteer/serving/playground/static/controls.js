@@ -1,4 +1,4 @@
-// The form on the left but for the steerers: what is written there, and writing it there.
+// The form on the left without its steerers: reads and sets prompt and sampling.
 
 import { byId } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// Elements without markup in strings.
+// Helpers to create DOM and SVG elements without HTML strings.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -1,4 +1,4 @@
-// Beginnings of texts that the bundled model knows how to continue.
+// Example prompts for the bundled model.
 
 import { byId, el } from "./dom.js";
 

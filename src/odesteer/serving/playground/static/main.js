@@ -1,4 +1,4 @@
-// The playground: controls on one side, what the server writes on the other.
+// Entry point of the playground: connects controls, texts, charts and link.
 
 import { get, post } from "./api.js";
 import { Arm } from "./arm.js";

@@ -1,4 +1,4 @@
-// The path of an activation over the level sets of the barrier.
+// Trajectory plot: the path of an activation over the level sets of the barrier.
 
 import { outlines, steps } from "./contours.js";
 import { el, number, svg } from "./dom.js";
@@ -62,7 +62,7 @@ function levelSets(values, goal) {
   ];
 
   function area(name, rings) {
-    // Half a cell beyond the grid lies beyond the picture's edge, where outlines close unseen.
+    // Outlines close half a cell outside the grid, which is outside the picture.
     const unit = SIZE / (values.length - 1);
     const edge = (t) => (t < 0 ? -4 : t > values.length - 1 ? SIZE + 4 : t * unit);
     const d = rings

@@ -1,4 +1,4 @@
-// The steerers: which act, how much, and which one is shown in colour.
+// Controls of the steerers: on or off, amount, and which one is shown in colour.
 
 import { openCard } from "./card.js";
 import { byId, el, number } from "./dom.js";

@@ -1,4 +1,4 @@
-// One prompt at seven levels, as a table.
+// Level sweep: a table of one prompt at seven levels.
 
 import { write } from "./arm.js";
 import { byId, el, number } from "./dom.js";

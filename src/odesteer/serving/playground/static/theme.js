@@ -1,4 +1,4 @@
-// Before anything is painted: the theme that was chosen here last, or that of the system.
+// Theme: the last choice or that of the system, set before the first paint.
 "use strict";
 
 (() => {
@@ -33,7 +33,7 @@
       try {
         localStorage.setItem("odesteer.theme", next);
       } catch {
-        // then it lasts as long as the page
+        // without storage the choice lasts as long as the page
       }
     });
   });

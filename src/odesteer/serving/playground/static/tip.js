@@ -1,4 +1,4 @@
-// The values of one token, beside it: on hover and on keyboard focus.
+// Tooltip with the barrier values of a token, on hover and on keyboard focus.
 
 import { byId, el, number } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// A text of tokens, each tinted by the barrier at the activation that it was chosen from.
+// A text as tokens, each tinted by the barrier at the activation it was chosen from.
 
 import { el } from "./dom.js";
 import { hideTip, showTip } from "./tip.js";

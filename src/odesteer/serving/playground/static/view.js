@@ -1,4 +1,4 @@
-// What the page shows, as the link that brings it back.
+// State of the page in the URL fragment.
 
 const DEFAULTS = { mode: "text", tokens: 48, temperature: 0.7, seed: 2 };
 

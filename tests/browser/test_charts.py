@@ -1,4 +1,4 @@
-"""The barrier along the text, the trajectory, the sweep, and the link."""
+"""Barrier chart, trajectory plot, level sweep, and the link to a view."""
 
 import re
 from collections.abc import Callable

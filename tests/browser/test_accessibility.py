@@ -1,4 +1,4 @@
-"""For everybody: keyboard, zoom, small windows, light and dark, and errors in words."""
+"""Accessibility (keyboard, zoom, small windows, contrast), themes, errors, token dialog."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 PAPER = "getComputedStyle(document.body).backgroundColor"
 DARK = "rgb(19, 20, 22)"
 
-# Texts that stand out from what is behind them by less than 4.5 to 1.
+# Texts with a contrast to their background below 4.5 to 1.
 CONTRAST = """() => {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 1;
@@ -55,7 +55,7 @@ CONTRAST = """() => {
 
 
 def _tab_to(page: Page, selector: str, key: str = "Tab") -> None:
-    """Press Tab, or another key, until an element has the focus."""
+    """Press Tab or another key until an element has the focus."""
     for _ in range(80):
         if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
             return
