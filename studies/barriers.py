@@ -32,7 +32,7 @@ from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
 from odesteer.models.captured_tokens import CapturePosition
 from odesteer.terrarium import model_path, worlds
-from odesteer.tuning import Candidate, Halving, Measurement, Row, Search, Surface
+from odesteer.tuning import Candidate, Halving, Measurement, Search, SearchResults, SettingResult
 from studies.joint import Rates, complete
 from studies.tasks import Activations, EveryTask, RolesTask, Task, WorldTask
 
@@ -113,9 +113,9 @@ def measure(lm: SteeredModel, task: Task, setup: Setup, sizes: Sizes) -> Result:
     method, amounts = setup.method, setup.amounts
     positions = tuple(dict.fromkeys((task.position, *POSITIONS)))
     where = search(lm, task, method, sizes, positions, sizes.layers, amounts[:1])
-    position = positions[where.cell.candidate]
-    chosen = search(lm, task, method, sizes, (position,), (where.cell.layer,), amounts)
-    layer, amount = chosen.cell.layer, chosen.cell.amount
+    position = positions[where.setting.candidate]
+    chosen = search(lm, task, method, sizes, (position,), (where.setting.layer,), amounts)
+    layer, amount = chosen.setting.layer, chosen.setting.amount
     tuned, untuned, quality = [], [], []
     for seed in sizes.seeds:
         test = task.prompts("test", seed=seed, n=sizes.n_test)
@@ -147,11 +147,11 @@ def search(
     positions: Sequence[CapturePosition | None],
     layers: tuple[int, ...],
     amounts: Sequence[Amount],
-) -> Row:
+) -> SettingResult:
     """The best position (the number of the candidate), layer and amount on validation prompts."""
     prompts = task.prompts("validation", seed=0, n=sizes.n_validation)
     quantity, values = amounts[0].quantity, tuple(float(amount.value) for amount in amounts)
-    asking = Search(
+    running = Search(
         [Candidate(str(position), method, quantity, values) for position in positions],
         len(prompts),
         layers,
@@ -166,18 +166,18 @@ def search(
         for layer, steerer in fit(lm, task, method, layers, position, 0).items()
     }
     try:
-        ask = next(asking)
+        request = next(running)
         while True:
             answers = {}
-            for cell in ask.cells:
-                steerer = fitted[cell.candidate, cell.layer]
-                judged = complete(lm, task, prompts, steerer, cell.amount, seed=0)
-                answers[cell] = [Measurement(float(j.verdict.achieves()), 0.0) for j in judged]
-            ask = asking.send(answers)
+            for setting in request.settings:
+                steerer = fitted[setting.candidate, setting.layer]
+                judged = complete(lm, task, prompts, steerer, setting.amount, seed=0)
+                answers[setting] = [Measurement(float(j.verdict.achieves()), 0.0) for j in judged]
+            request = running.send(answers)
     except StopIteration as end:
-        surface: Surface = end.value
-    assert surface.choice is not None
-    return surface.choice
+        results: SearchResults = end.value
+    assert results.choice is not None
+    return results.choice
 
 
 def fit(
