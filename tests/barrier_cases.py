@@ -22,6 +22,7 @@ from odesteer.barriers import (
     QuadraticDiscriminantBarrier,
     RandomFourierBarrier,
     Raw,
+    StandardizedSphere,
     TensorSketchBarrier,
     UnitSphere,
     ValueBarrier,
@@ -34,6 +35,8 @@ BARRIERS: dict[str, Barrier] = {
     "linear-centred": LinearBarrier(folds=0),
     "linear-raw": LinearBarrier(inputs=Raw(), folds=0),
     "linear-sphere": LinearBarrier(inputs=UnitSphere(), C=10.0, folds=0),
+    "linear-standardized": LinearBarrier(10.0, StandardizedSphere(), folds=0),
+    "linear-coordinatewise": LinearBarrier(10.0, StandardizedSphere(True), folds=0),
     "logistic-probe": LogisticProbeBarrier(folds=0),
     "logistic-probe-centred": LogisticProbeBarrier(inputs=Centred(), folds=0),
     "homogeneous": HomogeneousBarrier(folds=0),
@@ -54,6 +57,11 @@ BARRIERS: dict[str, Barrier] = {
     "polynomial-2-centred": PolynomialBarrier(inputs=Centred(), gamma=1.0, C=10.0, **EXACT),
     "polynomial-2-truncated": PolynomialBarrier(rank_tolerance=0.2, folds=0),
     "polynomial-2-landmarks": PolynomialBarrier(max_exact=20, n_landmarks=16, **EXACT),
+    "polynomial-2-standardized": PolynomialBarrier(C=10.0, inputs=StandardizedSphere(), **EXACT),
+    "polynomial-2-coordinatewise": PolynomialBarrier(
+        C=10.0, inputs=StandardizedSphere(True), **EXACT
+    ),
+    "polynomial-3-standardized": PolynomialBarrier(3, inputs=StandardizedSphere(), **EXACT),
     "polynomial-3": PolynomialBarrier(degree=3, gamma=1.0, **EXACT),
     "polynomial-4-centred": PolynomialBarrier(degree=4, gamma=1.0, inputs=Centred(), **EXACT),
     "sketch-1": TensorSketchBarrier(degree=1, n_components=40, folds=0),

@@ -9,12 +9,35 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from typing_extensions import Self
 
 from odesteer.errors import InvalidInputError, NotFittedError
+
+T = TypeVar("T")
+
+
+class FittedPart(Generic[T]):
+    """A parameter that `fit` fits too: ``part`` gives the fitted ``part_`` once there is one.
+
+    The parameter itself stays as the constructor got it; `Parametrised.get_params` returns that.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> T:
+        if instance is None:
+            raise AttributeError(self._name)
+        values = vars(instance)
+        if self._name not in values:
+            raise AttributeError(f"{type(instance).__name__} has no attribute {self._name!r}.")
+        return cast(T, values.get(f"{self._name}_", values[self._name]))
+
+    def __set__(self, instance: object, value: T) -> None:
+        vars(instance)[self._name] = value
 
 
 class Parametrised:
@@ -47,8 +70,12 @@ class Parametrised:
         return tuple(parameter.name for parameter in parameters)
 
     def get_params(self) -> dict[str, Any]:
-        """Constructor arguments and their present values."""
-        return {name: getattr(self, name) for name in self.parameter_names()}
+        """Constructor arguments and their present values; of parts the unfitted ones."""
+        values = vars(self)
+        return {
+            name: values[name] if name in values else getattr(self, name)
+            for name in self.parameter_names()
+        }
 
     def clone(self) -> Self:
         """An unfitted copy with the same parameters."""

@@ -42,6 +42,7 @@ from odesteer.barriers import (
     QuadraticDiscriminantBarrier,
     RandomFourierBarrier,
     Raw,
+    StandardizedSphere,
     TensorSketchBarrier,
     Training,
     UnitSphere,
@@ -153,13 +154,19 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "tensor-sketch": TensorSketchBarrier(degree=3, n_components=40),
         "random-fourier": RandomFourierBarrier(n_components=40, seed=3),
         "neural": NeuralBarrier(hidden=(5, 3), max_epochs=20),
+        "cubic-standardized": PolynomialBarrier(3, inputs=StandardizedSphere(True)),
         "neural-training": NeuralBarrier((4,), Training(max_epochs=10, keep_best=True)),
         "value": ValueBarrier(hidden=(5,)),
         "product": ProductBarrier((LinearBarrier(), PolynomialBarrier())),
         "minimum": MinimumBarrier((LinearBarrier(), PolynomialBarrier()), temperature=0.3),
         "frozen": FrozenBarrier(PolynomialBarrier().fit(*contrast())),
     }
-    kinds_of_inputs = {"raw": Raw(), "unit-sphere": UnitSphere(), "centred": Centred()}
+    kinds_of_inputs = {
+        "raw": Raw(),
+        "unit-sphere": UnitSphere(),
+        "centred": Centred(),
+        "standardized-sphere": StandardizedSphere(),
+    }
     solvers = {
         "euler": Euler(3),
         "midpoint": Midpoint(),

@@ -53,8 +53,8 @@ def test_clones_are_unfitted_and_equal(name):
     assert not clone.is_fitted
     assert barrier.is_fitted
     if hasattr(barrier, "inputs"):
-        assert type(clone.inputs) is type(barrier.inputs)
-        assert clone.inputs is not barrier.inputs
+        assert type(clone.inputs) is type(BARRIERS[name].inputs)
+        assert clone.inputs is not BARRIERS[name].inputs
     assert clone.get_params().keys() == barrier.get_params().keys()
     assert torch.equal(clone.fit(*contrast()).value(queries()), barrier.value(queries()))
 

@@ -9,7 +9,7 @@ from odesteer.barriers.gaussian import (
     pooled_covariance,
 )
 from odesteer.barriers.heads import HeadBarrier
-from odesteer.barriers.inputs import Centred, Inputs, Raw, UnitSphere
+from odesteer.barriers.inputs import Centred, Inputs, Raw, StandardizedSphere, UnitSphere
 from odesteer.barriers.linear import (
     HomogeneousBarrier,
     LinearBarrier,
@@ -53,6 +53,7 @@ inputs_registry: Registry[Inputs] = Registry(
         "raw": "odesteer.barriers.inputs:Raw",
         "unit-sphere": "odesteer.barriers.inputs:UnitSphere",
         "centred": "odesteer.barriers.inputs:Centred",
+        "standardized-sphere": "odesteer.barriers.inputs:StandardizedSphere",
     },
 )
 training_registry: Registry[Training] = Registry(
@@ -92,6 +93,7 @@ __all__ = [
     "RandomFourierBarrier",
     "Raw",
     "Restriction",
+    "StandardizedSphere",
     "TensorSketchBarrier",
     "Training",
     "UnitSphere",

@@ -1,4 +1,4 @@
-"""The contract of a barrier function."""
+"""Barrier, the base class of all: fit, value and gradient, levels, held-out figures."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
-from odesteer.barriers.held_out import check_folds, group_folds, held_out_quality
+from odesteer.barriers.held_out import HeldOutValues, check_folds, group_folds, held_out_quality
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 
@@ -68,13 +68,15 @@ class Barrier(Estimator, ABC):
         try:
             self._learn(contrast)
         except BaseException:
-            self.forget()  # half a fit is none
+            self.forget()  # leave nothing half fitted
             raise
         return self
 
     def _learn(self, contrast: Contrast) -> None:
         self.width_ = contrast.width
-        held_out = self._fit(contrast) or self._held_out_values(contrast)
+        held_out = self._fit(contrast)
+        self._simplify()
+        held_out = held_out or self._held_out_values(contrast)
         y = contrast.labels
         if held_out is None:
             h, self.held_out_ = self.value(contrast.examples).cpu(), None
@@ -86,8 +88,11 @@ class Barrier(Estimator, ABC):
         self.lower_ = float(h[y == 0].double().quantile(0.1))
 
     @abstractmethod
-    def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         """Learn from checked activations; may return what `_held_out_values` returns."""
+
+    def _simplify(self) -> None:
+        """Bring what was fitted into the form in which it is used and stored."""
 
     @abstractmethod
     def value(self, a: Tensor) -> Tensor:
@@ -146,7 +151,7 @@ class Barrier(Estimator, ABC):
                 " another layer, or use T or strength."
             )
 
-    def _held_out_values(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _held_out_values(self, contrast: Contrast) -> HeldOutValues | None:
         """h of each example under a fit that has not seen its group; None without folds.
 
         Returns the values `[n]` float64 and a mask `[n]` of the examples that were rated.

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.contrast import Contrast, Groups
+from odesteer.barriers.held_out import HeldOutValues
 from odesteer.barriers.linear import LinearBarrier
 from odesteer.barriers.polynomial import PolynomialBarrier
 from odesteer.errors import InvalidInputError
@@ -85,7 +86,7 @@ class CombinedBarrier(Barrier):
                     f"weight {i} of {name} is {weight!r}; a weight is a positive number."
                 )
 
-    def _held_out_values(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _held_out_values(self, contrast: Contrast) -> HeldOutValues | None:
         return None if _holds_frozen(self) else super()._held_out_values(contrast)
 
     def _without_folds(self) -> Self:

@@ -10,7 +10,7 @@ from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.inputs import Inputs
 from odesteer.barriers.quadratic import QuadraticFunction
-from odesteer.estimator import Estimator
+from odesteer.estimator import Estimator, FittedPart
 
 
 class Function(Estimator, ABC):
@@ -32,18 +32,24 @@ class Function(Estimator, ABC):
 
 
 class ComposedBarrier(Barrier):
-    """h = f∘x. A subclass fits both; after `fit`, ``inputs`` is the fitted map x.
+    """h = f∘x. A subclass fits both; after `fit`, ``inputs`` gives the fitted map x.
 
-    Learned: ``function_`` f, with the log prior ratio in its constant term.
+    Learned: ``function_`` f, with the log prior ratio in its constant term, and ``inputs_`` x.
+    Quadratic functions of standardised directions are learned as functions of the directions.
     """
 
-    inputs: Inputs
+    inputs = FittedPart[Inputs]()
+    inputs_: Inputs
     function_: Function | QuadraticFunction
 
     def _prepare(self, contrast: Contrast) -> Tensor:
         """Fit the inputs; the prepared examples `[n, d]`, in the order of ``contrast.labels``."""
-        self.inputs = self.inputs.clone().fit(contrast.examples)
-        return self.inputs(contrast.examples)
+        self.inputs_ = self.inputs.clone().fit(contrast.examples)
+        return self.inputs_(contrast.examples)
+
+    def _simplify(self) -> None:
+        if isinstance(self.function_, QuadraticFunction):
+            self.inputs_, self.function_ = self.inputs_.merged(self.function_)
 
     def value(self, a: Tensor) -> Tensor:
         a = self._input(a)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
-from odesteer.barriers.held_out import group_folds
+from odesteer.barriers.held_out import HeldOutValues, group_folds
 from odesteer.barriers.inputs import Centred, Inputs, Raw
 from odesteer.barriers.linear import halfway_function
 from odesteer.barriers.quadratic import QuadraticFunction, quadratic_from_matrix
@@ -112,12 +112,12 @@ class QuadraticDiscriminantBarrier(ComposedBarrier):
         x, n = self._prepare(contrast), len(contrast.positive)
         self.function_ = log_ratio(self._gaussian(x[:n]), self._gaussian(x[n:]), x.dtype)
 
-    def _held_out_values(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _held_out_values(self, contrast: Contrast) -> HeldOutValues | None:
         # By triangular solves, since the eigenbasis of the function costs many times as much.
         values = torch.full((len(contrast.labels),), math.nan, dtype=torch.float64)
         for mask in group_folds(contrast.groups, contrast.labels, self.folds, self.seed):
             positive, negative, _ = contrast.split(~mask)
-            inputs = self.inputs.clone().fit(torch.cat([positive, negative]))
+            inputs = self.get_params()["inputs"].clone().fit(torch.cat([positive, negative]))
             x = inputs(contrast.examples[mask]).double()
             ratio = self._gaussian(inputs(positive)).log_density(x)
             ratio = ratio - self._gaussian(inputs(negative)).log_density(x)

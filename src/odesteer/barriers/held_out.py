@@ -1,6 +1,6 @@
 """Cross-validation: folds that never split a group, quality of held-out values."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -45,6 +45,44 @@ def check_folds(n_folds: int) -> None:
     """Raise `InvalidInputError` unless ``n_folds`` is 0 or an integer of at least 2."""
     if not is_integer(n_folds, 0) or n_folds == 1:
         raise InvalidInputError(f"folds must be 0 (none) or an integer ≥ 2, not {n_folds!r}.")
+
+
+# Values `[n]` of h under fits that have not seen the group of an example, and which have one `[n]`.
+HeldOutValues = tuple[Tensor, Tensor]
+
+
+def choose_regularisation(
+    C: float | Sequence[float],
+    y: Tensor,
+    held_out_values: Callable[[float], HeldOutValues | None],
+) -> tuple[float, HeldOutValues | None]:
+    """The C of several with the least log loss on held-out groups, and the values of h there.
+
+    Both classes of the labels ``y`` `[n]` count alike. One number is taken as it is. Raises
+    `InvalidInputError` where there is nothing to choose from, or nothing to choose by.
+    """
+    if isinstance(C, Sequence) and not C:
+        raise InvalidInputError("C is an empty sequence; give a number or several.")
+    grid = [float(value) for value in C] if isinstance(C, Sequence) else [float(C)]
+    found = [held_out_values(value) for value in grid]
+    if len(grid) == 1:
+        return grid[0], found[0]
+    losses = []
+    for held_out in found:
+        if held_out is None:
+            raise InvalidInputError(
+                f"C={tuple(grid)} is to be chosen by cross-validation, but the {len(y)} examples"
+                " are too few or too few groups; give one number."
+            )
+        values, rated = held_out
+        losses.append(_balanced_loss(values[rated], y[rated]))
+    best = losses.index(min(losses))
+    return grid[best], found[best]
+
+
+def _balanced_loss(h: Tensor, y: Tensor) -> float:
+    loss = torch.nn.functional.softplus(h) - y * h
+    return float(loss[y == 1].mean() + loss[y == 0].mean())
 
 
 def group_folds(groups: Tensor, y: Tensor, n_folds: int, seed: int) -> Iterator[Tensor]:

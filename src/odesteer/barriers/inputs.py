@@ -1,4 +1,4 @@
-"""What a barrier looks at: maps x(a) from activations to the space its function lives in."""
+"""Inputs of barriers: the activation, its direction, either of them standardised."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from odesteer.barriers.quadratic import QuadraticFunction
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 
@@ -43,6 +44,10 @@ class Inputs(Estimator, ABC):
         ``extra`` more coordinates stand for lengths orthogonal to the basis.
         """
         return None
+
+    def merged(self, function: QuadraticFunction) -> "tuple[Inputs, QuadraticFunction]":
+        """Simpler inputs x' and the function f' with f'(x'(a)) = f(x(a)), where there are any."""
+        return self, function
 
 
 class Raw(Inputs):
@@ -125,6 +130,59 @@ class Centred(Inputs):
         restricted.mean_ = torch.nn.functional.pad(self.mean_.to(basis) @ basis, (0, extra))
         restricted.scale_ = self.scale_
         return restricted
+
+
+class StandardizedSphere(Inputs):
+    """``x = (a/‖a‖ - μ)/s``: the direction, from the mean direction μ, in units of its spread s.
+
+    Functions of it see directions, like those of `UnitSphere`, and their flows keep ‖a‖. But how
+    strongly a classifier is regularised no longer depends on how far apart the directions are,
+    which in language models with a few large coordinates is a small fraction of a radian.
+
+    Parameters:
+        coordinatewise: whether each coordinate has a spread of its own, its standard deviation
+            times √d; otherwise s is one number, the root mean square distance of directions to μ,
+            and rotations of the activations change nothing. Both have ‖x‖² = 1 in the mean.
+
+    Learned: ``mean_`` `[d]`, ``scale_`` `[1]` or `[d]`.
+    """
+
+    radial: ClassVar[bool] = True
+
+    mean_: Tensor
+    scale_: Tensor
+
+    def __init__(self, coordinatewise: bool = False) -> None:
+        self.coordinatewise = coordinatewise
+
+    def fit(self, a: Tensor) -> Self:
+        self.forget()
+        directions = [(block * _inverse_norm(block)).double() for block in torch.split(a, _BLOCK)]
+        mean = torch.stack([block.sum(dim=0) for block in directions]).sum(dim=0) / len(a)
+        variance = torch.stack([(block - mean).square().sum(dim=0) for block in directions])
+        variance = variance.sum(dim=0) / len(a)
+        total = variance.sum().sqrt()
+        if not float(total) > 4 * torch.finfo(a.dtype).eps:
+            raise InvalidInputError(
+                "the directions of the activations do not vary; there is nothing to fit."
+            )
+        self.mean_, self.scale_ = mean.to(a), total[None].to(a)
+        if self.coordinatewise:
+            # A coordinate that does not vary gets no weight from a classifier, whatever its scale.
+            spread = (len(mean) * variance).sqrt()
+            self.scale_ = spread.clamp_min(1e-6 * total).to(a)
+        return self
+
+    def __call__(self, a: Tensor) -> Tensor:
+        return (a * _inverse_norm(a) - self.mean_.to(a)) / self.scale_.to(a)
+
+    def pull_back(self, a: Tensor, x: Tensor, g: Tensor) -> Tensor:
+        inverse = _inverse_norm(a)
+        direction, g = a * inverse, g / self.scale_.to(a)
+        return (g - (g * direction).sum(-1, keepdim=True) * direction) * inverse
+
+    def merged(self, function: QuadraticFunction) -> tuple[Inputs, QuadraticFunction]:
+        return UnitSphere(), function.of_standardized(self.mean_, self.scale_)
 
 
 def _inverse_norm(a: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from odesteer.barriers.base import Barrier
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.held_out import HeldOutValues, choose_regularisation
 from odesteer.barriers.inputs import Centred, Inputs, Raw, UnitSphere
 from odesteer.barriers.logistic import check_regularisation, fit_features
 from odesteer.barriers.pairing import pair
@@ -21,23 +23,40 @@ class LinearBarrier(ComposedBarrier):
     """h(x) = w·x + b by L2-regularised logistic regression.
 
     Parameters:
-        C: inverse strength of the regularisation, as in scikit-learn.
+        C: inverse strength of the regularisation, as in scikit-learn; or several, to choose from
+            by the log loss on held-out groups.
         inputs: what the classifier sees; `Centred` activations by default.
         folds, seed: see `Barrier`.
+
+    Learned: ``C_``, the regularisation used.
     """
 
+    C_: float
+
     def __init__(
-        self, C: float = 1.0, inputs: Inputs = Centred(), folds: int = 5, seed: int = 0
+        self,
+        C: float | Sequence[float] = 1.0,
+        inputs: Inputs = Centred(),
+        folds: int = 5,
+        seed: int = 0,
     ) -> None:
         self.C = C
         self.inputs = inputs
         self.folds = folds
         self.seed = seed
 
-    def _fit(self, contrast: Contrast) -> None:
+    def _fit(self, contrast: Contrast) -> HeldOutValues | None:
+        several = isinstance(self.C, Sequence) and len(self.C) > 1
+        n_folds = max(self.folds, 3) if several else self.folds
+
+        def held_out_values(C: float) -> HeldOutValues | None:
+            return self.with_params(C=C, folds=n_folds)._held_out_values(contrast)
+
+        self.C_, held_out = choose_regularisation(self.C, contrast.labels, held_out_values)
         x = self._prepare(contrast)
-        weight, intercept = fit_features(x, contrast.labels.to(x.device), self.C)
+        weight, intercept = fit_features(x, contrast.labels.to(x.device), self.C_)
         self.function_ = linear_function(weight.to(x.dtype), intercept + contrast.prior)
+        return held_out
 
 
 class HomogeneousBarrier(ComposedBarrier):

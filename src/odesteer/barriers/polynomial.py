@@ -7,7 +7,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
-from odesteer.barriers.held_out import group_folds
+from odesteer.barriers.held_out import HeldOutValues, choose_regularisation, group_folds
 from odesteer.barriers.inputs import Inputs, UnitSphere
 from odesteer.barriers.kernel_machine import ExactMachine, NystromMachine
 from odesteer.barriers.quadratic import (
@@ -77,7 +77,7 @@ class PolynomialBarrier(ComposedBarrier):
         """κ between the rows of x `[n, d]` and y `[m, d]`: `[n, m]`."""
         return (self.gamma * (x @ y.T) + self.c0) ** self.degree
 
-    def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         self._check_parameters()
         x = self._prepare(contrast)
         y = contrast.labels.to(x.device)
@@ -108,31 +108,24 @@ class PolynomialBarrier(ComposedBarrier):
 
     def _cross_validate(
         self, machine: ExactMachine | NystromMachine, contrast: Contrast
-    ) -> tuple[float, tuple[Tensor, Tensor] | None]:
+    ) -> tuple[float, HeldOutValues | None]:
         """The C of least held-out log loss, and the held-out values of h at it."""
-        grid = [float(C) for C in self.C] if isinstance(self.C, Sequence) else [float(self.C)]
         y = contrast.labels.to(machine.points.device)
-        n_folds = self.folds if len(grid) == 1 else max(self.folds, 3)
+        several = isinstance(self.C, Sequence) and len(self.C) > 1
+        n_folds = max(self.folds, 3) if several else self.folds
         masks = list(group_folds(contrast.groups, contrast.labels, n_folds, self.seed))
-        if not masks:
-            if len(grid) > 1:
-                raise InvalidInputError(
-                    f"C={tuple(grid)} is to be chosen by cross-validation, but the"
-                    f" {len(y)} examples are too few or too few groups; give one number."
-                )
-            return grid[0], None
-        rated = torch.stack(masks).any(dim=0)
-        losses, values = [], []
-        for C in grid:
+
+        def held_out_values(C: float) -> HeldOutValues | None:
+            if not masks:
+                return None
             h = torch.zeros(len(y), dtype=torch.float64)
             for mask in masks:
                 rows = (~mask).to(machine.points.device)
                 prior = contrast.prior_of(~mask)
                 h[mask] = machine.predict(machine.fit(rows, y[rows], C), ~rows).cpu() + prior
-            losses.append(_balanced_loss(h[rated], contrast.labels[rated]))
-            values.append(h)
-        best = losses.index(min(losses))
-        return grid[best], (values[best], rated)
+            return h, torch.stack(masks).any(dim=0)
+
+        return choose_regularisation(self.C, contrast.labels, held_out_values)
 
     def _check_parameters(self) -> None:
         if self.degree not in (1, 2, 3, 4):
@@ -141,8 +134,6 @@ class PolynomialBarrier(ComposedBarrier):
             raise InvalidInputError(
                 f"the kernel needs gamma > 0 and c0 >= 0, not gamma={self.gamma}, c0={self.c0}."
             )
-        if isinstance(self.C, Sequence) and not self.C:
-            raise InvalidInputError("C is an empty sequence; give a number or several.")
         if self.max_exact < 0 or self.n_landmarks < 1:
             raise InvalidInputError(
                 "max_exact must be at least 0 and n_landmarks at least 1, not"
@@ -189,11 +180,6 @@ class KernelExpansion(Function):
         weighted = self.weights_.to(x) * base ** (self.degree - 1)
         gradient = (self.degree * self.gamma) * (weighted @ points)
         return (weighted * base).sum(-1) + self.offset_, gradient
-
-
-def _balanced_loss(h: Tensor, y: Tensor) -> float:
-    loss = torch.nn.functional.softplus(h) - y * h
-    return float(loss[y == 1].mean() + loss[y == 0].mean())
 
 
 def choose_rank(function: QuadraticFunction, inputs: Inputs, a: Tensor, tolerance: float) -> int:

@@ -79,6 +79,30 @@ class QuadraticFunction(Estimator):
             self.offset_,
         )
 
+    def of_standardized(self, mean: Tensor, scale: Tensor) -> "QuadraticFunction":
+        """v ↦ f((v - mean)/scale) for ``mean`` `[d]` and ``scale`` `[1]` or `[d]`, without zeros.
+
+        For scales by coordinate the eigenbasis changes; computed in float64.
+        """
+        mean, scale = mean.double(), scale.double()
+        curvature, slope = self.curvature_.double(), self.slope_.double()
+        basis = self.basis_
+        if len(scale) == 1:
+            rotation, triangle = None, scale.reciprocal()
+            half = curvature * triangle**2
+            centre = (mean if basis is None else mean @ basis.double()) * triangle
+            linear = triangle * (slope - curvature * centre)
+        else:
+            basis = torch.eye(len(mean)).to(mean) if basis is None else basis
+            scaled = basis.double() / scale[:, None]
+            centre = mean @ scaled
+            span, triangle = torch.linalg.qr(scaled)
+            half, rotation = torch.linalg.eigh((triangle * curvature) @ triangle.T)
+            basis = (span @ rotation).to(self.slope_)
+            linear = (triangle @ (slope - curvature * centre)) @ rotation
+        offset = self.offset_ + float((curvature * centre.square() - 2 * slope * centre).sum())
+        return QuadraticFunction.of(basis, half.to(self.slope_), linear.to(self.slope_), offset)
+
     def _coordinates(self, x: Tensor) -> Tensor:
         return x if self.basis_ is None else x @ self.basis_.to(x)
 

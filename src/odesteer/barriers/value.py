@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast, check_contrast
-from odesteer.barriers.held_out import check_folds, group_folds
+from odesteer.barriers.held_out import HeldOutValues, check_folds, group_folds
 from odesteer.barriers.inputs import Centred, Inputs
 from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
@@ -99,11 +99,11 @@ class ValueBarrier(ComposedBarrier):
         try:
             self._learn(contrast)
         except BaseException:
-            self.forget()  # half a fit is none
+            self.forget()  # leave nothing half fitted
             raise
         return self
 
-    def _fit(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         check_network(self.hidden, self.training)
         data = contrast if isinstance(contrast, Rewarded) else _labelled(contrast)
         self.middle_ = data.middle
@@ -118,9 +118,9 @@ class ValueBarrier(ComposedBarrier):
             self.explained_ = 1 - float(error / (weights * spread.square()).sum())
         return values
 
-    def _held_out_values(self, contrast: Contrast) -> tuple[Tensor, Tensor] | None:
+    def _held_out_values(self, contrast: Contrast) -> HeldOutValues | None:
         if not isinstance(contrast, Rewarded):
-            return None  # `_fit` has looked
+            return None  # `_fit` has computed them
         values = torch.zeros(len(contrast.rewards), dtype=torch.float64)
         rated = torch.zeros(len(contrast.rewards), dtype=torch.bool)
         for mask in group_folds(contrast.groups, contrast.labels, self.folds, self.seed):
