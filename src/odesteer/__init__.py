@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from odesteer.methods import OneStep as OneStep
     from odesteer.methods import REControl as REControl
     from odesteer.methods import RepE as RepE
+    from odesteer.methods import Spherical as Spherical
     from odesteer.methods import Sum as Sum
     from odesteer.methods import TruthFlow as TruthFlow
     from odesteer.models import SteeredModel as SteeredModel
@@ -68,6 +69,7 @@ _HOMES = {
     "REControl": "odesteer.methods",
     "RepE": "odesteer.methods",
     "Site": "odesteer.artifact",
+    "Spherical": "odesteer.methods",
     "SteeredModel": "odesteer.models",
     "Steerer": "odesteer.artifact",
     "SteererSet": "odesteer.artifact",

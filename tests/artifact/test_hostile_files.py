@@ -1,4 +1,4 @@
-"""Files that are no steerers, or that lie."""
+"""Malformed and hostile artifact files are refused with the reason."""
 
 import json
 import pickle
@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as pack_safetensors
 
-from odesteer.artifact import Steerer, container, format, load, save
+from odesteer.artifact import Steerer, format, load, save
+from odesteer.artifact import safetensors_file as container
 from odesteer.artifact.format import fingerprint
 from odesteer.errors import ArtifactError
 from odesteer.methods import CAA

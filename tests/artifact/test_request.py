@@ -1,4 +1,4 @@
-"""Asking for steerers by name."""
+"""Requests for steerers by name."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Writing steerers and reading them back."""
+"""Saving and loading of steerers."""
 
 import os
 from dataclasses import replace
@@ -12,7 +12,7 @@ from torch import Tensor
 
 import odesteer
 from odesteer.artifact import Provenance, Site, Steerer, load, save
-from odesteer.artifact.state import FAMILIES, encode, registry_of
+from odesteer.artifact.serialization import FAMILIES, encode, registry_of
 from odesteer.barriers import (
     Centred,
     FrozenBarrier,

@@ -1,4 +1,4 @@
-"""Several steerers in one file, gates, and sites among the heads."""
+"""SteererSet in files, gates, and sites at the attention heads."""
 
 import json
 from collections.abc import Callable

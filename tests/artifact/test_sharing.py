@@ -1,4 +1,4 @@
-"""Sharing steerers, against a hub that is a folder."""
+"""Sharing steerers on a hub that is a folder."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Steerers as objects: what they pass on, what they refuse, what they tell."""
+"""Steerer objects: delegation to the method, validation, cards."""
 
 import copy
 import pickle

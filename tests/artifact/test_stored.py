@@ -15,7 +15,7 @@ from write_stored import FOLDER, arithmetic, computed
 
 import odesteer
 from odesteer.artifact import Steerer, SteererSet
-from odesteer.artifact.state import FAMILIES, registry_of
+from odesteer.artifact.serialization import FAMILIES, registry_of
 
 EXPECTED = ".expected.safetensors"
 NAMES = sorted(path.name.removesuffix(EXPECTED) for path in FOLDER.glob(f"*{EXPECTED}"))

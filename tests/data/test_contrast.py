@@ -1,4 +1,4 @@
-"""Contrastive data: what it accepts, how it is split, what its digest depends on."""
+"""ContrastData: validation, splits, folds and digests."""
 
 import pytest
 from hypothesis import given

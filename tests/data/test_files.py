@@ -1,4 +1,4 @@
-"""The same rows from files of every format, and files that are broken."""
+"""File readers: the same rows from every file format, and broken files."""
 
 import csv
 import json
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from odesteer.data import ContrastData, Example, files, load_contrast, save_contrast
+from odesteer.data import ContrastData, Example, load_contrast, save_contrast
+from odesteer.data import readers as files
 from odesteer.errors import DataError, InvalidInputError, MissingDependencyError, OdesteerError
 
 ROWS = [

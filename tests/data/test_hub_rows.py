@@ -1,4 +1,4 @@
-"""Rows of data sets on the hub, with the library's reading function replaced."""
+"""Hugging Face data sets, with the library's reading function replaced."""
 
 import sys
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_looks_like_an_id(text: str, is_id: bool) -> None:
-    assert hub.looks_like_id(text) is is_id
+    assert hub.is_dataset_id(text) is is_id
 
 
 def test_the_real_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

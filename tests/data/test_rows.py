@@ -1,4 +1,4 @@
-"""The forms of rows, and rows that have none."""
+"""Preference formats of rows, and rows that have none."""
 
 import json
 import warnings

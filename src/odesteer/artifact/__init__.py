@@ -1,7 +1,10 @@
-"""Steerers: saving, loading, origin and sharing."""
+"""Steerers: methods bound to a site, sets of them, requests by name, files and the hub.
+
+`Steerer` and `SteererSet` are saved to safetensors files (`format`, `serialization`) and shared
+on the Hugging Face hub (`hub`, `card`); `Applied` adds an amount.
+"""
 
 from odesteer.artifact.applied import Applied
-from odesteer.artifact.gate import POOLS, Gate
 from odesteer.artifact.provenance import Provenance
 from odesteer.artifact.request import (
     SteererRequest,
@@ -12,7 +15,7 @@ from odesteer.artifact.request import (
 )
 from odesteer.artifact.saving import from_pretrained, load, save
 from odesteer.artifact.site import PARTS, POSITIONS, Site
-from odesteer.artifact.steerer import Steerer
+from odesteer.artifact.steerer import POOLS, Gate, Steerer
 from odesteer.artifact.steerer_set import SteererSet
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What can be saved, loaded and shared."""
+"""Artifact: abstract base class of Steerer and SteererSet, with saving, loading and sharing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from typing_extensions import Self
 
 from odesteer.artifact import hub
-from odesteer.artifact.card import write_card
+from odesteer.artifact.card import Member, write_card
 from odesteer.artifact.format import Content
 from odesteer.errors import ArtifactError
 from odesteer.files import write_file
 from odesteer.methods import Amount
-
-if TYPE_CHECKING:
-    from odesteer.artifact.steerer import Steerer
 
 T = TypeVar("T")
 
@@ -28,13 +25,13 @@ class Artifact(ABC):
 
     @property
     @abstractmethod
-    def members(self) -> tuple[Steerer, ...]:
+    def members(self) -> tuple[Member, ...]:
         """Each of the steerers."""
 
     @property
     @abstractmethod
     def quantities(self) -> tuple[str, ...]:
-        """The ways of saying how much that its methods have, the natural one first."""
+        """The quantities of an amount that all its methods have, the default one first."""
 
     def check_amount(self, amount: Amount) -> None:
         """Raise `InvalidInputError` if a method has no such quantity."""
@@ -43,12 +40,12 @@ class Artifact(ABC):
 
     @abstractmethod
     def content(self) -> Content:
-        """It as plain data."""
+        """Its content as plain data."""
 
     @classmethod
     @abstractmethod
     def restored(cls, content: Content) -> Self:
-        """The object that plain data describe; raises `ArtifactError` for any other."""
+        """The object that plain data describe. Raises `ArtifactError` for other data."""
 
     def digest(self) -> str:
         """sha256 (hexadecimal) of fitted methods, sites and gates; origins are not part of it."""
@@ -64,7 +61,7 @@ class Artifact(ABC):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """What is in a file, on the CPU, the same to the bit; nothing is fitted or unpickled.
+        """Load a file onto the CPU, the same to the bit; nothing is fitted or unpickled.
 
         Raises `ArtifactError`, with the reason, for any other file.
         """
@@ -76,7 +73,7 @@ class Artifact(ABC):
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the file and the card to a folder, as `push_to_hub` uploads them."""
-        hub.save_pretrained(self, folder)
+        hub.write_folder(folder, self.content().to_bytes(), self.card())
 
     def push_to_hub(
         self,
@@ -92,9 +89,10 @@ class Artifact(ABC):
         The repository is made if there is none. Raises `MissingDependencyError` without
         huggingface_hub, and `ArtifactError` if the upload fails.
         """
-        return hub.push_to_hub(
-            self,
+        return hub.upload(
             repo_id,
+            self.content().to_bytes(),
+            write_card(self, repo_id),
             private=private,
             token=token,
             revision=revision,
@@ -109,7 +107,7 @@ class Artifact(ABC):
         revision: str | None = None,
         token: str | None = None,
     ) -> Self:
-        """What is in a folder, in a file, or in a repository of the Hugging Face hub.
+        """Load from a folder, a file, or a repository on the Hugging Face hub.
 
         Raises `ArtifactError`, and `MissingDependencyError` without huggingface_hub.
         """
@@ -117,7 +115,7 @@ class Artifact(ABC):
 
 
 def read(path: str | os.PathLike[str], restore: Callable[[Content], T]) -> T:
-    """What ``restore`` makes of the content of a file. Raises `ArtifactError` with the reason."""
+    """Apply ``restore`` to the content of a file. Raises `ArtifactError` with the reason."""
     path = Path(path)
     try:
         return restore(Content.read(path))

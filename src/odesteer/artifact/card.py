@@ -1,26 +1,57 @@
-"""The card of a steerer: what it is and where it comes from, in Markdown."""
+"""Model cards in Markdown: method, site, provenance and use of a steerer."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from odesteer.artifact.base import Artifact
-    from odesteer.artifact.steerer import Steerer
+from odesteer.artifact.provenance import Provenance
+from odesteer.artifact.site import Site
+from odesteer.methods import Method
 
-# Every card has this line, so that a README that somebody else wrote is recognised.
+# Every card has this line, which tells it from a README that somebody else wrote.
 MARK = "<!-- card written by odesteer -->"
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def write_card(artifact: Artifact, repo_id: str | None = None) -> str:
+class Member(Protocol):
+    """What a card shows of one steerer; `Steerer` has all of it."""
+
+    @property
+    def method(self) -> Method: ...
+
+    @property
+    def site(self) -> Site | None: ...
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    @property
+    def gate(self) -> object | None: ...
+
+    @property
+    def width(self) -> int: ...
+
+
+class CardSource(Protocol):
+    """What a card is written from: a `Steerer` or a `SteererSet`."""
+
+    @property
+    def members(self) -> Sequence[Member]: ...
+
+    @property
+    def quantities(self) -> tuple[str, ...]: ...
+
+    def digest(self) -> str: ...
+
+
+def write_card(artifact: CardSource, repo_id: str | None = None) -> str:
     """The card of a steerer or a set of them; ``repo_id`` is where it will be found.
 
-    It states what the artifact records and nothing else.
+    It states only what the artifact records.
     """
     steerers, kind = artifact.members, type(artifact).__name__
     is_set = kind == "SteererSet"
@@ -94,8 +125,8 @@ def _front_matter(base: str | None) -> list[str]:
     return [*lines, "---"]
 
 
-def _default(steerers: Sequence[Steerer]) -> str:
-    """The amount in a call that shows the use; nothing where the methods differ in theirs."""
+def _default(steerers: Sequence[Member]) -> str:
+    """The default amount as an argument; empty where the methods have different defaults."""
     amounts = {str(s.method.default_amount): s.method.default_amount for s in steerers}
     if len(amounts) > 1:
         return ""
@@ -104,8 +135,8 @@ def _default(steerers: Sequence[Steerer]) -> str:
     return f", {amount.quantity}={value if isinstance(value, (int, float)) else '...'}"
 
 
-def _recorded(artifact: Artifact, steerers: Sequence[Steerer]) -> list[tuple[str, str]]:
-    """What is recorded; of a set, what differs from steerer to steerer in order."""
+def _recorded(artifact: CardSource, steerers: Sequence[Member]) -> list[tuple[str, str]]:
+    """Rows of the table of recorded values; for sets, the values that differ in order."""
     each = [_figures(steerer) for steerer in steerers]
     rows = {}
     for name in each[0]:
@@ -115,7 +146,7 @@ def _recorded(artifact: Artifact, steerers: Sequence[Steerer]) -> list[tuple[str
     return [(name, f"`{_plain(value)}`") for name, value in rows.items() if value]
 
 
-def _figures(steerer: Steerer) -> dict[str, Any]:
+def _figures(steerer: Member) -> dict[str, Any]:
     origin, site = steerer.provenance, steerer.site
     return {
         "method": repr(steerer.method),
@@ -145,7 +176,7 @@ def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _plain(value: object) -> str:
-    """A value in one line without what Markdown or a table would read as a mark."""
+    """A value in one line, without characters that have a meaning in Markdown tables."""
     text = " ".join(str(value).split()).replace("|", "¦").replace("`", "'").replace("<", "‹")
     return text if len(text) <= 300 else text[:299] + "…"
 

@@ -1,11 +1,11 @@
-"""What the file of a steerer, or of a set of them, says.
+"""File formats 1 and 2 of steerers and sets of steerers.
 
-Tensors stand in a safetensors file; everything else is one JSON object in its metadata. Format 1
-is one steerer:
+Tensors are stored in a safetensors file, everything else as one JSON object in its
+metadata. Format 1 is one steerer:
 
     format      1
     needs       the first version of odesteer that reads this format
-    method      the spec of the method, see `odesteer.artifact.state`
+    method      the spec of the method, see `odesteer.artifact.serialization`
     site        {"layer", "position"} (and "part" where it is not the residual stream), or null
     provenance  the fields of `Provenance` that are known
     sha256      of all of the above and of the tensors
@@ -31,27 +31,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odesteer.artifact.container import Container, pack
 from odesteer.artifact.provenance import Provenance
+from odesteer.artifact.safetensors_file import SafetensorsFile, pack
+from odesteer.artifact.serialization import Spec
 from odesteer.artifact.site import Site
-from odesteer.artifact.state import Spec
 from odesteer.errors import ArtifactError, InvalidInputError
 from odesteer.untrusted import brief, parse_json
 
 FORMAT = 2
 NEEDS = "0.1.0"
 
-_PART = ("method", "site", "provenance")
+_SPEC_FIELDS = ("method", "site", "provenance")
 _FIELDS = {
-    1: ("format", "needs", *_PART, "sha256"),
+    1: ("format", "needs", *_SPEC_FIELDS, "sha256"),
     2: ("format", "needs", "kind", "steerers", "conditions", "sha256"),
 }
 _KINDS = ("steerer", "set")
 
 
 @dataclass(frozen=True)
-class Part:
-    """One method of a file as plain data; a gate is a JSON object."""
+class SteererSpec:
+    """One steerer as plain data: specs of method and gate, site and provenance."""
 
     method: Spec
     site: Site | None
@@ -59,9 +59,9 @@ class Part:
     gate: Spec | None = None
 
     @classmethod
-    def read(cls, described: object, gated: bool = False) -> "Part":
-        """Raises `ArtifactError` for what describes no method at its place."""
-        names = (*_PART, "gate") if gated else _PART
+    def read(cls, described: object, gated: bool = False) -> "SteererSpec":
+        """Read the JSON object of a steerer. Raises `ArtifactError` for any other value."""
+        names = (*_SPEC_FIELDS, "gate") if gated else _SPEC_FIELDS
         if not isinstance(described, dict) or set(described) != set(names):
             raise ArtifactError(f"fields {', '.join(names)} expected, found {brief(described)}.")
         gate = described.get("gate")
@@ -75,40 +75,40 @@ class Part:
         return cls(described["method"], site, provenance, gate)
 
     def effect(self) -> dict[str, Any]:
-        """What it does, not where it is from."""
+        """Method and site as JSON, without the provenance."""
         site = None if self.site is None else self.site.described()
         return {"method": self.method, "site": site}
 
     def described(self) -> dict[str, Any]:
-        """All but the gate."""
+        """Method, site and provenance as JSON, without the gate."""
         known = {name: v for name, v in asdict(self.provenance).items() if v not in (None, {})}
         return {**self.effect(), "provenance": known}
 
 
 @dataclass(frozen=True)
 class Content:
-    """The steerers of a file as plain data, the conditions of their gates, and all tensors."""
+    """The content of a file: steerers and conditions of gates as plain data, and all tensors."""
 
-    steerers: tuple[Part, ...]
+    steerers: tuple[SteererSpec, ...]
     tensors: Mapping[str, Tensor]
-    conditions: tuple[Part, ...] = ()
+    conditions: tuple[SteererSpec, ...] = ()
     is_set: bool = False
 
     @property
     def format(self) -> int:
-        """The oldest format that can say it."""
+        """The oldest format that can hold it."""
         return 2 if self.is_set or self.conditions else 1
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The bytes of the file."""
         described: dict[str, Any] = {"format": self.format, "needs": NEEDS}
         if self.format == 1:
             described |= self.steerers[0].described()
         else:
             described |= {
                 "kind": _KINDS[self.is_set],
-                "steerers": [{**part.described(), "gate": part.gate} for part in self.steerers],
-                "conditions": [part.described() for part in self.conditions],
+                "steerers": [{**spec.described(), "gate": spec.gate} for spec in self.steerers],
+                "conditions": [spec.described() for spec in self.conditions],
             }
         sha256 = fingerprint(described, self.tensors)
         return pack(_canonical({**described, "sha256": sha256}), self.tensors)
@@ -116,7 +116,7 @@ class Content:
     @classmethod
     def read(cls, path: Path) -> "Content":
         """The content of a whole, unaltered file. Raises `ArtifactError` for any other."""
-        container = Container.read(path)
+        container = SafetensorsFile.read(path)
         described = _described(container.text)
         tensors = container.tensors()
         if described.pop("sha256") != fingerprint(described, tensors):
@@ -125,25 +125,27 @@ class Content:
                 " it was saved."
             )
         if described["format"] == 1:
-            return cls((Part.read({name: described[name] for name in _PART}),), tensors)
-        parts, conditions, kind = (described[n] for n in ("steerers", "conditions", "kind"))
-        if not isinstance(parts, list) or not isinstance(conditions, list) or kind not in _KINDS:
+            return cls(
+                (SteererSpec.read({name: described[name] for name in _SPEC_FIELDS}),), tensors
+            )
+        steerers, conditions, kind = (described[n] for n in ("steerers", "conditions", "kind"))
+        if not isinstance(steerers, list) or not isinstance(conditions, list) or kind not in _KINDS:
             raise ArtifactError(f"it holds no list of steerers, or is no set: {brief(kind)}.")
-        if not parts or (kind == "steerer" and len(parts) > 1):
-            raise ArtifactError(f"it is a {kind} of {len(parts)} steerers.")
+        if not steerers or (kind == "steerer" and len(steerers) > 1):
+            raise ArtifactError(f"it is a {kind} of {len(steerers)} steerers.")
         return cls(
-            tuple(Part.read(part, gated=True) for part in parts),
+            tuple(SteererSpec.read(spec, gated=True) for spec in steerers),
             tensors,
-            tuple(map(Part.read, conditions)),
+            tuple(map(SteererSpec.read, conditions)),
             kind == "set",
         )
 
     def digest(self) -> str:
-        """sha256 of methods, sites and gates: of what is done, not of where it is from."""
+        """sha256 (hexadecimal) of methods, sites and gates, without the provenance."""
         if self.format == 1:
             return fingerprint(self.steerers[0].effect(), self.tensors)
-        steerers = [{**part.effect(), "gate": part.gate} for part in self.steerers]
-        conditions = [part.effect() for part in self.conditions]
+        steerers = [{**spec.effect(), "gate": spec.gate} for spec in self.steerers]
+        conditions = [spec.effect() for spec in self.conditions]
         return fingerprint({"steerers": steerers, "conditions": conditions}, self.tensors)
 
 

@@ -1,26 +1,21 @@
-"""Sharing steerers on the Hugging Face hub, or in folders of the same shape."""
+"""The Hugging Face hub: upload and download of steerers, and folders with the same files."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from odesteer.artifact.card import HUB_ID, MARK, write_card
+from odesteer.artifact.card import HUB_ID, MARK
 from odesteer.errors import ArtifactError, InvalidInputError, MissingDependencyError
 from odesteer.files import write_file
-
-if TYPE_CHECKING:
-    from odesteer.artifact.base import Artifact
 
 FILE_NAME = "steerer.safetensors"
 CARD_NAME = "README.md"
 
 
-def save_pretrained(
-    steerer: Artifact, folder: str | os.PathLike[str], repo_id: str | None = None
-) -> None:
+def write_folder(folder: str | os.PathLike[str], artifact: bytes, card: str) -> None:
     """Write ``steerer.safetensors`` and ``README.md`` to a folder, which is made if needed.
 
     Raises `ArtifactError` if it cannot, or if a README stands there that is no card of a steerer.
@@ -36,14 +31,14 @@ def save_pretrained(
             )
     except OSError as error:
         raise ArtifactError(f"cannot write to {folder}: {error.strerror or error}.") from error
-    text = write_card(steerer, repo_id)
-    steerer.save(folder / FILE_NAME)
-    write_file(readme, text.encode())
+    write_file(folder / FILE_NAME, artifact)
+    write_file(readme, card.encode())
 
 
-def push_to_hub(
-    steerer: Artifact,
+def upload(
     repo_id: str,
+    artifact: bytes,
+    card: str,
     *,
     private: bool | None,
     token: str | None,
@@ -53,7 +48,7 @@ def push_to_hub(
     """See `Artifact.push_to_hub`."""
     api = _library().HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(steerer, folder, repo_id)
+        write_folder(folder, artifact, card)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None:
@@ -95,7 +90,7 @@ def find_file(source: str | os.PathLike[str], *, revision: str | None, token: st
         return path / FILE_NAME
     name = os.fspath(source)
     if name.endswith(".safetensors"):
-        return path  # A file is meant; whoever reads it says what stands near it.
+        return path  # A file is meant; reading it names the files beside it.
     if not HUB_ID.fullmatch(name):
         raise ArtifactError(
             f"there is no file or folder {name!r}, and it is no name of the form owner/name on the"

@@ -1,4 +1,4 @@
-"""What a steerer was fitted on."""
+"""Provenance: the model, data and version that a steerer was fitted with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields

@@ -1,4 +1,4 @@
-"""Saving and loading as functions."""
+"""Functions save, load and from_pretrained for steerers and sets."""
 
 import os
 
@@ -19,14 +19,14 @@ def save(steerer: Steerer | SteererSet | Method, path: str | os.PathLike[str]) -
 
 
 def load(path: str | os.PathLike[str]) -> Steerer | SteererSet:
-    """The steerer, or the set of steerers, in a file. See `Steerer.load`."""
+    """Load the steerer or the set of steerers in a file. See `Steerer.load`."""
     return read(path, _restored)
 
 
 def from_pretrained(
     source: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None
 ) -> Steerer | SteererSet:
-    """What is in a file, in a folder, or in a repository of the hub.
+    """Load from a file, a folder, or a repository on the Hugging Face hub.
 
     See `Steerer.from_pretrained`.
     """

@@ -1,4 +1,4 @@
-"""Where in a model a steerer acts."""
+"""Site: the layer, part and token positions that a steerer acts on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,15 +35,14 @@ class Site:
 
     @property
     def depth(self) -> tuple[int, bool]:
-        """Increases in the order in which a forward pass comes through: the heads of a layer,
-        then its output."""
+        """A sort key in the order of a forward pass: the heads of a layer, then its output."""
         return self.layer, self.part == "residual"
 
     def described(self) -> dict[str, Any]:
-        """The site as it is written to files.
+        """The site as JSON.
 
-        The part is written only where it is not the residual stream, so that files and digests
-        of residual sites are those of the time when there were no others.
+        The part is left out for the residual stream: files and digests of residual sites are
+        the same as before there were other parts.
         """
         part = {} if self.part == "residual" else {"part": self.part}
         return {"layer": self.layer, "position": self.position, **part}

@@ -1,4 +1,4 @@
-"""A fitted method with the place it acts at and its origin."""
+"""Steerer: a fitted method, its site, its provenance and a gate (a condition on the prompt)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,17 +9,94 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.artifact.base import Artifact
-from odesteer.artifact.checking import check_method, try_out
-from odesteer.artifact.format import Content, Part
-from odesteer.artifact.gate import Gate
+from odesteer.artifact.format import Content, SteererSpec
 from odesteer.artifact.provenance import Provenance
+from odesteer.artifact.serialization import decode, encode
 from odesteer.artifact.site import Site
-from odesteer.artifact.state import decode, encode
+from odesteer.artifact.validation import check_method, try_out
 from odesteer.errors import ArtifactError, InvalidInputError, ModelError, OdesteerError
 from odesteer.flows import Solution
 from odesteer.methods import Amount, Method
-from odesteer.untrusted import is_integer
+from odesteer.untrusted import is_integer, is_number
 from odesteer.version import __version__
+
+POOLS = ("last", "mean")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Steer a row only if its prompt meets a condition (Lee et al., ICLR 2025, arXiv 2409.05907).
+
+    Whether a row is steered is decided once, where its prompt ends, and held while it generates:
+    the barrier h of ``condition`` at the prompt's activation, at the condition's own layer, is
+    compared with a level of that barrier. Exactly one of ``below`` (steer where h is under that
+    level) and ``above`` (steer where it is over it) is given; 0 is the decision boundary.
+    ``pool`` says which activation of the prompt: that of its ``last`` token, or the ``mean`` over
+    its tokens, as in the paper; fit the condition on the same.
+
+    With a condition at the steered layer or before it, tokens of the prompt are gated too. A
+    condition at a later layer is known only after the prompt's forward pass: then no token of
+    the prompt is moved, the last one included, and steering begins with the first generated
+    token.
+
+    Raises `InvalidInputError` for a condition without a barrier or a site.
+    """
+
+    condition: "Steerer"
+    below: float | None = None
+    above: float | None = None
+    pool: str = "last"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.condition, Steerer):
+            raise InvalidInputError(
+                f"a condition is a Steerer whose barrier decides, not {self.condition!r:.80}."
+            )
+        method = type(self.condition.method).__name__
+        if getattr(self.condition.method, "barrier", None) is None:
+            raise InvalidInputError(
+                f"{method} has no barrier, so it cannot be a condition; fit one that has, such as"
+                " ODESteer or CAA."
+            )
+        if self.condition.site is None:
+            raise InvalidInputError(
+                "this condition is not bound to a layer; build it with a site, as in"
+                " Steerer(method, Site(layer=13))."
+            )
+        if self.condition.gate is not None:
+            raise InvalidInputError("a condition cannot have a condition itself.")
+        if self.pool not in POOLS:
+            raise InvalidInputError(f"pool must be one of {', '.join(POOLS)}, not {self.pool!r}.")
+        if (self.below is None) == (self.above is None):
+            raise InvalidInputError(
+                f"give one of below and above, not below={self.below} and above={self.above}."
+            )
+        if not is_number(self.level):
+            raise InvalidInputError(f"the level of a gate must be a number, not {self.level!r}.")
+
+    @property
+    def level(self) -> float:
+        """The level that h is compared with."""
+        return self.below if self.below is not None else self.above  # type: ignore[return-value]
+
+    @property
+    def site(self) -> Site:
+        """The site at which the condition is evaluated."""
+        return self.condition.site  # type: ignore[return-value]
+
+    @property
+    def threshold(self) -> float:
+        """The value of h that the level stands for. Raises `InvalidInputError` where none does."""
+        return float(self.condition.barrier.threshold(self.level))
+
+    def __str__(self) -> str:
+        side = "below" if self.below is not None else "above"
+        heads = ", heads" if self.site.part == "heads" else ""
+        tokens = "the last token" if self.pool == "last" else "the mean"
+        return (
+            f"only where {type(self.condition.method).__name__} at layer {self.site.layer}{heads}"
+            f" finds {tokens} of the prompt {side} level {self.level:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +148,7 @@ class Steerer(Artifact):
 
     @property
     def barrier(self) -> Any:
-        """The method's barrier; with methods that have none, no such attribute."""
+        """The method's barrier. Raises `AttributeError` for methods without one."""
         return self.method.barrier  # type: ignore[attr-defined]
 
     def steer(
@@ -89,7 +166,7 @@ class Steerer(Artifact):
         )
 
     def solve(self, a: Tensor, amount: Amount | None = None) -> Solution:
-        """As `Method.solve`: also tells what happened to each activation."""
+        """As `Method.solve`: the moved activations and what happened to each."""
         return self.method.solve(a, amount)
 
     def to(
@@ -128,14 +205,14 @@ class Steerer(Artifact):
         if self.gate is not None:
             return content_of([self])
         spec, tensors = encode(self.method)
-        return Content((self._part(spec),), tensors)
+        return Content((self._spec(spec),), tensors)
 
-    def _part(self, spec: dict[str, Any], gate: dict[str, Any] | None = None) -> Part:
-        """It as plain data, given those of its method and of its gate."""
+    def _spec(self, spec: dict[str, Any], gate: dict[str, Any] | None = None) -> SteererSpec:
+        """Plain data of this steerer, given the specs of its method and of its gate."""
         provenance = self.provenance
         if provenance.odesteer_version is None:
             provenance = replace(provenance, odesteer_version=__version__)
-        return Part(spec, self.site, provenance, gate)
+        return SteererSpec(spec, self.site, provenance, gate)
 
     @classmethod
     def restored(cls, content: Content) -> Self:
@@ -148,10 +225,10 @@ class Steerer(Artifact):
 
 
 def content_of(steerers: Sequence[Steerer], is_set: bool = False) -> Content:
-    """Several steerers, or one with a gate, as plain data. Gates may share a condition."""
+    """Plain data of several steerers, or of one with a gate. Gates may share a condition."""
     tensors: dict[str, Tensor] = {}
-    parts, conditions = [], []
-    places: dict[int, int] = {}
+    specs, conditions = [], []
+    indices: dict[int, int] = {}
 
     def encoded(steerer: Steerer, prefix: str) -> dict[str, Any]:
         spec, more = encode(steerer.method, prefix)
@@ -162,32 +239,32 @@ def content_of(steerers: Sequence[Steerer], is_set: bool = False) -> Content:
         gate = steerer.gate
         described = None
         if gate is not None:
-            known = len(places)
-            place = places.setdefault(id(gate.condition), known)
-            if place == known:
-                spec = encoded(gate.condition, f"conditions.{place}")
-                conditions.append(gate.condition._part(spec))
+            known = len(indices)
+            index = indices.setdefault(id(gate.condition), known)
+            if index == known:
+                spec = encoded(gate.condition, f"conditions.{index}")
+                conditions.append(gate.condition._spec(spec))
             side = "above" if gate.below is None else "below"
-            described = {"condition": place, side: gate.level, "pool": gate.pool}
-        parts.append(steerer._part(encoded(steerer, f"steerers.{i}"), described))
-    return Content(tuple(parts), tensors, tuple(conditions), is_set)
+            described = {"condition": index, side: gate.level, "pool": gate.pool}
+        specs.append(steerer._spec(encoded(steerer, f"steerers.{i}"), described))
+    return Content(tuple(specs), tensors, tuple(conditions), is_set)
 
 
 def steerers_in(content: Content) -> list[Steerer]:
-    """The steerers that plain data describe. Raises `ArtifactError` for any other."""
+    """The steerers that plain data describe. Raises `ArtifactError` for other data."""
     if content.format == 1:
-        return [_restored(content.steerers[0], content.tensors)]
+        return [_decode(content.steerers[0], content.tensors)]
     left = dict(content.tensors)
 
     def own(prefix: str) -> dict[str, Tensor]:
         return {name: left.pop(name) for name in list(left) if name.startswith(f"{prefix}.")}
 
     conditions = [
-        _restored(part, own(f"conditions.{i}")) for i, part in enumerate(content.conditions)
+        _decode(spec, own(f"conditions.{i}")) for i, spec in enumerate(content.conditions)
     ]
     steerers = [
-        _restored(part, own(f"steerers.{i}"), _gate(part.gate, conditions))
-        for i, part in enumerate(content.steerers)
+        _decode(spec, own(f"steerers.{i}"), _decode_gate(spec.gate, conditions))
+        for i, spec in enumerate(content.steerers)
     ]
     if left:
         raise ArtifactError(f"it holds tensors that belong to nothing: {', '.join([*left][:5])}.")
@@ -197,24 +274,24 @@ def steerers_in(content: Content) -> list[Steerer]:
     return steerers
 
 
-def _restored(part: Part, tensors: Mapping[str, Tensor], gate: Gate | None = None) -> Steerer:
-    method = check_method(decode(part.method, tensors, "method"), tensors)
+def _decode(spec: SteererSpec, tensors: Mapping[str, Tensor], gate: Gate | None = None) -> Steerer:
+    method = check_method(decode(spec.method, tensors, "method"), tensors)
     try:
-        steerer = Steerer(method, part.site, part.provenance, gate)
+        steerer = Steerer(method, spec.site, spec.provenance, gate)
     except OdesteerError as error:
         raise ArtifactError(str(error)) from None
     try_out(method)
     return steerer
 
 
-def _gate(described: dict[str, Any] | None, conditions: Sequence[Steerer]) -> Gate | None:
+def _decode_gate(described: dict[str, Any] | None, conditions: Sequence[Steerer]) -> Gate | None:
     if described is None:
         return None
     named = dict(described)
-    place = named.pop("condition", None)
-    if not is_integer(place, 0) or place >= len(conditions):
-        raise ArtifactError(f"a gate has the condition {place!r:.40} of {len(conditions)}.")
+    index = named.pop("condition", None)
+    if not is_integer(index, 0) or index >= len(conditions):
+        raise ArtifactError(f"a gate has the condition {index!r:.40} of {len(conditions)}.")
     try:
-        return Gate(conditions[place], **named)
+        return Gate(conditions[index], **named)
     except (TypeError, InvalidInputError) as error:
         raise ArtifactError(f"a gate makes no sense: {error}") from None

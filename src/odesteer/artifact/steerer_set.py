@@ -1,4 +1,4 @@
-"""Several steerers that act together."""
+"""SteererSet: several steerers at distinct sites, saved and applied together."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from odesteer.errors import ArtifactError, InvalidInputError, OdesteerError
 
 @dataclass(frozen=True, init=False)
 class SteererSet(Artifact):
-    """Steerers at several sites of a model as one thing: used, saved and shared together.
+    """Steerers at several sites of a model, used, saved and shared as one.
 
-    It goes wherever a `Steerer` goes on a model. An amount applies to each of its steerers; without
-    one each takes the default of its own method. They are kept in the order in which a forward
-    pass comes through their sites, whatever the order they are given in.
+    A model takes it wherever it takes a `Steerer`. An amount applies to each of its steerers;
+    without one each takes the default of its own method. They are sorted in the order in which a
+    forward pass reaches their sites.
 
     Raises `InvalidInputError` for a steerer without a site, for two at the same site, and for none.
     """
@@ -38,7 +38,7 @@ class SteererSet(Artifact):
                 raise InvalidInputError(
                     "a steerer in a set needs a site, as in Steerer(method, Site(layer=13))."
                 )
-        ordered = tuple(sorted(given, key=_order))
+        ordered = tuple(sorted(given, key=_sort_key))
         for one, other in pairwise(ordered):
             if one.site == other.site:
                 raise InvalidInputError(
@@ -66,7 +66,7 @@ class SteererSet(Artifact):
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """The ways of saying how much that all methods have, in the order of the first one's."""
+        """The quantities of an amount that all methods have, in the order of the first method."""
         first, *rest = (steerer.method.quantities for steerer in self.steerers)
         return tuple(name for name in first if all(name in others for others in rest))
 
@@ -104,6 +104,6 @@ class SteererSet(Artifact):
             raise ArtifactError(str(error)) from None
 
 
-def _order(steerer: Steerer) -> tuple[tuple[int, bool], str]:
+def _sort_key(steerer: Steerer) -> tuple[tuple[int, bool], str]:
     site = steerer.site
     return ((-1, False), "") if site is None else (site.depth, site.position)

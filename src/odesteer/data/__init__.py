@@ -1,4 +1,4 @@
-"""Contrastive data from files and hubs."""
+"""Contrastive data: examples, rows of files and data sets, preference formats."""
 
 from odesteer.data.contrast import ContrastData, Example, Message
 from odesteer.data.load import load_contrast, save_contrast

@@ -1,4 +1,4 @@
-"""Chats in rows: lists of ``{"role": ..., "content": ...}``."""
+"""Chat parsing: lists of ``{"role": ..., "content": ...}`` as messages and examples."""
 
 import json
 from collections.abc import Mapping
@@ -67,16 +67,16 @@ def example_of(where: str, name: str, chat: Chat) -> Example:
     return Example(chat[:-1], response)
 
 
-def shared_opening(a: Chat, b: Chat) -> Chat:
-    """The messages with which the prompts of two whole chats begin alike."""
+def common_prompt(a: Chat, b: Chat) -> Chat:
+    """The messages that the prompts of two whole chats have in common at the start."""
     n = 0
     while n < min(len(a), len(b)) - 1 and a[n] == b[n]:
         n += 1
     return a[:n]
 
 
-def label_of(prompt: str | Chat) -> str:
-    """The group label of everything that answers one prompt."""
+def group_of_prompt(prompt: str | Chat) -> str:
+    """The default group of rows that share this prompt."""
     if isinstance(prompt, str):
         return prompt
     return json.dumps([[m.role, m.content] for m in prompt], ensure_ascii=False)

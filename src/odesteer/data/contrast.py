@@ -1,4 +1,4 @@
-"""Contrastive data: examples of the wanted and of the unwanted behaviour."""
+"""ContrastData: positive and negative examples with groups, splits, folds and a digest."""
 
 import hashlib
 import json

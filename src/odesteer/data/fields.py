@@ -1,4 +1,4 @@
-"""Fields of rows: checking that they are text, and telling what was found instead."""
+"""Text fields of rows: validation, and suggestions for misspelt names."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ MAX_CHARACTERS = 16_000_000
 
 
 def check_text(where: str, name: str, value: object, *, may_be_blank: bool = False) -> str:
-    """The value, if it is a text. ``where`` and ``name`` say in errors which field it is."""
+    """Check that a value is text and return it; ``where`` and ``name`` locate it in errors."""
     if value is None:
         raise DataError(f"{where}, field {name!r}: found null; a text is needed.")
     if not isinstance(value, str):
@@ -43,14 +43,14 @@ def listed(names: Iterable[object]) -> str:
 
 
 def near(name: str, known: Iterable[object]) -> str | None:
-    """The known name that ``name`` most likely stands for."""
+    """The known name that is closest to ``name``, if one is close."""
     by_folded = {str(k).strip().casefold(): str(k) for k in known}
     found = difflib.get_close_matches(name.strip().casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None
 
 
 def is_typo(name: str, meant: str) -> bool:
-    """Whether ``name`` is ``meant`` but for its case or a slip of the finger."""
+    """Whether ``name`` is ``meant`` with another case or a typing error."""
     folded = name.strip().casefold()
     return (
         abs(len(folded) - len(meant)) <= 1

@@ -1,10 +1,10 @@
-"""Rows of a data set on the Hugging Face hub."""
+"""Hugging Face data sets: reading of rows."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from odesteer.data.forms import Row
+from odesteer.data.formats import SourceRow
 from odesteer.errors import DataError, MissingDependencyError
 
 PREFIX = "hub:"
@@ -13,14 +13,14 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MEANINGS = {"pos": "positive", "positive": "positive", "neg": "negative", "negative": "negative"}
 
 
-def looks_like_id(text: str) -> bool:
+def is_dataset_id(text: str) -> bool:
     """Whether a text has the form ``owner/name``."""
     return _ID.fullmatch(text) is not None
 
 
 def read_hub(
     dataset: str, *, name: str | None = None, split: str = "train", revision: str | None = None
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """Rows of one split of a data set; ``name`` chooses among its configurations.
 
     Raises `MissingDependencyError` without the datasets library, and `DataError` if the data set
@@ -35,7 +35,7 @@ def read_hub(
         ) from None
     try:
         table = datasets.load_dataset(dataset, name, split=split, revision=revision)
-    # The library passes on whatever its file systems, its parsers and the network raise.
+    # The library raises the errors of its file systems, its parsers and the network.
     except Exception as error:
         raise DataError(
             f"cannot read data set {dataset!r} (configuration {name or 'default'}, split {split!r},"
@@ -46,13 +46,13 @@ def read_hub(
         fields = dict(record)
         if labels and isinstance(fields.get("label"), int):
             fields["label"] = labels.get(fields["label"], fields["label"])
-        yield Row(f"row {number}", fields)
+        yield SourceRow(f"row {number}", fields)
 
 
 def _label_names(feature: Any) -> dict[int, str]:
-    """What the integers of a label column mean, where the data set names them so.
+    """The sides that the integers of a label column stand for, where the data set names them.
 
-    Some data sets have 0 for positive; read as a plain 0 it would be the other side.
+    Some data sets have 0 for positive.
     """
     names = [str(name).casefold() for name in getattr(feature, "names", None) or ()]
     if set(names) <= set(_MEANINGS):

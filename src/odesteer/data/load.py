@@ -1,4 +1,4 @@
-"""Loading contrastive data by path or hub id, and saving it."""
+"""load_contrast and save_contrast: contrastive data from a file or the hub, and to JSONL."""
 
 import difflib
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 from odesteer.data.contrast import ContrastData, Example
 from odesteer.data.fields import listed
-from odesteer.data.files import READERS
-from odesteer.data.forms import Row
-from odesteer.data.hub import PREFIX, looks_like_id, read_hub
+from odesteer.data.formats import SourceRow
+from odesteer.data.hub import PREFIX, is_dataset_id, read_hub
+from odesteer.data.readers import READERS
 from odesteer.data.rows import OnBadRow, read_rows
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.files import write_file
@@ -61,7 +61,7 @@ def load_contrast(
     if text.startswith(PREFIX):
         is_file = False
     else:
-        is_file = Path(text).exists() or bool(_format_of(Path(text))) or not looks_like_id(text)
+        is_file = Path(text).exists() or bool(_format_of(Path(text))) or not is_dataset_id(text)
     if is_file:
         given = [f"{option}={value!r}" for option, value in on_hub.items() if value is not None]
         if given:
@@ -93,7 +93,7 @@ def save_contrast(data: ContrastData, path: str | os.PathLike[str]) -> None:
     rows = _as_pairs(data) or _as_labelled(data)
     try:
         again = read_rows(
-            (Row(f"row {i}", row) for i, row in enumerate(rows, start=1)),
+            (SourceRow(f"row {i}", row) for i, row in enumerate(rows, start=1)),
             str(path),
             duplicates="error",
         )
@@ -105,7 +105,7 @@ def save_contrast(data: ContrastData, path: str | os.PathLike[str]) -> None:
     write_file(path, text.encode(), DataError)
 
 
-def _read_file(path: Path, format: str | None) -> Iterator[Row]:
+def _read_file(path: Path, format: str | None) -> Iterator[SourceRow]:
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if _format_of(file))
         files = f"one of the files in it: {listed(inside)}" if inside else "a file"

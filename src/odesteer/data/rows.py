@@ -1,4 +1,4 @@
-"""From rows to contrastive data: what rows must have in common, and which are left out."""
+"""Rows to ContrastData: consistency checks, duplicates, identical sides, groups."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,7 @@ from typing import Literal
 
 from odesteer.data.contrast import ContrastData, Example
 from odesteer.data.fields import listed
-from odesteer.data.forms import ACCEPTED, LABELLED, Record, Row, RowReader
+from odesteer.data.formats import ACCEPTED, LABELLED, ParsedRow, RowParser, SourceRow
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.untrusted import brief
 
@@ -30,7 +30,7 @@ class UnusedColumnsWarning(DataWarning):
 
 
 def read_rows(
-    rows: Iterable[Row],
+    rows: Iterable[SourceRow],
     source: str,
     *,
     columns: Mapping[str, str] | None = None,
@@ -44,16 +44,16 @@ def read_rows(
     for option, value in (("duplicates", duplicates), ("identical", identical)):
         if value not in ("drop", "error"):
             raise InvalidInputError(f"{option} must be 'drop' or 'error', not {value!r}.")
-    reader = RowReader(source, dict(columns or {}))
+    reader = RowParser(source, dict(columns or {}))
     parsed = [reader.read(row) for row in rows]
     if not parsed:
         raise DataError(f"{source} holds no rows; a row is {ACCEPTED}.")
     for row in parsed:
         _check_alike(source, parsed[0], row)
-    parsed = _unpaired(parsed)
+    parsed = _split_lists(parsed)
     kept, n_identical = _without_identical(source, parsed, identical)
     kept, repeats = _without_duplicates(source, kept, duplicates)
-    data = _assembled(source, kept)
+    data = _assemble(source, kept)
     notices: list[tuple[type[DataWarning], str]] = []
     if reader.unused:
         notices.append((UnusedColumnsWarning, f"did not read columns {listed(reader.unused)}."))
@@ -72,7 +72,7 @@ def read_rows(
     return data
 
 
-def _check_alike(source: str, first: Record, row: Record) -> None:
+def _check_alike(source: str, first: ParsedRow, row: ParsedRow) -> None:
     # A difference of kind between rows would be learned as if it were the contrast.
     for mine, theirs in zip(row.kind, first.kind, strict=True):
         if mine != theirs:
@@ -82,14 +82,14 @@ def _check_alike(source: str, first: Record, row: Record) -> None:
             )
 
 
-def _unpaired(rows: list[Record]) -> list[Record]:
-    """Each text a row, where the only row is a pair of lists: texts that belong to no pairs."""
+def _split_lists(rows: list[ParsedRow]) -> list[ParsedRow]:
+    """Split a single row with lists on both sides into labelled rows, one for each text."""
     if len(rows) > 1 or rows[0].group is not None or len(rows[0].examples) <= 2:
         return rows
     texts = [("positive", i, example) for i, example in enumerate(rows[0].positive)]
     texts += [("negative", i, example) for i, example in enumerate(rows[0].negative)]
     return [
-        Record(
+        ParsedRow(
             index=index,
             place=f"{side}[{i}]",
             form=LABELLED,
@@ -103,11 +103,11 @@ def _unpaired(rows: list[Record]) -> list[Record]:
 
 
 def _without_identical(
-    source: str, rows: list[Record], policy: OnBadRow
-) -> tuple[list[Record], int]:
-    """Rows that do not call one example both positive and negative, and how many do."""
+    source: str, rows: list[ParsedRow], policy: OnBadRow
+) -> tuple[list[ParsedRow], int]:
+    """Drop or refuse rows with one example on both sides: the rows left, the number dropped."""
     clashing: set[Example] = set()
-    earlier: dict[Example, Record] = {}
+    earlier: dict[Example, ParsedRow] = {}
     kept = []
     for row in rows:
         if row.form != LABELLED:
@@ -131,10 +131,10 @@ def _without_identical(
 
 
 def _without_duplicates(
-    source: str, rows: list[Record], policy: OnBadRow
-) -> tuple[list[Record], list[str]]:
-    """Rows that do not repeat an earlier one, and an account of those that do."""
-    first: dict[tuple[tuple[Example, ...], tuple[Example, ...]], Record] = {}
+    source: str, rows: list[ParsedRow], policy: OnBadRow
+) -> tuple[list[ParsedRow], list[str]]:
+    """Drop or refuse rows that repeat an earlier one: the rows left, a text for each repeat."""
+    first: dict[tuple[tuple[Example, ...], tuple[Example, ...]], ParsedRow] = {}
     repeats = []
     for row in rows:
         earlier = first.setdefault((row.positive, row.negative), row)
@@ -147,7 +147,7 @@ def _without_duplicates(
     return list(first.values()), repeats
 
 
-def _assembled(source: str, rows: list[Record]) -> ContrastData:
+def _assemble(source: str, rows: list[ParsedRow]) -> ContrastData:
     for side in ("positive", "negative"):
         if not any(getattr(row, side) for row in rows):
             raise DataError(

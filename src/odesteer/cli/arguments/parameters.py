@@ -10,7 +10,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from odesteer.artifact.state import registry_of
+from odesteer.artifact.serialization import registry_of
 from odesteer.cli.errors import UsageError
 from odesteer.estimator import Parametrised
 from odesteer.methods import Method, registry

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
-from odesteer.data.files import read_csv, read_tsv
+from odesteer.data.readers import read_csv, read_tsv
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Scores

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-from odesteer.data.files import read_json_lines
+from odesteer.data.readers import read_json_lines
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Scores

@@ -1,4 +1,4 @@
-"""safetensors files with one text in their metadata, read with suspicion."""
+"""Strict reading and deterministic writing of safetensors files with a text in the metadata."""
 
 import os
 from collections.abc import Mapping
@@ -37,16 +37,16 @@ def pack(text: str, tensors: Mapping[str, Tensor]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Container:
-    """A file whose header has been understood and whose tensors have not been looked at."""
+class SafetensorsFile:
+    """A safetensors file whose header is parsed and whose tensors are not read yet."""
 
     header: Mapping[str, Any]
     header_bytes: int
     data: bytes
 
     @classmethod
-    def read(cls, path: Path) -> "Container":
-        """Raises `ArtifactError` if the file is no safetensors file, and `OSError`."""
+    def read(cls, path: Path) -> "SafetensorsFile":
+        """Read a file. Raises `ArtifactError` if it is no safetensors file, and `OSError`."""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(8)
@@ -81,16 +81,16 @@ class Container:
         try:
             # Copies, since some products of matrices round by where their operands begin.
             tensors = {name: tensor.clone() for name, tensor in load(self.data).items()}
-        # Whatever the table's checks above let through and the library or torch does not like.
+        # The checks above may let through what the library or torch refuses.
         except Exception as error:
             raise ArtifactError(f"its tensors cannot be read: {error}") from error
         return tensors
 
     def _check_table(self) -> None:
         """Check that tensors of known types fill the file without gaps or overlaps."""
-        places = sorted((*_place(name, self.header[name]), name) for name in self.names)
+        extents = sorted((*_offsets(name, self.header[name]), name) for name in self.names)
         end = 0
-        for begin, stop, name in places:
+        for begin, stop, name in extents:
             if begin != end:
                 raise ArtifactError(
                     f"tensor {brief(name)} begins at byte {begin} and the one before ends at"
@@ -122,8 +122,8 @@ def _header_length(start: bytes, size: int) -> int:
     return length
 
 
-def _place(name: str, entry: object) -> tuple[int, int]:
-    """Where a tensor begins and ends, counted from the end of the header."""
+def _offsets(name: str, entry: object) -> tuple[int, int]:
+    """Offsets of the first byte of a tensor and of the end, from the end of the header."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ArtifactError(f"tensor {brief(name)} is described as {brief(entry)}.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -146,7 +146,7 @@ def _place(name: str, entry: object) -> tuple[int, int]:
 
 
 def _are_sizes(value: object) -> bool:
-    """Whether a value is a short list of numbers that can count bytes."""
+    """Whether a value is a list of at most 16 non-negative 63-bit integers."""
     return (
         isinstance(value, list)
         and len(value) <= 16

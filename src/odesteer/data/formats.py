@@ -1,6 +1,6 @@
-"""The forms of a row, and reading one.
+"""Preference formats: parsing of a row as a pair or as a labelled text.
 
-A row has one of these forms, and all rows of a source have the same one:
+A row has one of these formats, and all rows of a source have the same one:
 
     {positive, negative}    texts, lists of texts, or chats; optional prompt and group
     {chosen, rejected}      the same under the names of preference data
@@ -15,11 +15,11 @@ from typing import Any
 
 from odesteer.data.chats import (
     Chat,
+    common_prompt,
     example_of,
+    group_of_prompt,
     is_chat,
-    label_of,
     read_chat,
-    shared_opening,
     whole_chat,
 )
 from odesteer.data.contrast import Example
@@ -27,12 +27,12 @@ from odesteer.data.fields import check_text, is_typo, listed, near
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.untrusted import brief, is_integer
 
-Form = tuple[str, str]
+RowFormat = tuple[str, str]
 
-PAIR_FORMS: tuple[Form, ...] = (("positive", "negative"), ("chosen", "rejected"))
-LABELLED: Form = ("text", "label")
+PAIR_FORMATS: tuple[RowFormat, ...] = (("positive", "negative"), ("chosen", "rejected"))
+LABELLED: RowFormat = ("text", "label")
 OPTIONAL = ("prompt", "group")
-FIELDS = (*PAIR_FORMS[0], *PAIR_FORMS[1], *LABELLED, *OPTIONAL)
+FIELDS = (*PAIR_FORMATS[0], *PAIR_FORMATS[1], *LABELLED, *OPTIONAL)
 ACCEPTED = (
     "{positive, negative}, {prompt, chosen, rejected} or {text, label}; prompt and group are"
     " optional in each"
@@ -43,20 +43,20 @@ _LABELS = {"1": True, "true": True, "positive": True, "0": False, "false": False
 
 
 @dataclass(frozen=True)
-class Row:
-    """One record: where it stands (``"line 3"``), and its fields."""
+class SourceRow:
+    """One row of a source: its place (``"line 3"``) and its fields, not parsed yet."""
 
     place: str
     fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Record:
-    """A row that was understood. ``group`` is None for a pair that has neither group nor prompt."""
+class ParsedRow:
+    """A row after parsing. ``group`` is None for a pair that has neither group nor prompt."""
 
     index: int
     place: str
-    form: Form
+    form: RowFormat
     positive: tuple[Example, ...]
     negative: tuple[Example, ...]
     group: str | None
@@ -75,8 +75,8 @@ class Record:
         )
 
 
-class RowReader:
-    """Reads one row after another and collects the columns that have no meaning here."""
+class RowParser:
+    """Parses rows one by one and collects the names of columns that are not read."""
 
     def __init__(self, source: str, columns: dict[str, str]) -> None:
         for name in columns:
@@ -89,11 +89,11 @@ class RowReader:
         self.unused: dict[str, None] = {}
         self.n_read = 0
 
-    def read(self, row: Row) -> Record:
+    def read(self, row: SourceRow) -> ParsedRow:
         self.n_read += 1
         where = f"{self.source}, {row.place}"
         fields = self._renamed(where, row.fields)
-        form = _form(where, fields)
+        form = _format_of(where, fields)
         self._check_others(where, form, fields)
         prompt = _prompt(where, fields.get("prompt"))
         group = _group(where, fields.get("group"))
@@ -101,18 +101,18 @@ class RowReader:
         own: str | None
         if form == LABELLED:
             example = _single(where, "text", prompt, fields["text"])
-            own = _label_or_none(example.prompt) or example.response
+            own = _group_or_none(example.prompt) or example.response
             sides = ((example,), ()) if _label(where, fields["label"]) else ((), (example,))
         elif any(is_chat(fields[name]) for name in form):
-            sides, opening = _chat_pair(where, form, prompt, fields)
-            own = label_of(opening)
+            sides, common = _chat_pair(where, form, prompt, fields)
+            own = group_of_prompt(common)
         else:
             sides = (
                 _texts(where, form[0], prompt, fields[form[0]]),
                 _texts(where, form[1], prompt, fields[form[1]]),
             )
-            own = _label_or_none(prompt)
-        return Record(self.n_read, row.place, form, *sides, group or own, group is not None)
+            own = _group_or_none(prompt)
+        return ParsedRow(self.n_read, row.place, form, *sides, group or own, group is not None)
 
     def _renamed(self, where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         for name, column in self.columns.items():
@@ -128,7 +128,7 @@ class RowReader:
         others = {n: v for n, v in fields.items() if n not in taken and n not in self.columns}
         return others | {name: fields[column] for name, column in self.columns.items()}
 
-    def _check_others(self, where: str, form: Form, fields: Mapping[str, Any]) -> None:
+    def _check_others(self, where: str, form: RowFormat, fields: Mapping[str, Any]) -> None:
         for name in fields:
             if name in form or name in OPTIONAL:
                 continue
@@ -138,8 +138,8 @@ class RowReader:
             self.unused[name] = None
 
 
-def _form(where: str, fields: Mapping[str, Any]) -> Form:
-    forms = (*PAIR_FORMS, LABELLED)
+def _format_of(where: str, fields: Mapping[str, Any]) -> RowFormat:
+    forms = (*PAIR_FORMATS, LABELLED)
     present = [form for form in forms if all(fields.get(name) is not None for name in form)]
     if len(present) == 1:
         return present[0]
@@ -206,9 +206,9 @@ def _texts(where: str, name: str, prompt: str | Chat, value: object) -> tuple[Ex
 
 
 def _chat_pair(
-    where: str, form: Form, prompt: str | Chat, fields: Mapping[str, Any]
+    where: str, form: RowFormat, prompt: str | Chat, fields: Mapping[str, Any]
 ) -> tuple[tuple[tuple[Example], tuple[Example]], Chat]:
-    """The two sides of a pair of chats, and the opening that they share."""
+    """The two sides of a pair of chats, and the prompt that they have in common."""
     for name in form:
         if not is_chat(fields[name]):
             raise DataError(
@@ -218,15 +218,15 @@ def _chat_pair(
     positive, negative = (
         whole_chat(where, name, prompt, read_chat(where, name, fields[name])) for name in form
     )
-    opening = shared_opening(positive, negative)
-    if not opening:
+    common = common_prompt(positive, negative)
+    if not common:
         raise DataError(
             f"{where}: {form[0]!r} and {form[1]!r} answer different prompts, {brief(positive[0])}"
             f" and {brief(negative[0])}."
         )
     sides = (example_of(where, form[0], positive),), (example_of(where, form[1], negative),)
-    return sides, opening
+    return sides, common
 
 
-def _label_or_none(prompt: str | Chat) -> str | None:
-    return label_of(prompt) if isinstance(prompt, tuple) or prompt.strip() else None
+def _group_or_none(prompt: str | Chat) -> str | None:
+    return group_of_prompt(prompt) if isinstance(prompt, tuple) or prompt.strip() else None

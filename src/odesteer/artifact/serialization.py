@@ -1,4 +1,4 @@
-"""Fitted objects as plain data, and back.
+"""Serialization of fitted objects to JSON and tensors, and back.
 
 An object becomes a JSON value, its *spec*, and a flat dictionary of tensors that the spec names.
 Classes are written by their names in the registries and looked up there again; nothing else is
@@ -75,7 +75,7 @@ def encode(fitted: Parametrised, prefix: str = "") -> tuple[Spec, dict[str, Tens
 
 
 def decode(spec: object, tensors: Mapping[str, Tensor], family: str) -> Parametrised:
-    """The object of this family that `encode` described, without fitting anything.
+    """Rebuild the object of this family that `encode` described; nothing is fitted.
 
     Raises `ArtifactError` for specs that describe no object, that name tensors which do not exist
     or differ from what they say, or that leave tensors over.
@@ -293,10 +293,10 @@ def _is_nan(value: object) -> bool:
 
 
 def _memory_order(value: Tensor) -> list[int]:
-    """The dimensions of a tensor from the slowest to the fastest.
+    """The dimensions of a tensor in memory order, from the slowest to the fastest.
 
-    Kept because products of matrices round differently for rows and for columns in memory, and a
-    loaded steerer is to agree with the fitted one to the bit.
+    It is stored because products of matrices round differently for rows and for columns in
+    memory, and a loaded steerer has to agree with the fitted one to the bit.
     """
     if value.is_contiguous():
         return list(range(value.ndim))

@@ -1,4 +1,4 @@
-"""Rows of data files, one after another."""
+"""File readers for rows: JSONL, JSON, CSV, TSV and Parquet."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from odesteer.data.fields import listed
-from odesteer.data.forms import Row
+from odesteer.data.formats import SourceRow
 from odesteer.errors import DataError, MissingDependencyError
 from odesteer.untrusted import brief, unique_keys
 
@@ -22,7 +22,7 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_json_lines(path: Path) -> Iterator[Row]:
+def read_json_lines(path: Path) -> Iterator[SourceRow]:
     """A JSON object a line; blank lines are skipped."""
     with path.open("rb") as file:
         for number, line in _lines(path, file):
@@ -37,7 +37,7 @@ def read_json_lines(path: Path) -> Iterator[Row]:
             yield values[0]
 
 
-def read_json(path: Path) -> Iterator[Row]:
+def read_json(path: Path) -> Iterator[SourceRow]:
     """A JSON array of objects, one object, or objects one after another."""
     with path.open("rb") as file:
         too_long = os.fstat(file.fileno()).st_size > MAX_JSON_BYTES
@@ -50,7 +50,7 @@ def read_json(path: Path) -> Iterator[Row]:
     yield from _json_values(path, _decoded(path, raw, 0), 1)
 
 
-def read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
+def read_csv(path: Path, delimiter: str = ",") -> Iterator[SourceRow]:
     """A table with a header line, fields separated by ``delimiter`` and quoted by ``"``."""
     with path.open("rb") as file:
         reader = csv.reader(
@@ -78,15 +78,15 @@ def read_csv(path: Path, delimiter: str = ",") -> Iterator[Row]:
                     f"{path}, line {started}: {len(record)} fields, but the header has"
                     f" {len(header)} ({listed(header)}); found {brief(record)}."
                 )
-            yield Row(f"line {started}", dict(zip(header, record, strict=True)))
+            yield SourceRow(f"line {started}", dict(zip(header, record, strict=True)))
 
 
-def read_tsv(path: Path) -> Iterator[Row]:
+def read_tsv(path: Path) -> Iterator[SourceRow]:
     """As `read_csv`, with tabs."""
     return read_csv(path, "\t")
 
 
-def read_parquet(path: Path) -> Iterator[Row]:
+def read_parquet(path: Path) -> Iterator[SourceRow]:
     """A Parquet table. Raises `MissingDependencyError` without pyarrow."""
     try:
         import pyarrow.lib
@@ -101,14 +101,14 @@ def read_parquet(path: Path) -> Iterator[Row]:
             for batch in table.iter_batches(batch_size=1024):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Row(f"row {number}", fields)
+                    yield SourceRow(f"row {number}", fields)
     except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}, after row {number}: not a readable Parquet file: {error}"
         ) from None
 
 
-READERS: dict[str, Callable[[Path], Iterable[Row]]] = {
+READERS: dict[str, Callable[[Path], Iterable[SourceRow]]] = {
     "jsonl": read_json_lines,
     "ndjson": read_json_lines,
     "json": read_json,
@@ -136,7 +136,7 @@ def _decoded(path: Path, raw: bytes, offset: int, number: int | None = None) -> 
     if offset == 0:
         if raw.startswith(_UTF16_MARKS):
             raise DataError(f"{path} is in UTF-16; save it in UTF-8.")
-        # The mark is not part of the text, whichever program put it there.
+        # A byte order mark is not part of the text.
         skipped = len(_UTF8_MARK) if raw.startswith(_UTF8_MARK) else 0
         raw, offset = raw[skipped:], skipped
     try:
@@ -167,7 +167,7 @@ _JSON = json.JSONDecoder(object_pairs_hook=unique_keys)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def _json_values(path: Path, text: str, first_line: int) -> Iterator[Row]:
+def _json_values(path: Path, text: str, first_line: int) -> Iterator[SourceRow]:
     """The objects in a text: an array of them, or one after another."""
 
     def skip(at: int) -> int:
@@ -199,7 +199,7 @@ def _json_values(path: Path, text: str, first_line: int) -> Iterator[Row]:
             raise DataError(
                 f"{path}, line {line}: a row is an object with named fields, found {brief(value)}."
             )
-        yield Row(f"line {line}", value)
+        yield SourceRow(f"line {line}", value)
         at = skip(end)
         if in_array:
             if text.startswith("]", at):

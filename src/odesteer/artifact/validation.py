@@ -1,4 +1,4 @@
-"""Whether a method that was read from a file is one that can be used."""
+"""Validation of methods that were read from files."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from odesteer.untrusted import is_integer
 
 
 def check_method(method: object, tensors: Mapping[str, Tensor]) -> Method:
-    """The method, whose ``tensors`` these are. Raises `ArtifactError` if it cannot be used."""
+    """Check a decoded method and its ``tensors``. Raises `ArtifactError` if it is not usable."""
     if not isinstance(method, Method):
         raise ArtifactError(f"its method is {type(method).__name__}, which is no Method.")
     _check_state(method, tensors)
@@ -20,11 +20,11 @@ def check_method(method: object, tensors: Mapping[str, Tensor]) -> Method:
 
 
 def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
-    """Check what every fitted method has learned."""
+    """Check width and mean norm, which every fitted method has, and the widths of its parts."""
     width, norm = getattr(method, "width_", None), getattr(method, "mean_norm_", None)
     if not is_integer(width, 1) or type(norm) is not float or not norm >= 0:
         raise ArtifactError(f"its method has width {width!r} and mean norm {norm!r}.")
-    # A width beyond all tensors would make the first call allocate whatever a file asks for.
+    # A width beyond all tensors would let a file make the first call allocate any amount.
     if not any(width <= tensor.numel() for tensor in tensors.values()):
         raise ArtifactError(f"its method has width {width}, but no tensor is as long.")
     for part in _parts(method):
@@ -42,11 +42,11 @@ def _parts(estimator: Estimator) -> list[Estimator]:
 
 
 def try_out(method: Method) -> None:
-    """Steer one activation: parameters and tensors that do not fit each other come to light."""
+    """Steer one activation, so that parameters and tensors that do not fit each other fail here."""
     a = torch.ones(1, method.width_)
     try:
-        # A level may have no meaning where the barrier does not tell the classes apart; that is
-        # no fault of the file, if there is another way to steer.
+        # A level has no meaning where the barrier does not separate the classes. Such a file is
+        # valid if the method takes another quantity.
         amounts = [method.default_amount, *(Amount(name, 1.0) for name in method.quantities)]
         for amount in amounts:
             try:
