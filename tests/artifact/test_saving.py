@@ -24,6 +24,7 @@ from odesteer.barriers import (
     ProductBarrier,
     RandomFourierBarrier,
     TensorSketchBarrier,
+    Training,
 )
 from odesteer.errors import ArtifactError, InvalidInputError, NotFittedError
 from odesteer.estimator import Parametrised
@@ -70,7 +71,7 @@ METHODS = [
     ODESteer(barrier=TensorSketchBarrier(degree=3, n_components=100, folds=0), solver=Euler(3)),
     ODESteer(
         barrier=NeuralBarrier(
-            hidden=(5, 3), learning_rate=0.05, validation=0, max_epochs=20, folds=0
+            (5, 3), Training(learning_rate=0.05, validation=0, max_epochs=20), folds=0
         )
     ),
     ODESteer(
