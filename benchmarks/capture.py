@@ -33,7 +33,7 @@ from benchmarks.machine import describe_machine, peak_memory
 from benchmarks.subjects import Subject, bundled, large_llama, random_llama, small_llama
 from odesteer import SteeredModel
 from odesteer.data import Example
-from odesteer.models.batches import padded
+from odesteer.models.tokens.batches import pad_batch
 
 BATCH = 16
 
@@ -63,7 +63,7 @@ def plain(subject: Subject, rows: list[tuple[int, ...]], layer: int) -> Tensor:
     found = []
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        inputs = padded(batch, 0, "right", subject.model.device)
+        inputs = pad_batch(batch, 0, "right", subject.model.device)
         with torch.no_grad():
             out = subject.model(**inputs, output_hidden_states=True, use_cache=False)
         last = torch.tensor([len(row) - 1 for row in batch])

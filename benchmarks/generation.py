@@ -40,7 +40,7 @@ from benchmarks.transform import N_COMPONENTS, fft_form
 from odesteer import CAA, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers.logistic import fit_features
 from odesteer.barriers.random_features import TensorSketch
-from odesteer.models.states import hidden_states
+from odesteer.models.architecture.sites import hidden_states
 
 PROMPT = 16  # tokens
 N_EXAMPLES = 200  # of each class

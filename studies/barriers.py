@@ -30,7 +30,7 @@ from odesteer import CAA, Amount, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import Centred, LinearBarrier, NeuralBarrier, PolynomialBarrier
 from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
-from odesteer.models.captured_tokens import CapturePosition
+from odesteer.models.tokens.capture_positions import CapturePosition
 from odesteer.terrarium import model_path, worlds
 from odesteer.tuning import Candidate, Halving, Measurement, Search, SearchResults, SettingResult
 from studies.joint import Rates, complete

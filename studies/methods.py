@@ -47,8 +47,8 @@ from odesteer import ContrastData, Method, SteeredModel, load_contrast
 from odesteer.barriers import Barrier, LinearBarrier
 from odesteer.errors import ConvergenceError
 from odesteer.methods import HeadITI, registry
-from odesteer.models.captured_tokens import CapturePosition
-from odesteer.models.fitting import prepared
+from odesteer.models.fitting import prepare_method
+from odesteer.models.tokens.capture_positions import CapturePosition
 from odesteer.terrarium import model_path, worlds
 from studies.tasks import Activations, capture
 
@@ -148,7 +148,7 @@ def measure(setting: Setting, names: list[str]) -> list[MethodFigures]:
         if part not in parts:
             parts[part] = split_and_capture(setting, part)
         fitted, judging, measured = parts[part]
-        method = prepared(method, part, setting.lm.n_heads if part == "heads" else None)
+        method = prepare_method(method, part, setting.lm.n_heads if part == "heads" else None)
         start = time.perf_counter()
         try:
             with quiet():

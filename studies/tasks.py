@@ -8,7 +8,7 @@ from torch import Tensor
 
 from odesteer import ContrastData, SteeredModel
 from odesteer.errors import InvalidInputError
-from odesteer.models.captured_tokens import CapturePosition
+from odesteer.models.tokens.capture_positions import CapturePosition
 from odesteer.terrarium import CivilityWorld, Split, Verdict, World, worlds
 
 N_PAIRS = 300

@@ -14,7 +14,7 @@ from odesteer.models import SteeredModel
 
 def prompt_states(lm: SteeredModel, text: str, layer: int, part: str = "residual") -> Tensor:
     """Activations `[tokens, d]` of a prompt alone."""
-    places = lm._places.at(layer, part)
+    places = lm._sites.at(layer, part)
     watch = (Watch if part == "residual" else WatchInputs)(places.module)
     with watch, torch.no_grad():
         lm.model(torch.tensor([lm.encode(text).ids]))

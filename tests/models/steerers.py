@@ -13,8 +13,8 @@ from odesteer.data import ContrastData, Example
 from odesteer.flows import Solution
 from odesteer.methods import CAA, Amount, Method, ODESteer
 from odesteer.models import SteeredModel
-from odesteer.models.batches import Side, padded
-from odesteer.models.layers import argument_names
+from odesteer.models.architecture.layers import argument_names
+from odesteer.models.tokens.batches import PaddingSide, pad_batch
 
 D = tiny_models.WIDTH
 TEXTS = ["the dog and the cat", "x", "who is it?"]
@@ -133,9 +133,9 @@ def states(lm: SteeredModel, layer: int) -> Tensor:
     return watch.states[0]
 
 
-def batch(lm: SteeredModel, side: Side = "left") -> dict[str, Tensor]:
+def batch(lm: SteeredModel, side: PaddingSide = "left") -> dict[str, Tensor]:
     ids = [lm.encode(text).ids for text in TEXTS]
-    inputs = padded(ids, 0, side, torch.device("cpu"))
+    inputs = pad_batch(ids, 0, side, torch.device("cpu"))
     if "position_ids" not in argument_names(lm.model):
         inputs.pop("position_ids")
     return inputs

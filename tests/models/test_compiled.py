@@ -15,7 +15,7 @@ import tiny_models
 from odesteer.artifact import PARTS, Site, Steerer
 from odesteer.errors import InvalidInputError
 from odesteer.models import SteeredModel
-from odesteer.models.marks import mark, unmark
+from odesteer.models.architecture.compile_guards import mark, unmark
 
 
 class Compiler:

@@ -7,7 +7,7 @@ from torch import nn
 import tiny_models
 from odesteer.errors import ModelError
 from odesteer.models import SteeredModel, find_decoder_layers
-from odesteer.models.layers import LayerList, choose_layers, named_layers
+from odesteer.models.architecture.layers import LayerList, choose_layers, named_layers
 
 
 def test_as_many_layers_as_the_configuration_says_in_the_order_they_run(

@@ -14,7 +14,7 @@ from odesteer.artifact import Steerer
 from odesteer.errors import InvalidInputError
 from odesteer.methods import CAA, Amount, Method, ODESteer
 from odesteer.models import SteeredModel
-from odesteer.models.moving import Mover
+from odesteer.models.steering.site_hooks import SiteInterventions
 
 compiled_form = pytest.mark.skipif(find_spec("numba") is None, reason="needs odesteer[fast]")
 
@@ -23,7 +23,7 @@ compiled_form = pytest.mark.skipif(find_spec("numba") is None, reason="needs ode
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of what was moved where it lies."""
     seen: list[tuple[int, ...]] = []
-    inside = Mover.stepped
+    inside = SiteInterventions.apply_step
 
     def watched(self: Any, states: Tensor) -> bool:
         stepped = inside(self, states)
@@ -31,7 +31,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
             seen.append(tuple(states.shape))
         return stepped
 
-    monkeypatch.setattr(Mover, "stepped", watched)
+    monkeypatch.setattr(SiteInterventions, "apply_step", watched)
     return seen
 
 
@@ -102,7 +102,7 @@ def test_what_must_not_be_moved_where_it_lies(lm: SteeredModel, steps: list[Any]
 
 @compiled_form
 def test_a_step_never_waits(lm: SteeredModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside, n_steps = Mover.stepped, 0
+    inside, n_steps = SiteInterventions.apply_step, 0
 
     def watched(self: Any, states: Tensor) -> bool:
         nonlocal n_steps
@@ -111,7 +111,7 @@ def test_a_step_never_waits(lm: SteeredModel, monkeypatch: pytest.MonkeyPatch) -
         n_steps += stepped
         return stepped
 
-    monkeypatch.setattr(Mover, "stepped", watched)
+    monkeypatch.setattr(SiteInterventions, "apply_step", watched)
     decoded(lm, ode(), level=[0.5, 1.0, None])
     assert n_steps == 4
 
@@ -138,7 +138,7 @@ def test_a_level_on_another_device_is_looked_at_once() -> None:
 
 
 def test_tokens_that_are_only_counted() -> None:
-    from odesteer.models.passes import PassReader
+    from odesteer.models.steering.forward_pass import ForwardPassReader
 
     class Owner(torch.nn.Module):
         def forward(
@@ -154,13 +154,13 @@ def test_tokens_that_are_only_counted() -> None:
     def given(length: int, cache: Any) -> dict[str, Any]:
         return {"input_ids": torch.zeros(2, length).long(), "past_key_values": cache}
 
-    reader, cache = PassReader(Owner()), Static()
-    assert not reader.counts((), given(1, cache))  # never seen
+    reader, cache = ForwardPassReader(Owner()), Static()
+    assert not reader.continues_decoding((), given(1, cache))  # never seen
     assert reader.read((), given(5, cache)).past == 0
     cache.length = torch.tensor(5)
-    assert reader.counts((), given(1, cache))
-    assert reader.counts((), given(1, cache))
-    assert not reader.counts((), given(2, cache))
-    assert not reader.counts((), given(1, Static()))
-    assert not reader.counts((torch.zeros(2, 1),), {"past_key_values": cache})
+    assert reader.continues_decoding((), given(1, cache))
+    assert reader.continues_decoding((), given(1, cache))
+    assert not reader.continues_decoding((), given(2, cache))
+    assert not reader.continues_decoding((), given(1, Static()))
+    assert not reader.continues_decoding((torch.zeros(2, 1),), {"past_key_values": cache})
     assert reader.read((), given(1, cache)).past == 7

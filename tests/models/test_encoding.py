@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import tiny_models
 from odesteer.data import Example, Message
 from odesteer.errors import InvalidInputError
-from odesteer.models.encoding import Encoder
+from odesteer.models.tokens.encoding import Encoder
 
 BOS = 1
 CHAT = (Message("system", "be kind"), Message("user", "who are you?"))

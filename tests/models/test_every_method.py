@@ -13,8 +13,8 @@ from odesteer.artifact import Site, Steerer
 from odesteer.barriers import ValueBarrier
 from odesteer.methods import Amount, registry
 from odesteer.models import SteeredModel
-from odesteer.models.batches import padded
-from odesteer.models.layers import argument_names
+from odesteer.models.architecture.layers import argument_names
+from odesteer.models.tokens.batches import pad_batch
 
 LAYER = 2
 TEXTS = ["the dog and the cat", "x", "who is it?"]
@@ -55,7 +55,7 @@ def amounts(name: str) -> list[Amount]:
 
 def logits(lm: SteeredModel) -> Tensor:
     ids = [lm.encode(text).ids for text in TEXTS]
-    inputs = padded(ids, 0, "left", torch.device("cpu"))
+    inputs = pad_batch(ids, 0, "left", torch.device("cpu"))
     if "position_ids" not in argument_names(lm.model):
         inputs.pop("position_ids")
     with torch.no_grad():

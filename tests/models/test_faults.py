@@ -18,7 +18,9 @@ import odesteer
 import tiny_models
 from odesteer.artifact import SteererSet
 from odesteer.data import ContrastData, Example
-from odesteer.models import SteeredModel, eager, marks
+from odesteer.models import SteeredModel
+from odesteer.models.architecture import compile_guards as eager
+from odesteer.models.architecture import compile_guards as marks
 
 N = 250  # of each of the four kinds
 IDS = torch.tensor([[1, 20, 30], [1, 60, 70]])

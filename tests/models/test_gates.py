@@ -26,8 +26,8 @@ from odesteer.artifact import Gate, Site, Steerer, SteererSet
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import CAA, ODESteer
 from odesteer.models import SteeredModel
-from odesteer.models.gating import GateReader
-from odesteer.models.moving import Mover
+from odesteer.models.steering.gates import GateReader
+from odesteer.models.steering.site_hooks import SiteInterventions
 
 OPTIONS: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
 
@@ -350,7 +350,7 @@ def test_gates_never_wait_for_the_device(
     assert len(steering.receipt()) == 8
 
 
-KINDS = ((GateReader, "read"), (Mover, "moved"))
+KINDS = ((GateReader, "read"), (SiteInterventions, "apply"))
 
 
 def test_gradients_do_not_flow_through_the_decision(lm: SteeredModel) -> None:

@@ -11,8 +11,8 @@ import tiny_models
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models import SteeredModel
-from odesteer.models.batches import Side
-from odesteer.models.heads import Projection, choose_projection
+from odesteer.models.architecture.heads import Projection, choose_projection
+from odesteer.models.tokens.batches import PaddingSide
 
 LAYER = 1  # which is an attention in every architecture that has any
 PROJECTIONS = {
@@ -39,7 +39,7 @@ def heads_lm(named: tuple[str, SteeredModel]) -> SteeredModel:
 
 
 def projection(lm: SteeredModel, layer: int = LAYER) -> nn.Module:
-    return lm._places.heads.at(layer)[0]
+    return lm._sites.heads.at(layer)[0]
 
 
 def heads(*args: Any, **kwargs: Any) -> Any:
@@ -56,7 +56,7 @@ def forward(lm: SteeredModel, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor
 def test_the_output_projection_of_every_architecture(named: tuple[str, SteeredModel]) -> None:
     name, lm = named
     assert lm.n_heads == 4
-    module, width = lm._places.heads.at(LAYER)
+    module, width = lm._sites.heads.at(LAYER)
     assert width == 32
     assert module is lm.layers.at(LAYER).get_submodule(PROJECTIONS[name])
     # It is the last map that its attention runs, and the attention returns what it returns.
@@ -104,7 +104,7 @@ def test_off_on_off_on(heads_lm: SteeredModel) -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_only_the_last_token_of_each_row_moves(heads_lm: SteeredModel, side: Side) -> None:
+def test_only_the_last_token_of_each_row_moves(heads_lm: SteeredModel, side: PaddingSide) -> None:
     inputs, moving = batch(heads_lm, side), heads()
     _, base = forward(heads_lm, inputs)
     with heads_lm.steering(moving, strength=[2.0, None, 1.0], receipt=True) as steering:

@@ -14,7 +14,7 @@ from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import CAA, HeadITI, NormPreserving, ODESteer
 from odesteer.models import SteeredModel
-from odesteer.models.best_heads import best_heads
+from odesteer.models.fitting import best_heads
 
 PROMPTS = ["the dog and the cat", "x", "who is it?"]
 OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}

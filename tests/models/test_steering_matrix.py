@@ -9,7 +9,7 @@ from torch import Tensor
 
 from odesteer.artifact import POSITIONS
 from odesteer.models import SteeredModel
-from odesteer.models.batches import Side
+from odesteer.models.tokens.batches import PaddingSide
 
 LAYER = 2
 WIDTH = 14  # tokens of the longest
@@ -42,7 +42,7 @@ def test_off_on_off_on(any_lm: SteeredModel) -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_only_the_last_token_of_each_row_moves(any_lm: SteeredModel, side: Side) -> None:
+def test_only_the_last_token_of_each_row_moves(any_lm: SteeredModel, side: PaddingSide) -> None:
     inputs, moving = batch(any_lm, side), ode(LAYER)
     _, base = forward(any_lm, inputs)
     with any_lm.steering(moving, T=3.0):

@@ -12,7 +12,8 @@ import tiny_models
 from odesteer.artifact import PARTS
 from odesteer.data import Example
 from odesteer.methods import ODESteer
-from odesteer.models import SteeredModel, eager
+from odesteer.models import SteeredModel
+from odesteer.models.architecture import compile_guards as eager
 
 IDS = torch.tensor([[1, 20, 30, 40, 50], [1, 60, 70, 80, 90]])
 PROMPTS = ["the dog", "x"]
@@ -71,7 +72,7 @@ def test_a_lora_adapter_of_the_output_projection_sees_steered_heads() -> None:
     ).eval()
     lm = SteeredModel(adapted, tiny_models.tokenizer())
     projection = lm.layers.at(2).self_attn.o_proj
-    assert lm._places.heads.at(2) == (projection, 32)
+    assert lm._sites.heads.at(2) == (projection, 32)
     four_ways(lm, "heads")
     inside = [projection.base_layer, projection.lora_A["default"]]
     with lm.steering(steerer(part="heads", position="all")), WatchInputs(*inside) as watch:

@@ -10,10 +10,10 @@ from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model_source import ModelSource
 from odesteer.cluster.worker import Shared
 from odesteer.models import Activations, Encoded, SteeredModel
-from odesteer.models.batches import Side, by_length
-from odesteer.models.capture import progress_bar
-from odesteer.models.captured_tokens import Tokens
-from odesteer.models.shards import Shards
+from odesteer.models.capture.capturer import progress_bar
+from odesteer.models.capture.spill import ActivationShards
+from odesteer.models.tokens.batches import PaddingSide, batches_by_length
+from odesteer.models.tokens.capture_positions import Tokens
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Capturing:
 
     layers: Sequence[int]
     part: str
-    side: Side
+    side: PaddingSide
 
     def run(
         self,
@@ -32,7 +32,7 @@ class Capturing:
         tokens: Tokens,
         batch_size: int,
         *,
-        store: Shards | None,
+        store: ActivationShards | None,
         progress: bool,
     ) -> Activations:
         """The activations at the ``tokens`` of each example, by the same batches as alone.
@@ -43,7 +43,7 @@ class Capturing:
         batches = [
             # The same examples side by side, in the same order, as in a single process.
             sorted(batch)
-            for batch in by_length([len(example) for example in examples], batch_size)
+            for batch in batches_by_length([len(example) for example in examples], batch_size)
             if not done.issuperset(batch)
         ]
         batches.reverse()  # the longest first: if memory runs out, it does so at once

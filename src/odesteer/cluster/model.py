@@ -15,13 +15,13 @@ from odesteer.cluster.model_source import ModelSource
 from odesteer.cluster.worker import Shared
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models import Activations, Encoded, Generation, SteeredModel
-from odesteer.models.batches import Side
-from odesteer.models.captured_tokens import Tokens
-from odesteer.models.encoding import Prompt, is_one_prompt
-from odesteer.models.rows import Amounts, Quantity, Steerers, check_rows, rows_of
-from odesteer.models.seeding import batch_seed
-from odesteer.models.shards import Shards
-from odesteer.models.steering import Steering
+from odesteer.models.capture.spill import ActivationShards
+from odesteer.models.generation.seeding import batch_seed
+from odesteer.models.steering.context import Steering
+from odesteer.models.steering.rows import Amounts, Quantity, Steerers, check_rows, select_rows
+from odesteer.models.tokens.batches import PaddingSide
+from odesteer.models.tokens.capture_positions import Tokens
+from odesteer.models.tokens.encoding import Prompt, is_one_prompt
 from odesteer.untrusted import is_integer
 
 _BATCH_SIZE = 16
@@ -84,7 +84,7 @@ class ClusterModel(SteeredModel):
         tokens: Tokens,
         layers: Sequence[int],
         part: str,
-        side: Side,
+        side: PaddingSide,
         batch_size: int | None,
         folder: str | Path | None,
         progress: bool,
@@ -95,7 +95,9 @@ class ClusterModel(SteeredModel):
         if folder is not None:
             plan = {"layers": layers, "part": part, "side": side, "batch_size": size}
             content = self._content(examples, tokens)
-            store = Shards(folder, {**plan, "model": asdict(self.source), "content": content})
+            store = ActivationShards(
+                folder, {**plan, "model": asdict(self.source), "content": content}
+            )
         return Capturing(layers, part, side).run(
             self.cluster, self.source, examples, tokens, size, store=store, progress=progress
         )
@@ -134,7 +136,7 @@ class ClusterModel(SteeredModel):
         if steerer is None and amounts.is_given:
             raise InvalidInputError(f"an amount ({amounts.value}) needs a steerer to apply it.")
         check_rows(len(batch), steerer, amounts)
-        self._shares([] if steerer is None else [steerer], amounts, stacklevel=2)
+        self._assignments([] if steerer is None else [steerer], amounts, stacklevel=2)
         size = len(batch) if batch_size is None else batch_size
         if not is_integer(size) or size < min(1, len(batch)):
             raise InvalidInputError(f"batch_size must be a positive integer, not {batch_size!r}.")
@@ -172,5 +174,5 @@ class Batch:
 def write(lm: SteeredModel, batch: Batch, shared: Shared) -> list[Any]:
     """The texts of a batch; shared are the steerers of all prompts."""
     steerers = shared[0]
-    own = None if steerers is None else rows_of(steerers, batch.rows)
+    own = None if steerers is None else select_rows(steerers, batch.rows)
     return lm.generate(batch.prompts, own, **batch.options)

@@ -1,14 +1,14 @@
 """Steering a Hugging Face model: its layers, its activations, its generation."""
 
-from odesteer.models.capture import Activations
-from odesteer.models.captured_tokens import CAPTURE_POSITIONS
-from odesteer.models.encoding import Encoded
-from odesteer.models.generation import Generation
-from odesteer.models.layers import DecoderLayers, find_decoder_layers
-from odesteer.models.origin import ProvenanceWarning
-from odesteer.models.receipt import Receipt
+from odesteer.models.architecture.layers import DecoderLayers, find_decoder_layers
+from odesteer.models.capture.capturer import Activations
+from odesteer.models.generation.result import Generation
+from odesteer.models.provenance_check import ProvenanceWarning
 from odesteer.models.steered_model import SteeredModel
-from odesteer.models.steering import Steering
+from odesteer.models.steering.context import Steering
+from odesteer.models.steering.receipts import Receipt
+from odesteer.models.tokens.capture_positions import CAPTURE_POSITIONS
+from odesteer.models.tokens.encoding import Encoded
 
 __all__ = [
     "CAPTURE_POSITIONS",

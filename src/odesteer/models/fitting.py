@@ -1,20 +1,28 @@
-"""Fitting methods to what a model does with contrastive data."""
+"""Fitting methods to captured activations; choosing the best attention heads of several layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
 
 from odesteer.artifact import Provenance, Site, Steerer
+from odesteer.barriers import Groups
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
 from odesteer.methods import HeadITI, Method
-from odesteer.models.best_heads import Sides, best_heads
-from odesteer.models.capture import Activations
-from odesteer.models.origin import template_hash
+from odesteer.models.capture.capturer import Activations
+from odesteer.models.provenance_check import template_hash
+from odesteer.untrusted import is_integer
 from odesteer.version import __version__
 
+S = TypeVar("S")
+FitArguments = tuple[Tensor, Tensor, Groups]
+"""Activations of both sides, `[n₊, d]` and `[n₋, d]`, and their groups, as `fit` takes them."""
 
-def prepared(method: Method, part: str, n_heads: int | None) -> Method:
-    """The method as it is to be fitted: told the model's number of heads where it acts on them.
+
+def prepare_method(method: Method, part: str, n_heads: int | None) -> Method:
+    """A copy of ``method`` that knows the model's number of heads where it acts on heads.
 
     Raises `InvalidInputError` for a method that does not suit the part of the layers.
     """
@@ -22,17 +30,19 @@ def prepared(method: Method, part: str, n_heads: int | None) -> Method:
         raise InvalidInputError(
             f"method is {method!r:.80}; give a method, as in odesteer.ODESteer()."
         )
-    return cast(Method, _told(method, part, n_heads))
+    return cast(Method, _with_n_heads(method, part, n_heads))
 
 
-def _told(value: Any, part: str, n_heads: int | None) -> Any:
-    """A copy of what moves heads, inside another method too; anything else as it is."""
+def _with_n_heads(value: Any, part: str, n_heads: int | None) -> Any:
+    """A copy with ``n_heads`` set in each `HeadITI`, also inside other methods."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_told(item, part, n_heads) for item in value)
+        return type(value)(_with_n_heads(item, part, n_heads) for item in value)
     if not isinstance(value, Method):
         return value
     if not isinstance(value, HeadITI):
-        inner = {name: _told(old, part, n_heads) for name, old in value.get_params().items()}
+        inner = {
+            name: _with_n_heads(old, part, n_heads) for name, old in value.get_params().items()
+        }
         return value.with_params(**inner)
     if part != "heads":
         raise InvalidInputError(
@@ -47,7 +57,7 @@ def _told(value: Any, part: str, n_heads: int | None) -> Any:
     return value.with_params(n_heads=n_heads)
 
 
-def fitted(
+def fit_steerers(
     method: Method,
     activations: Activations,
     data: ContrastData,
@@ -55,7 +65,7 @@ def fitted(
     provenance: dict[str, Any],
     tokenizer: Any,
 ) -> list[Steerer]:
-    """A copy of ``method`` fitted at each site; ``provenance`` is what the model knows of it.
+    """A copy of ``method`` fitted at each site; ``provenance`` are the entries about the model.
 
     The heads of several layers compete if ``method`` is `HeadITI` itself and none are named:
     layers none of whose heads is chosen have no steerer.
@@ -69,7 +79,7 @@ def fitted(
         "n_negative": len(data.negative),
         "odesteer_version": __version__,
     }
-    sides = _Sides(activations, data, sites)
+    sides = _SiteActivations(activations, data, sites)
     methods: dict[Site, Method] = dict.fromkeys(sites, method)
     figures: dict[Site, dict[str, float]] = {}
     if isinstance(method, HeadITI) and method.heads is None and len(sites) > 1:
@@ -94,13 +104,13 @@ def _named(heads: dict[int, float]) -> dict[str, float]:
     return {f"head_{head}_accuracy": accuracy for head, accuracy in heads.items()}
 
 
-class _Sides(Mapping[Site, Sides]):
-    """Both sides at each site; nothing is kept, since activations may be on disk."""
+class _SiteActivations(Mapping[Site, FitArguments]):
+    """The arguments of `fit` at each site, selected at each access."""
 
     def __init__(self, activations: Activations, data: ContrastData, sites: Sequence[Site]) -> None:
         self._activations, self._data, self._sites = activations, data, sites
 
-    def __getitem__(self, site: Site) -> Sides:
+    def __getitem__(self, site: Site) -> FitArguments:
         source, data = self._activations.example, self._data
         states = self._activations.states[site.layer]
         wanted = source < len(data.positive)
@@ -118,3 +128,26 @@ class _Sides(Mapping[Site, Sides]):
 
     def __len__(self) -> int:
         return len(self._sites)
+
+
+def best_heads(method: HeadITI, sides: Mapping[S, FitArguments]) -> dict[S, dict[int, float]]:
+    """The ``top_k`` heads of all layers whose probes are most accurate (Li et al., NeurIPS 2023).
+
+    Returns for each layer that has such heads the accuracy of each on held-out groups, by number;
+    equal ones are taken from the first layers and heads on. By default a quarter of all heads.
+    Raises `InvalidInputError` for a number that is not there.
+    """
+    accuracies = [method.head_accuracies(*arguments) for arguments in sides.values()]
+    n_heads, flat = len(accuracies[0]), torch.cat(accuracies)
+    k = max(1, len(flat) // 4) if method.top_k is None else method.top_k
+    if not is_integer(k) or not 1 <= k <= len(flat):
+        raise InvalidInputError(
+            f"top_k must be an integer from 1 to {len(flat)}, the number of heads in"
+            f" {len(accuracies)} layers, not {k!r}."
+        )
+    best = sorted(int(i) for i in flat.argsort(descending=True, stable=True)[:k])
+    chosen: dict[S, dict[int, float]] = {}
+    for i in best:
+        layer = list(sides)[i // n_heads]
+        chosen.setdefault(layer, {})[i % n_heads] = float(flat[i])
+    return chosen

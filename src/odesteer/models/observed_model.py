@@ -1,4 +1,4 @@
-"""A Hugging Face model whose activations can be looked at."""
+"""`ObservedModel`: a Hugging Face model with its tokenizer, encoding and capture."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ from typing_extensions import Self
 
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.models.batches import Side
-from odesteer.models.capture import Activations, Capturer
-from odesteer.models.captured_tokens import (
+from odesteer.models.architecture.layers import execution_device, find_decoder_layers, text_config
+from odesteer.models.architecture.loading import load_model
+from odesteer.models.architecture.sites import ModelSites
+from odesteer.models.capture.capturer import Activations, Capturer
+from odesteer.models.capture.spill import ActivationShards
+from odesteer.models.provenance_check import model_name
+from odesteer.models.steering.positions import ThreadPromptWidth
+from odesteer.models.tokens.batches import PaddingSide
+from odesteer.models.tokens.capture_positions import (
     DEFAULT_K,
     CapturePosition,
     CapturePositions,
     Tokens,
-    all_tokens,
     captured_tokens,
     check_position,
-    rows_among,
+    rows_of_tokens,
+    union_of_tokens,
 )
-from odesteer.models.encoding import Encoded, Encoder, Prompt
-from odesteer.models.layers import execution_device, find_decoder_layers, text_config
-from odesteer.models.loading import load_model
-from odesteer.models.origin import model_name
-from odesteer.models.places import Places
-from odesteer.models.prompt_width import PromptWidth
-from odesteer.models.shards import Shards
+from odesteer.models.tokens.encoding import Encoded, Encoder, Prompt
+from odesteer.models.tokens.special_tokens import pad_token_id
 
-_CONTEXT = ("max_position_embeddings", "max_seq_len", "n_positions", "n_ctx")
+_CONTEXT_LENGTHS = ("max_position_embeddings", "max_seq_len", "n_positions", "n_ctx")
 
 
 class ObservedModel:
-    """A causal language model of transformers with its tokenizer; its activations can be seen.
+    """A causal language model of transformers with its tokenizer, encoding and capture.
 
-    The model stays the user's own: it is used as it is.
-    Its attributes and arguments are told at `SteeredModel`.
+    The model is used as it is. Attributes and arguments are documented at `SteeredModel`.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class ObservedModel:
         config = text_config(model)
         self.width = _width(model, config)
         self.context: int | None = next(
-            (int(n) for name in _CONTEXT if (n := getattr(config, name, None))), None
+            (int(n) for name in _CONTEXT_LENGTHS if (n := getattr(config, name, None))), None
         )
         whole = getattr(model, "config", None)
         self.model_id = model_name(str(getattr(whole, "_name_or_path", "") or ""))
         self.model_revision: str | None = getattr(whole, "_commit_hash", None)
         self._encoder = Encoder(tokenizer, self.context)
-        self._places = Places(model, self.layers, self.width, heads)
-        self._prompt_width = PromptWidth()
+        self._sites = ModelSites(model, self.layers, self.width, heads)
+        self._prompt_width = ThreadPromptWidth()
 
     @classmethod
     def from_pretrained(
@@ -97,11 +97,11 @@ class ObservedModel:
     @property
     def n_heads(self) -> int:
         """Number of attention heads in each layer; raises `ModelError` for a model without."""
-        return self._places.heads.n_heads
+        return self._sites.heads.n_heads
 
     @property
     def device(self) -> torch.device:
-        """Where the model takes its inputs."""
+        """The device of the model's inputs."""
         return execution_device(_embedding(self.model) or self.model)
 
     def encode(self, example: Example | Prompt) -> Encoded:
@@ -121,7 +121,7 @@ class ObservedModel:
         k: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
-        side: Side = "right",
+        side: PaddingSide = "right",
         folder: str | Path | None = None,
         progress: bool = False,
     ) -> Activations: ...
@@ -137,7 +137,7 @@ class ObservedModel:
         k: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
-        side: Side = "right",
+        side: PaddingSide = "right",
         folder: str | Path | None = None,
         progress: bool = False,
     ) -> dict[str, Activations]: ...
@@ -152,7 +152,7 @@ class ObservedModel:
         k: int | None = None,
         seed: int = 0,
         batch_size: int | None = None,
-        side: Side = "right",
+        side: PaddingSide = "right",
         folder: str | Path | None = None,
         progress: bool = False,
     ) -> Activations | dict[str, Activations]:
@@ -171,7 +171,7 @@ class ObservedModel:
         a layer at a time. A capture that was interrupted, or killed, goes on with what is missing
         when it is asked for again. Raises `InvalidInputError` for a folder with anything else.
         """
-        layers = self._numbers(layer)
+        layers = self._layer_numbers(layer)
         if not layers or not examples:
             raise InvalidInputError("give at least one layer and one example to capture.")
         self._check_evaluating()
@@ -179,11 +179,11 @@ class ObservedModel:
             self._encoder.example(example, f"example {i}") for i, example in enumerate(examples)
         ]
         tokens = captured_tokens(encoded, position, k=k, seed=seed)
-        every = all_tokens(tokens)
+        every = union_of_tokens(tokens)
         found = self._captured(encoded, every, layers, part, side, batch_size, folder, progress)
         if isinstance(position, str):
             return found
-        return {name: found.rows(rows_among(own, every)) for name, own in tokens.items()}
+        return {name: found.rows(rows_of_tokens(own, every)) for name, own in tokens.items()}
 
     def _captured(
         self,
@@ -191,26 +191,28 @@ class ObservedModel:
         tokens: Tokens,
         layers: Sequence[int],
         part: str,
-        side: Side,
+        side: PaddingSide,
         batch_size: int | None,
         folder: str | Path | None,
         progress: bool,
     ) -> Activations:
-        """What `capture` finds at the ``tokens`` of each example."""
+        """Activations at the ``tokens`` of each example, in memory or in a folder."""
         store = None
         if folder is not None:
             settings = {"layers": layers, "part": part, "side": side, "batch_size": batch_size}
-            store = Shards(folder, {**settings, "content": self._content(examples, tokens)})
+            store = ActivationShards(
+                folder, {**settings, "content": self._content(examples, tokens)}
+            )
         return self.capturer(side).capture(
             examples, tokens, layers, part, batch_size=batch_size, store=store, progress=progress
         )
 
-    def capturer(self, side: Side = "right") -> Capturer:
-        """What captures the activations of encoded examples at any of their tokens."""
-        return Capturer(self.model, self._places, self.device, self._pad(), side)
+    def capturer(self, side: PaddingSide = "right") -> Capturer:
+        """Captures the activations of encoded examples at any of their tokens."""
+        return Capturer(self.model, self._sites, self.device, pad_token_id(self.tokenizer), side)
 
     def _content(self, examples: Sequence[Encoded], tokens: Sequence[Sequence[int]]) -> str:
-        """sha256 of what is captured from what: tokens, and some of each weight."""
+        """sha256 of the tokens and of a sample of each weight: identifies a capture."""
         digest = hashlib.sha256(
             repr([(e.ids, list(t)) for e, t in zip(examples, tokens, strict=True)]).encode()
         )
@@ -231,8 +233,8 @@ class ObservedModel:
             return sum(len(self._encoder.example(example).response) for example in examples)
         return len(examples) * ((k or DEFAULT_K) if position == "random_answer" else 1)
 
-    def _numbers(self, layer: int | Sequence[int]) -> list[int]:
-        """Checked layer numbers, each once."""
+    def _layer_numbers(self, layer: int | Sequence[int]) -> list[int]:
+        """Layer numbers, checked, without repetitions."""
         numbers = list(dict.fromkeys(layer)) if isinstance(layer, Sequence) else [layer]
         for number in numbers:
             self.layers.at(number)
@@ -244,14 +246,6 @@ class ObservedModel:
                 "the model is in training mode, where dropout makes its activations random; call"
                 " model.eval() first."
             )
-
-    def _pad(self) -> int:
-        """A token id for padding, which attention masks hide."""
-        for name in ("pad_token_id", "eos_token_id"):
-            token = getattr(self.tokenizer, name, None)
-            if token is not None:
-                return int(token)
-        return 0
 
 
 def _width(model: nn.Module, config: Any) -> int:
@@ -267,6 +261,6 @@ def _width(model: nn.Module, config: Any) -> int:
 
 
 def _embedding(model: Any) -> nn.Module | None:
-    """The module that the token ids go into, where the model tells."""
+    """The input embedding, where the model has `get_input_embeddings`."""
     embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
     return embedding if isinstance(embedding, nn.Module) else None

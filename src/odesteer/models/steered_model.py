@@ -1,4 +1,4 @@
-"""A Hugging Face model that steerers can be fitted on and act on."""
+"""`SteeredModel`: fitting, steering and generating with a Hugging Face model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +8,26 @@ from odesteer.artifact import Site, Steerer, SteererSet
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Method
-from odesteer.models.captured_tokens import CapturePosition
-from odesteer.models.detokenizing import Stream
-from odesteer.models.encoding import Prompt, is_one_prompt
-from odesteer.models.fitting import fitted, prepared
-from odesteer.models.generation import Generation
+from odesteer.models.capture.spill import spill_folder
+from odesteer.models.fitting import fit_steerers, prepare_method
+from odesteer.models.generation.generate import GenerationRunner
+from odesteer.models.generation.result import Generation
+from odesteer.models.generation.streaming import StreamCallback
 from odesteer.models.observed_model import ObservedModel
-from odesteer.models.origin import warn_of_other_model
-from odesteer.models.prompt_width import PromptWidth, SaidWidth
-from odesteer.models.room import room_for
-from odesteer.models.rows import Amounts, Quantity, Share, Steerers, check_rows, share_rows
-from odesteer.models.steering import Steering
-from odesteer.models.writing import Writer
+from odesteer.models.provenance_check import warn_of_other_model
+from odesteer.models.steering.context import Steering
+from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
+from odesteer.models.steering.rows import (
+    Amounts,
+    Quantity,
+    RowAssignment,
+    Steerers,
+    assign_rows,
+    check_rows,
+)
+from odesteer.models.tokens.capture_positions import CapturePosition
+from odesteer.models.tokens.encoding import Prompt, is_one_prompt
+from odesteer.models.tokens.special_tokens import pad_token_id
 
 
 class SteeredModel(ObservedModel):
@@ -105,12 +113,12 @@ class SteeredModel(ObservedModel):
         layers without a chosen head have no steerer. It is told the number of heads.
         """
         n_heads = self.n_heads if part == "heads" else None
-        method = prepared(method, part, n_heads)
+        method = prepare_method(method, part, n_heads)
         if not isinstance(data, ContrastData):
             raise InvalidInputError(
                 f"data is {data!r:.80}; give ContrastData, as in odesteer.load_contrast(path)."
             )
-        sites = [Site(number, steer_position, part) for number in self._numbers(layer)]
+        sites = [Site(number, steer_position, part) for number in self._layer_numbers(layer)]
         provenance = {
             "model_id": self.model_id,
             "model_revision": self.model_revision,
@@ -121,8 +129,8 @@ class SteeredModel(ObservedModel):
             "seed": seed,
         }
         examples, layers = (*data.positive, *data.negative), [site.layer for site in sites]
-        width = sum(self._places.of(site).width for site in sites)
-        with room_for(self._n_rows(examples, position, k) * width, folder) as room:
+        width = sum(self._sites.of(site).width for site in sites)
+        with spill_folder(self._n_rows(examples, position, k) * width, folder) as spill:
             activations = self.capture(
                 examples,
                 layers,
@@ -131,10 +139,10 @@ class SteeredModel(ObservedModel):
                 k=k,
                 seed=seed,
                 batch_size=batch_size,
-                folder=room,
+                folder=spill,
                 progress=progress,
             )
-            steerers = fitted(method, activations, data, sites, provenance, self.tokenizer)
+            steerers = fit_steerers(method, activations, data, sites, provenance, self.tokenizer)
         return SteererSet(steerers) if isinstance(layer, Sequence) else steerers[0]
 
     def steering(
@@ -159,7 +167,7 @@ class SteeredModel(ObservedModel):
 
         ``prompt_width`` says how many columns of a batch, padded on the left, are the prompt, so
         that a pass over prompt and response is steered as generating it would have been.
-        ``receipt`` keeps an account for `Steering.receipt`. ``compiled`` keeps a compiled model
+        ``receipt`` records what happens for `Steering.receipt`. ``compiled`` keeps a compiled model
         compiled, see `Steering`.
 
         Everything is checked here, before anything is touched. Raises `ModelError` for a steerer
@@ -169,11 +177,11 @@ class SteeredModel(ObservedModel):
         amounts = Amounts.of(level=level, T=T, strength=strength, interpolation=interpolation)
         if not steerers and amounts.is_given:
             raise InvalidInputError(f"an amount ({amounts.value}) needs a steerer to apply it.")
-        shares = self._shares(steerers, amounts, stacklevel=2)
-        width: PromptWidth | SaidWidth = self._prompt_width
+        assignments = self._assignments(steerers, amounts, stacklevel=2)
+        width: ThreadPromptWidth | PromptWidth = self._prompt_width
         if prompt_width is not None:
-            width = SaidWidth(prompt_width)
-        return Steering(self._places, shares, width, receipt=receipt, compiled=compiled)
+            width = PromptWidth(prompt_width)
+        return Steering(self._sites, assignments, width, receipt=receipt, compiled=compiled)
 
     @overload
     def generate(
@@ -189,7 +197,7 @@ class SteeredModel(ObservedModel):
         seed: int | None = ...,
         batch_size: int | None = ...,
         receipt: Literal[False] = ...,
-        stream: Stream | Any | None = ...,
+        stream: StreamCallback | Any | None = ...,
         **options: Any,
     ) -> list[str]: ...
 
@@ -207,7 +215,7 @@ class SteeredModel(ObservedModel):
         seed: int | None = ...,
         batch_size: int | None = ...,
         receipt: Literal[True],
-        stream: Stream | Any | None = ...,
+        stream: StreamCallback | Any | None = ...,
         **options: Any,
     ) -> list[Generation]: ...
 
@@ -224,7 +232,7 @@ class SteeredModel(ObservedModel):
         seed: int | None = 0,
         batch_size: int | None = None,
         receipt: bool = False,
-        stream: Stream | Any | None = None,
+        stream: StreamCallback | Any | None = None,
         **options: Any,
     ) -> list[str] | list[Generation]:
         """Continue ``prompts`` (texts, or chats), steered as in `steering`.
@@ -254,39 +262,39 @@ class SteeredModel(ObservedModel):
             self._encoder.prompt(prompt, f"prompt {i}")  # type: ignore[arg-type]
             for i, prompt in enumerate(batch)
         ]
-        writer = Writer(
+        runner = GenerationRunner(
             self.model,
             self.tokenizer,
-            self._places,
+            self._sites,
             self._prompt_width,
             device=self.device,
             context=self.context,
-            pad=self._pad(),
+            pad=pad_token_id(self.tokenizer),
             max_new_tokens=max_new_tokens,
             receipt=receipt,
             stream=stream,
             options=options,
         )
-        writer.check(encoded)
+        runner.check(encoded)
         amounts = Amounts.of(level=level, T=T, strength=strength, interpolation=interpolation)
         if steerer is None and amounts.is_given:
             raise InvalidInputError(f"an amount ({amounts.value}) needs a steerer to apply it.")
         check_rows(len(batch), steerer, amounts)
-        self._shares([] if steerer is None else [steerer], amounts, stacklevel=2)
+        self._assignments([] if steerer is None else [steerer], amounts, stacklevel=2)
         self._check_evaluating()
-        return writer.write_all(encoded, steerer, amounts, batch_size, seed)
+        return runner.generate_all(encoded, steerer, amounts, batch_size, seed)
 
-    def _shares(
+    def _assignments(
         self, steerers: Sequence[Steerers], amounts: Amounts, stacklevel: int
-    ) -> list[Share]:
-        """The checked shares of steerers on this model."""
-        shares = share_rows(steerers, amounts)
+    ) -> list[RowAssignment]:
+        """Row assignments of steerers, checked against this model."""
+        assignments = assign_rows(steerers, amounts)
         origins = set()
-        for share in shares:
-            share.check_meaning()
-            for one in share.involved:
-                self._places.check(one)
+        for assignment in assignments:
+            assignment.check_meaning()
+            for one in assignment.involved:
+                self._sites.check(one)
                 origins.add(one.provenance)
         for origin in sorted(origins, key=repr):
             warn_of_other_model(origin, self.model_id, self.model_revision, stacklevel + 1)
-        return shares
+        return assignments

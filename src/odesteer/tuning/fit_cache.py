@@ -7,8 +7,8 @@ from odesteer.artifact import Site, Steerer
 from odesteer.data import ContrastData
 from odesteer.methods import HeadITI, Method
 from odesteer.models import Activations, SteeredModel
-from odesteer.models.captured_tokens import CapturePosition, check_position
-from odesteer.models.fitting import fitted, prepared
+from odesteer.models.fitting import fit_steerers, prepare_method
+from odesteer.models.tokens.capture_positions import CapturePosition, check_position
 
 
 def layer_part(method: Method) -> str:
@@ -57,14 +57,14 @@ class FitCache:
         self._activations[part] = Activations({**known, **captured.states}, captured.example)
 
     def fitted(self, name: Hashable, method: Method, layer: int) -> Steerer:
-        """A copy of ``method`` fitted at a layer; the cache key is ``name`` and the layer."""
+        """A copy of ``method`` fit_steerers at a layer; the cache key is ``name`` and the layer."""
         key = name, layer
         if key not in self._fitted:
             part = layer_part(method)
             self.capture([layer], part)
             n_heads = self.lm.n_heads if part == "heads" else None
-            (self._fitted[key],) = fitted(
-                prepared(method, part, n_heads),
+            (self._fitted[key],) = fit_steerers(
+                prepare_method(method, part, n_heads),
                 self._activations[part],
                 self.data,
                 [Site(layer, self.steer_position, part)],

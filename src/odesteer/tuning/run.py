@@ -8,7 +8,7 @@ from odesteer.artifact import Steerer
 from odesteer.data import ContrastData
 from odesteer.errors import OdesteerError
 from odesteer.models import SteeredModel
-from odesteer.models.captured_tokens import CapturePosition
+from odesteer.models.tokens.capture_positions import CapturePosition
 from odesteer.tuning.fit_cache import FitCache, layer_part
 from odesteer.tuning.objectives.base import Measurement, Objective
 from odesteer.tuning.search.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount
 from odesteer.models import Encoded, SteeredModel
-from odesteer.models.encoding import Encoder
+from odesteer.models.tokens.encoding import Encoder
 from odesteer.tuning.objectives.log_likelihood import LogLikelihood
 from odesteer.tuning.objectives.log_likelihood import log_likelihoods as encoded_log_likelihoods
 from odesteer.untrusted import is_integer

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from odesteer.models.detokenizing import Detokenizer
+from odesteer.models.generation.streaming import Detokenizer
 from odesteer.serving.engine.output import GeneratedToken
 
 

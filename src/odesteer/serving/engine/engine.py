@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from odesteer.errors import OdesteerError
 from odesteer.models import SteeredModel
+from odesteer.models.tokens.special_tokens import pad_token_id, stop_token_ids
 from odesteer.serving.engine.output import OutputStream
 from odesteer.serving.engine.request import GenerationRequest
 from odesteer.serving.engine.scheduler import Scheduler
@@ -50,8 +51,8 @@ class Engine:
         self.steerers = SteererRegistry(lm)
         self.max_batch = max_batch
         self.max_queue = max_queue
-        self._eos_tokens = frozenset(_eos_tokens(lm))
-        self._scheduler = Scheduler(lm, _pad_token(lm), max_batch)
+        self._eos_tokens = frozenset(stop_token_ids(lm.model))
+        self._scheduler = Scheduler(lm, pad_token_id(lm.tokenizer), max_batch)
 
     def start(self) -> None:
         """Start the scheduler's thread."""
@@ -121,20 +122,3 @@ class Engine:
             f" try again in {seconds} s.",
             seconds,
         )
-
-
-def _eos_tokens(lm: SteeredModel) -> list[int]:
-    """Ids of the tokens that end a text."""
-    token = getattr(getattr(lm.model, "generation_config", None), "eos_token_id", None)
-    if token is None:
-        return []
-    return [int(each) for each in (token if isinstance(token, Sequence) else [token])]
-
-
-def _pad_token(lm: SteeredModel) -> int:
-    """A token for padding, which the attention mask hides."""
-    for name in ("pad_token_id", "eos_token_id"):
-        token = getattr(lm.tokenizer, name, None)
-        if token is not None:
-            return int(token)
-    return 0

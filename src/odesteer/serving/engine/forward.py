@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from odesteer.models import SteeredModel
-from odesteer.models.batches import padded
+from odesteer.models.architecture.kv_cache import cache_argument
+from odesteer.models.tokens.batches import pad_batch
 from odesteer.serving.engine.kv_cache import BatchCache, empty_cache
-
-_CACHES = ("past_key_values", "cache_params", "state")
 
 
 class ModelRunner:
@@ -21,14 +20,12 @@ class ModelRunner:
         self._lm = lm
         self._pad_token = pad_token
         self._arguments = frozenset(inspect.signature(lm.model.forward).parameters)
-        self._cache_argument = next(
-            (name for name in _CACHES if name in self._arguments), _CACHES[0]
-        )
+        self._cache_argument = cache_argument(self._arguments)
         self._has_kv_cache = self._cache_argument == "past_key_values"
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, BatchCache]:
         """The logits after each prompt, `[rows, vocabulary]`, and the cache."""
-        inputs = padded(prompts, self._pad_token, "left", self._lm.device)
+        inputs = pad_batch(prompts, self._pad_token, "left", self._lm.device)
         logits, cache = self._forward(inputs, self._empty_cache())
         return logits, BatchCache([*map(len, prompts)], cache, inputs["attention_mask"])
 

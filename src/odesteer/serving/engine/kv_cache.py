@@ -13,6 +13,8 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from odesteer.models.tokens.batches import left_padding_mask
+
 
 @dataclass
 class BatchCache:
@@ -55,7 +57,7 @@ class BatchCache:
             for name in ("keys", "values"):
                 states = (_pad_left(getattr(each, name), width) for each in (layer, other))
                 setattr(layer, name, torch.cat([*states]))
-        return BatchCache(lengths, self.cache, _left_padding_mask(lengths, self.mask.device))
+        return BatchCache(lengths, self.cache, left_padding_mask(lengths, self.mask.device))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, and as many of the last columns as they have tokens."""
@@ -65,7 +67,7 @@ class BatchCache:
             index = torch.tensor(rows, device=layer.keys.device)
             layer.keys = layer.keys[:, :, -width:].index_select(0, index)
             layer.values = layer.values[:, :, -width:].index_select(0, index)
-        self.mask = _left_padding_mask(self.lengths, self.mask.device)
+        self.mask = left_padding_mask(self.lengths, self.mask.device)
 
 
 def empty_cache(config: Any) -> DynamicCache:
@@ -90,10 +92,3 @@ def _pad_left(states: Tensor, width: int) -> Tensor:
 def _initialized_layers(cache: DynamicCache) -> list[Any]:
     """Layers with keys and values of their own; others share those of another layer."""
     return [layer for layer in cache.layers if getattr(layer, "is_initialized", True)]
-
-
-def _left_padding_mask(lengths: Sequence[int], device: torch.device) -> Tensor:
-    width = max(lengths)
-    columns = torch.arange(width, device=device)
-    starts = torch.tensor([width - length for length in lengths], device=device)
-    return (columns >= starts[:, None]).long()

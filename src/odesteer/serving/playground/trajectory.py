@@ -13,7 +13,7 @@ from odesteer.data import Example, Message
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.models.captured_tokens import CapturePosition
+from odesteer.models.tokens.capture_positions import CapturePosition
 from odesteer.serving.api.request_schema import ChatMessage, SteeringField, Text
 from odesteer.serving.playground.plot_data import trajectory_plot
 from odesteer.serving.steerers import SteererRegistry

@@ -1,0 +1,1 @@
+"""Hugging Face models: loading, decoder layers, attention heads, sites, hooks, KV caches."""

@@ -1,0 +1,1 @@
+"""Capturing activations in forward passes, in memory or spilled to disk."""

@@ -1,0 +1,1 @@
+"""Generating text with a steered model: options, seeds, streaming, the result."""

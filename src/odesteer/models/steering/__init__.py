@@ -1,0 +1,1 @@
+"""Steering forward passes: the context, its hooks, rows, positions, gates and receipts."""

@@ -1,0 +1,162 @@
+"""`Steering`: the context manager that steers a model."""
+
+import threading
+from collections.abc import Sequence
+
+from torch import nn
+from typing_extensions import Self
+
+from odesteer.artifact import Gate
+from odesteer.errors import InvalidInputError, ModelError
+from odesteer.models.architecture.hooks import Hook, HookSet
+from odesteer.models.architecture.layers import execution_device
+from odesteer.models.architecture.sites import ModelSites
+from odesteer.models.steering.forward_pass import ForwardPassReader, PassTracker, ThreadState
+from odesteer.models.steering.gates import GateReader
+from odesteer.models.steering.intervention import Intervention
+from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
+from odesteer.models.steering.receipts import Receipt, ReceiptRecorder
+from odesteer.models.steering.rows import RowAssignment
+from odesteer.models.steering.site_hooks import BypassCheck, SiteInterventions
+
+
+class Steering:
+    """Steers a model between `enable` and `remove`, or in a ``with`` block.
+
+    Only forward passes of the thread that enabled it are steered. Contexts may be nested: outer
+    ones act first where they share a layer. Activations are moved in place where no gradient
+    is recorded, so that no copy of the hidden states is made. `enable` raises `ModelError` while
+    it is enabled; `remove` may be repeated.
+
+    Models that `torch.compile` has compiled run their Python code meanwhile, which is slower and
+    never wrong. With ``compiled`` they stay compiled, static caches and CUDA graphs included: the
+    first passes compile graphs with the steering in them, which this object uses again whenever
+    it is enabled, so keep it. Receipts and gates exclude that.
+
+    Attributes:
+        assignments: the steerers and the rows that they act on.
+    """
+
+    def __init__(
+        self,
+        sites: ModelSites,
+        assignments: Sequence[RowAssignment],
+        width: ThreadPromptWidth | PromptWidth | None = None,
+        *,
+        receipt: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        self.assignments = tuple(assignments)
+        if compiled and (
+            receipt or any(assignment.gate is not None for assignment in self.assignments)
+        ):
+            raise InvalidInputError(
+                "compiled=True goes with neither a receipt nor a gate: both look at each pass in"
+                " Python; leave it out, and compiled models run uncompiled meanwhile."
+            )
+        self._recorder = ReceiptRecorder() if receipt else None
+        owner = sites.layers.owner
+        needs_columns = receipt or any(
+            assignment.gate is not None or assignment.site.position in ("generated", "prompt")
+            for assignment in self.assignments
+        )
+        self._tracker = PassTracker(
+            ForwardPassReader(owner), ThreadPromptWidth() if width is None else width, needs_columns
+        )
+        self._tracker.compiled = compiled
+        before: list[tuple[nn.Module, Hook]] = []
+        after: list[tuple[nn.Module, Hook]] = []
+        # Gates first: they read their site before it is steered.
+        self._gates = self._readers(sites)
+        steered_sites = self._steered_sites(sites, self._gates)
+        for more_before, more_after in [
+            *(gate.hooks() for gate in self._gates.values()),
+            *(steered.hooks() for steered in steered_sites),
+        ]:
+            before += more_before
+            after += more_after
+        for steered in steered_sites:
+            if steered.site.part == "heads":
+                after.append((sites.layers.at(steered.site.layer), BypassCheck(steered)))
+        begin = [(owner, self._tracker.begin)] if self.assignments else []
+        self._hooks = HookSet([*begin, *before], after, compiled=compiled)
+
+    def _readers(self, sites: ModelSites) -> dict[Gate, GateReader]:
+        gates = dict.fromkeys(
+            assignment.gate for assignment in self.assignments if assignment.gate is not None
+        )
+        return {
+            gate: GateReader(gate, i, sites.of(gate.site), self._tracker, self._recorder)
+            for i, gate in enumerate(gates)
+        }
+
+    def gates_of(self, row: int) -> list[int]:
+        """Numbers of the gates, as receipts have them, that this row of the batch depends on."""
+        own = [
+            assignment.gate
+            for assignment in self.assignments
+            if assignment.gate is not None and (assignment.rows is None or row in assignment.rows)
+        ]
+        return [i for i, gate in enumerate(self._gates) if gate in own]
+
+    def _steered_sites(
+        self, sites: ModelSites, gates: dict[Gate, GateReader]
+    ) -> list[SiteInterventions]:
+        """One for each site, in the order of the forward pass."""
+        by_site: dict[tuple[int, str], list[RowAssignment]] = {}
+        for assignment in sorted(self.assignments, key=lambda assignment: assignment.site.depth):
+            by_site.setdefault((assignment.site.layer, assignment.site.part), []).append(assignment)
+        steered_sites = []
+        for at, assignments in by_site.items():
+            site = sites.at(*at)
+            device = execution_device(site.module)
+            interventions = []
+            for assignment in assignments:
+                gate = None if assignment.gate is None else gates[assignment.gate]
+                late = (
+                    assignment.gate is not None
+                    and assignment.gate.site.depth > assignment.site.depth
+                )
+                interventions.append(Intervention(assignment, device, gate, late))
+            steered_sites.append(
+                SiteInterventions(self._tracker, site, interventions, self._recorder)
+            )
+        return steered_sites
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it steers, between `enable` and `remove`."""
+        return self._hooks.is_placed
+
+    def enable(self) -> Self:
+        """Begin to steer the calls of this thread."""
+        if self.is_enabled:
+            raise ModelError("this steering is enabled already; remove it first.")
+        self._tracker.thread = threading.get_ident()
+        self._tracker.thread_state.active = True
+        self._hooks.place()
+        return self
+
+    def remove(self) -> None:
+        """Stop steering and leave the model as it was."""
+        self._hooks.remove()
+        self._tracker.thread_state = ThreadState()  # also if another thread removes it
+
+    def __enter__(self) -> Self:
+        return self.enable()
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+    def receipt(self) -> Receipt:
+        """What happened at each moved position; raises `ModelError` if it was not asked for."""
+        if self._recorder is None:
+            raise ModelError("no receipt was kept; ask for one with receipt=True.")
+        return self._recorder.receipt()
+
+    def take_receipt(self) -> Receipt:
+        """The receipt of what happened since it was last taken."""
+        receipt = self.receipt()
+        if self._recorder is not None:
+            self._recorder.clear()
+        return receipt

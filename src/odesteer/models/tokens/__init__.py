@@ -1,0 +1,1 @@
+"""Token ids: encoding texts and chats, batches with padding, which tokens are captured."""
