@@ -1,4 +1,4 @@
-"""Completions of a benchmark, a batch of rows a job."""
+"""Completions of a benchmark on workers: each batch is a job."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,24 +7,26 @@ from typing import Any
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model_source import ModelSource
 from odesteer.cluster.worker import Shared
-from odesteer.evaluation.runner.completions import Batch, Written, attempt
+from odesteer.evaluation.runner.completions import Completion, CompletionBatch, complete_batch
 from odesteer.models import SteeredModel
 
 Numbers = list[int]
 
 
 class Completions:
-    """Writes the completions of a benchmark on workers, see `Elsewhere`."""
+    """Generates the completions of a benchmark on workers, see `BatchExecutor`."""
 
     def __init__(self, cluster: Cluster, source: ModelSource) -> None:
         self._cluster = cluster
         self._source = source
 
-    def __call__(self, batches: Sequence[Batch]) -> Iterator[tuple[list[Written], float]]:
+    def __call__(
+        self, batches: Sequence[CompletionBatch]
+    ) -> Iterator[tuple[list[Completion], float]]:
         """The completions of each batch, in order, and the seconds that they took."""
-        # Rows hold their task with all its data, and steerers are large: each travels once.
-        rows = [row for batch in batches for row in batch.rows]
-        shared: list[Any] = [rows]
+        # Specs hold their task with all its data, and steerers are large: each travels once.
+        specs = [spec for batch in batches for spec in batch.specs]
+        shared: list[Any] = [specs]
         number_of: dict[int, int] = {}
         jobs: list[tuple[Numbers, Numbers]] = []
         first = 0
@@ -34,17 +36,17 @@ class Completions:
                     number_of[id(steerer)] = len(shared)
                     shared.append(steerer)
             numbers = [number_of[id(steerer)] for steerer in batch.steerers]
-            jobs.append((list(range(first, first + len(batch.rows))), numbers))
-            first += len(batch.rows)
+            jobs.append((list(range(first, first + len(batch.specs))), numbers))
+            first += len(batch.specs)
         return self._cluster.map(complete, jobs, self._source, shared)
 
 
 def complete(
     lm: SteeredModel, job: tuple[Numbers, Numbers], shared: Shared
-) -> tuple[list[Written], float]:
-    """One batch; shared are all rows, and behind them the steerers."""
-    rows, steerers = job
+) -> tuple[list[Completion], float]:
+    """One batch; shared are the list of all specs, then the steerers."""
+    specs, steerers = job
     everything = shared[0]
-    batch = Batch([everything[i] for i in rows], [shared[number] for number in steerers])
+    batch = CompletionBatch([everything[i] for i in specs], [shared[number] for number in steerers])
     began = time.perf_counter()
-    return attempt(lm, batch), time.perf_counter() - began
+    return complete_batch(lm, batch), time.perf_counter() - began

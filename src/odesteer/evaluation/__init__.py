@@ -1,1 +1,1 @@
-"""Benchmarks that anyone can rerun."""
+"""Benchmarks of steering quality (``odesteer bench``): suites, judges, metrics, runner, report."""

@@ -1,4 +1,4 @@
-"""What somebody asks a benchmark for, in full."""
+"""Configuration of a benchmark run: suite, methods, layers, amounts, judges and budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from odesteer.errors import InvalidInputError
-from odesteer.evaluation.runner import Bench, Layers, Plan, contenders
-from odesteer.evaluation.runner.context_limits import Room
+from odesteer.evaluation.runner import JudgePanel, LayerRange, Plan, contenders
+from odesteer.evaluation.runner.context_limits import ContextFilter
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.suites.base import Suite
 from odesteer.evaluation.task import Task
@@ -15,15 +15,15 @@ from odesteer.methods import Method
 from odesteer.models import SteeredModel
 
 BUDGET = 0.5
-"""How much less likely than unsteered ones completions may be, nats a token."""
+"""The most that steering may raise the negative log-likelihood of completions, nats a token."""
 
 _DEPTH = 0.44
-"""Where steering acts by default: the mean depth of the layers that the paper chose."""
+"""Relative depth of the default layer: the mean over the layers that the paper chose."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """A benchmark as it was asked for.
+class BenchmarkConfig:
+    """The configuration of a benchmark run.
 
     Attributes:
         suite: name of the suite.
@@ -33,17 +33,17 @@ class Request:
         limit: the most validation items, and the most test items, of each fold and seed.
         methods: names of the rows; None for all.
         seeds: how many; None for the suite's.
-        layers: to begin with; None for the task's own, or one in the middle of the model, and
-            then those beside it.
+        layers: tried first; None for the task's own, or one in the middle of the model, and then
+            its neighbours.
         every_layer: choose among all layers.
-        amounts: to begin with, in each method's natural quantity; None for the usual ones.
-        variants: forms of single methods to choose among, see `contenders`.
+        amounts: tried first, in each method's natural quantity; None for the usual ones.
+        variants: variants of single methods to choose among, see `contenders`.
         judges: instead of those of the suite.
         judge_options: of single judges.
-        perplexity_model: what perplexity is measured under; None for the steered model itself.
+        perplexity_model: the model for perplexity; None for the steered model itself.
         chat: whether prompts are chats.
-        budget: what a setting may cost in fluency, nats a token.
-        refinements: how often the neighbourhood of the best setting is looked at.
+        budget: the most that a setting may cost in fluency, nats a token.
+        refinements: how often the neighbours of the best setting are tried.
 
     Raises `UnknownNameError` for suites and methods, `InvalidInputError` for other values.
     """
@@ -79,7 +79,7 @@ class Request:
             raise InvalidInputError(f"the budget must not be negative, not {self.budget}.")
 
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks, data read. Raises `DataError` where it is missing."""
+        """The tasks, with their data loaded. Raises `DataError` if it is missing."""
         cls: type[Suite] = registry.get(self.suite)
         sizes = cls.quick if self.quick else cls.full
         if self.limit is not None:
@@ -93,7 +93,7 @@ class Request:
         ).tasks()
 
     def plan(self, tasks: Sequence[Task], n_layers: int, lm: SteeredModel | None = None) -> Plan:
-        """What is to be done on a model with so many layers; what is too long needs itself."""
+        """The plan for ``n_layers`` layers; with ``lm``, texts that are too long are left out."""
         n_seeds = self.seeds or (1 if self.quick else 3)
         layers = {task.name: self._layers(task, n_layers) for task in tasks}
         return Plan(
@@ -101,14 +101,16 @@ class Request:
             contenders(self.methods, amounts=self.amounts, variants=self.variants),
             range(n_seeds),
             layers,
-            None if lm is None else Room(lm),
+            None if lm is None else ContextFilter(lm),
             budget=self.budget,
             refinements=self.refinements,
         )
 
-    def bench(self, lm: SteeredModel | None, tasks: Sequence[Task], batch_size: int) -> Bench:
-        """The judges."""
-        return Bench(
+    def judge_panel(
+        self, lm: SteeredModel | None, tasks: Sequence[Task], batch_size: int
+    ) -> JudgePanel:
+        """The judges of the run."""
+        return JudgePanel(
             lm,
             tasks,
             wanted=self.judges,
@@ -118,8 +120,8 @@ class Request:
         )
 
     def about(self) -> dict[str, Any]:
-        """As plain data, without the folders of this machine."""
-        shown = {
+        """The configuration as JSON data, without folders of this machine."""
+        values = {
             "suite": self.suite,
             "model": self.model,
             "data": None if self.data is None else self.data.name,
@@ -136,25 +138,25 @@ class Request:
             "budget": self.budget,
             "refinements": self.refinements,
         }
-        return {name: value for name, value in shown.items() if value not in (None, False)}
+        return {name: value for name, value in values.items() if value not in (None, False)}
 
-    def _layers(self, task: Task, n_layers: int) -> Layers:
+    def _layers(self, task: Task, n_layers: int) -> LayerRange:
         every = tuple(range(n_layers))
         own = round(_DEPTH * (n_layers - 1)) if task.layer is None else task.layer
         if self.every_layer:
-            return Layers(every, every, own)
+            return LayerRange(every, every, own)
         if self.layers is None:
-            return Layers((min(own, n_layers - 1),), every)
+            return LayerRange((min(own, n_layers - 1),), every)
         for layer in self.layers:
             if not 0 <= layer < n_layers:
                 raise InvalidInputError(
                     f"there is no layer {layer}: the model has {n_layers}, counted from zero."
                 )
         named = tuple(sorted(set(self.layers)))
-        return Layers(named, tuple(range(named[0], named[-1] + 1)), own)
+        return LayerRange(named, tuple(range(named[0], named[-1] + 1)), own)
 
     def _options(self) -> dict[str, Mapping[str, Any]]:
-        """Small judges learn from the data that the suite was given, unless told otherwise."""
+        """Options of judges; small judges are trained on the suite's data by default."""
         options = dict(self.judge_options)
         if self.data is not None:
             root = self.data if self.data.is_dir() else self.data.parent

@@ -1,4 +1,4 @@
-"""One thing to answer: a prompt, and what its judges need to know."""
+"""Item of a benchmark task: a prompt, and the reference for its judges."""
 
 import json
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from odesteer.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt of a benchmark. Raises `InvalidInputError` for what cannot be written down.
+    """A prompt of a benchmark. Raises `InvalidInputError` for values that are not JSON-able.
 
     Attributes:
-        key: unique within its task, the same in every run; results are filed under it.
+        key: unique within its task, the same in every run; part of the keys of results.
         prompt: what the model continues, a text or the messages of a chat.
         group: items that share it are never split between fitting, validation and test (the
             question, the pair, the comment it was taken from).
-        reference: what judges need, JSON-able. Suites use these names:
+        reference: for judges, JSON-able. Suites use these names:
             ``question`` the bare question, ``correct`` and ``incorrect`` its published answers
             (lists of texts), ``best`` the best correct one;
             ``choices`` (texts) and ``labels`` (1 true, 0 false) of multiple choice, with

@@ -1,4 +1,4 @@
-"""A benchmark task: data plus provenance."""
+"""Base class of benchmark tasks: folds of data, decoding, judges, headline metric."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from odesteer.data import ContrastData
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 
-Kind = Literal["generation", "choice"]
+TaskKind = Literal["generation", "choice"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Fold:
-    """What to fit on, what to choose settings on, what to report on; nothing is in two of them.
+    """Data to fit on, to choose settings on (validation) and to report on (test), disjoint.
 
     Raises `DataError` if items share a key, or if two of the three share a group.
     """
@@ -75,15 +75,15 @@ class Fold:
 
     @cached_property
     def digest(self) -> str:
-        """Of what is fitted on."""
+        """Digest of the data to fit on."""
         return self.fit.digest()
 
 
 class Task(ABC):
-    """Something to be better at, and how that is measured.
+    """A task of a benchmark: its data and how completions are scored.
 
     Attributes of the class:
-        name: how it is called in results.
+        name: in results.
         title: a line for people.
         version: of the data and the scoring; results of different versions do not compare.
         source: the paper or the origin of the data.
@@ -100,10 +100,9 @@ class Task(ABC):
         wins: a metric whose wins against no steering, item by item, are reported as ``win_rate``.
         layer: decoder layer to steer after, counted from zero; None to leave it to the search.
         capture_position: where in an example activations are taken, of `odesteer.models`.
-        instruction: what a prompt-only baseline tells the model before its prompts (a system
-            message for chats); "".
-        shots: how many positive examples it shows before its prompts. Without either there is no
-            such row.
+        instruction: of the prompt-only baseline, before the prompts (a system message for chats).
+        shots: positive examples before the prompts of that baseline. Without either there is no
+            such baseline.
         samples: completions per item and seed.
     """
 
@@ -114,7 +113,7 @@ class Task(ABC):
     differences: ClassVar[tuple[str, ...]] = ()
     changelog: ClassVar[tuple[str, ...]] = ()
 
-    kind: Kind = "generation"
+    kind: TaskKind = "generation"
     max_new_tokens: int = 50
     stop: tuple[str, ...] = ()
     decoding: Decoding = Decoding()

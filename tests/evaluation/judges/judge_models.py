@@ -8,14 +8,14 @@ import torch
 import tiny_models
 
 
-def asked(item_key: str = "i", prompt: Any = "Q: a?\nA:", **reference: Any) -> Any:
+def make_item(item_key: str = "i", prompt: Any = "Q: a?\nA:", **reference: Any) -> Any:
     from odesteer.evaluation.item import Item
 
     return Item(item_key, prompt, item_key, reference)
 
 
 def answering(folder: Path, answer: str) -> str:
-    """A model that follows ``:`` by ``answer``, whatever was asked, one byte after another.
+    """A model that follows ``:`` by ``answer``, whatever was make_item, one byte after another.
 
     Each token points at the next one: the layers add nothing, and the output for a token's
     embedding is the token that follows it.

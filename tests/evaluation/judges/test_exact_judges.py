@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from judge_models import asked
+from judge_models import make_item
 
 from odesteer.errors import InvalidInputError
 from odesteer.evaluation.judges import create
@@ -23,7 +23,7 @@ def test_the_terrarium_says_what_its_worlds_say(world) -> None:  # type: ignore[
     seen = set()
     for example in (*pairs.positive, *pairs.negative):
         for desired in (True, False):
-            item = asked(prompt=example.prompt, world=world.name, desired=desired)
+            item = make_item(prompt=example.prompt, world=world.name, desired=desired)
             scores = create("terrarium").judge([item], [example.response])[0]
             verdict = world.judge(item.text, example.response)
             assert scores["valid"] == float(verdict.valid)
@@ -35,7 +35,7 @@ def test_the_terrarium_says_what_its_worlds_say(world) -> None:  # type: ignore[
 
 def test_the_terrarium_knows_nonsense() -> None:
     world = worlds()[0]
-    item = asked(prompt=world.prompts("test", 0, 1)[0], world=world.name)
+    item = make_item(prompt=world.prompts("test", 0, 1)[0], world=world.name)
     assert create("terrarium").judge([item], ["blue of the"]) == [
         {"joint": 0.0, "attribute": 0.0, "valid": 0.0}
     ]
@@ -43,15 +43,15 @@ def test_the_terrarium_knows_nonsense() -> None:
 
 def test_texts_are_judged_by_their_n_grams() -> None:
     texts = ["one two one two one two", "", "word"]
-    found = create("diversity").judge([asked()] * 3, texts)
+    found = create("diversity").judge([make_item()] * 3, texts)
     assert [scores["dist-2"] for scores in found] == [distinct(text, 2) for text in texts]
     assert found[1] == {"dist-1": None, "dist-2": None, "dist-3": None}
-    said = create("repetition").judge([asked()] * 3, texts)
+    said = create("repetition").judge([make_item()] * 3, texts)
     assert [scores["repetition"] for scores in said] == [0.5, 0.0, 0.0]
 
 
 def test_multiple_choice_is_of_the_likelihoods() -> None:
-    item = asked(**CHOICES)
+    item = make_item(**CHOICES)
     totals = {"the": -1.5, "and": -1.0, "no": -3.0, "a cat": -0.5}
     text = json.dumps(totals)
     found = create("multiple-choice").judge([item], [text])[0]
@@ -69,11 +69,13 @@ def test_multiple_choice_is_of_the_likelihoods() -> None:
      '{"the": -1, "no": "-2"}'],
 )  # fmt: skip
 def test_likelihoods_that_are_not_there_are_missing(text: str) -> None:
-    found = create("multiple-choice").judge([asked(choices=["the", "no"], labels=[1, 0])], [text])
+    found = create("multiple-choice").judge(
+        [make_item(choices=["the", "no"], labels=[1, 0])], [text]
+    )
     assert found == [{"mc1": None, "mc2": None, "mc3": None}]
 
 
 def test_multiple_choice_without_choices() -> None:
     with pytest.raises(InvalidInputError, match="mc1 of item 'i' needs choices"):
-        create("multiple-choice").judge([asked(choices=["the"], labels=[])], ["{}"])
+        create("multiple-choice").judge([make_item(choices=["the"], labels=[])], ["{}"])
     assert math.isfinite(mc2([-900.0, -901.0], [1, 0]))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from judge_models import asked
+from judge_models import make_item
 
 from odesteer.errors import InvalidInputError, UnknownNameError
 from odesteer.evaluation.judges import Judge, create, registry
@@ -42,7 +42,7 @@ def test_exact_judges_need_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", EXACT)
 def test_items_and_texts_must_match(name: str) -> None:
     with pytest.raises(InvalidInputError, match="1 items have 2 texts"):
-        create(name).judge([asked()], ["a", "b"])
+        create(name).judge([make_item()], ["a", "b"])
 
 
 def test_names_and_options_that_there_are_not() -> None:
@@ -54,11 +54,11 @@ def test_names_and_options_that_there_are_not() -> None:
 
 def test_a_reference_that_lacks_what_is_needed() -> None:
     with pytest.raises(InvalidInputError, match=r"'world'.*item 'i'"):
-        create("terrarium").judge([asked()], ["a"])
+        create("terrarium").judge([make_item()], ["a"])
 
 
 def test_judges_whose_scores_have_one_name_do_not_judge_together(tmp_path: Path) -> None:
-    from odesteer.evaluation.runner import Bench
+    from odesteer.evaluation.runner import JudgePanel
     from odesteer.evaluation.suites import Sizes
     from odesteer.evaluation.suites import registry as suites
 
@@ -68,5 +68,5 @@ def test_judges_whose_scores_have_one_name_do_not_judge_together(tmp_path: Path)
     both = ("truthfulqa-truth", "small-truth")
     options = {"small-truth": {"data": str(tmp_path)}}
     with pytest.raises(InvalidInputError, match="'truthfulqa-truth' and 'small-truth' both score"):
-        Bench(None, [task], wanted=both, options=options)
-    Bench(None, [task], wanted=both[:1])
+        JudgePanel(None, [task], wanted=both, options=options)
+    JudgePanel(None, [task], wanted=both[:1])

@@ -5,7 +5,7 @@ from pathlib import Path
 import judge_models
 import pytest
 import torch
-from judge_models import asked
+from judge_models import make_item
 
 from odesteer.data import Message
 from odesteer.errors import InvalidInputError, ModelError
@@ -24,7 +24,11 @@ def test_published_judges_say_yes_or_no(
     tmp_path: Path, name: str, metric: str, answer: str, score: float | None
 ) -> None:
     judge = create(name, model=judge_models.answering(tmp_path / "judge", answer), device="cpu")
-    items = [asked(question="Who are you?"), asked(question="Why?"), asked(question="x" * 90)]
+    items = [
+        make_item(question="Who are you?"),
+        make_item(question="Why?"),
+        make_item(question="x" * 90),
+    ]
     found = judge.judge(items, ["I am", "", "too long"])
     assert found == [{metric: score}, {metric: score}, {metric: None}]
 
@@ -40,7 +44,7 @@ def test_published_judges_are_asked_as_they_were_tuned() -> None:
 def test_published_judges_need_the_question(tmp_path: Path) -> None:
     judge = create("truthfulqa-info", model=judge_models.answering(tmp_path / "j", " no"))
     with pytest.raises(InvalidInputError, match="'question'"):
-        judge.judge([asked()], ["a"])
+        judge.judge([make_item()], ["a"])
 
 
 @pytest.mark.parametrize(
@@ -58,13 +62,13 @@ def test_a_model_that_is_not_there(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     judge = create(name, model=str(tmp_path / "empty"), device="cpu")
     with pytest.raises(ModelError, match="empty"):
-        judge.judge([asked(question="q")], ["a"])
+        judge.judge([make_item(question="q")], ["a"])
 
 
 def test_perplexity_of_a_completion(tmp_path: Path) -> None:
     folder = judge_models.answering(tmp_path / "lm", " yes")
     judge = create("perplexity", model=folder, device="cpu")
-    items = [asked(prompt="a:")] * 4 + [asked(prompt=(Message("user", "a:"),))]
+    items = [make_item(prompt="a:")] * 4 + [make_item(prompt=(Message("user", "a:"),))]
     likely, unlikely, blank, long, chat = judge.judge(
         items, [" yes", " sey", "", "y" * 100, " yes"]
     )
@@ -80,14 +84,14 @@ def test_rewards_of_a_batch_are_those_of_each(tmp_path: Path, pads: bool) -> Non
     folder = judge_models.reward(tmp_path / "rm", chats=False, pads=pads)
     judge = create("reward-model", model=folder, device="cpu", batch_size=2)
     texts = ["yes", "the other and the other", "", "x" * 70]
-    found = judge.judge([asked()] * 4, texts)
-    alone = [judge.judge([asked()], [text])[0]["reward"] for text in texts]
+    found = judge.judge([make_item()] * 4, texts)
+    alone = [judge.judge([make_item()], [text])[0]["reward"] for text in texts]
     assert [scores["reward"] for scores in found] == [
         None if value is None else pytest.approx(value, abs=1e-5) for value in alone
     ]
     assert alone[3] is None
     assert len(set(alone[:3])) == 3
-    model, tokenizer = judge._open().model, judge._open().tokenizer
+    model, tokenizer = judge._load().model, judge._load().tokenizer
     ids = torch.tensor([tokenizer("Q: a?\nA:\nyes")["input_ids"]])
     with torch.no_grad():
         assert alone[0] == pytest.approx(model(ids).logits.item(), abs=1e-5)
@@ -97,26 +101,28 @@ def test_rewards_go_through_the_chat_template_with_one_bos(tmp_path: Path) -> No
     folder = judge_models.reward(tmp_path / "rm", chats=True)
     judge = create("reward-model", model=folder, device="cpu")
     chat = (Message("system", "s"), Message("user", "u"))
-    text, one_turn = judge.judge([asked(prompt="u"), asked(prompt=(chat[1],))], ["hi", "hi"])
+    text, one_turn = judge.judge(
+        [make_item(prompt="u"), make_item(prompt=(chat[1],))], ["hi", "hi"]
+    )
     assert text == one_turn
-    assert judge.judge([asked(prompt=chat)], ["hi"])[0] != text
+    assert judge.judge([make_item(prompt=chat)], ["hi"])[0] != text
     seen = []
-    forward = judge._open()._forward
-    judge._open()._forward = lambda ids, mask=None: (seen.append(ids), forward(ids, mask))[1]  # type: ignore[method-assign]
-    judge.judge([asked(prompt=chat)], ["hi"])
+    forward = judge._load()._forward
+    judge._load()._forward = lambda ids, mask=None: (seen.append(ids), forward(ids, mask))[1]  # type: ignore[method-assign]
+    judge.judge([make_item(prompt=chat)], ["hi"])
     assert (seen[0] == 1).sum() == 1
 
 
 def test_a_reward_model_has_one_output(tmp_path: Path) -> None:
     folder = judge_models.classifier(tmp_path / "c", {0: "no", 1: "yes"})
     with pytest.raises(ModelError, match=r"2 outputs \(no, yes\)"):
-        create("reward-model", model=folder, device="cpu").judge([asked()], ["a"])
+        create("reward-model", model=folder, device="cpu").judge([make_item()], ["a"])
 
 
 def test_a_language_model_is_no_judge(tmp_path: Path) -> None:
     folder = judge_models.answering(tmp_path / "lm", " yes")
     with pytest.raises(ModelError, match=r"no weights for .*score.weight"):
-        create("reward-model", model=folder, device="cpu").judge([asked()], ["a"])
+        create("reward-model", model=folder, device="cpu").judge([make_item()], ["a"])
 
 
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
@@ -125,8 +131,8 @@ def test_toxicity_is_the_probability_of_the_toxic_output(tmp_path: Path, kind: s
     folder = judge_models.classifier(tmp_path / "c", labels, problem_type=kind)
     judge = create("toxicity-model", model=folder, device="cpu", batch_size=2)
     texts = ["you and the other", "a", " ", "x" * 60]
-    found = judge.judge([asked()] * 4, texts)
-    model, tokenizer = judge._open().model, judge._open().tokenizer
+    found = judge.judge([make_item()] * 4, texts)
+    model, tokenizer = judge._load().model, judge._load().tokenizer
     for text, scores in zip(texts[:2], found, strict=False):
         with torch.no_grad():
             logits = model(torch.tensor([tokenizer(text)["input_ids"]])).logits[0]
@@ -139,27 +145,29 @@ def test_toxicity_is_the_probability_of_the_toxic_output(tmp_path: Path, kind: s
 def test_which_output_is_toxic_must_be_clear(tmp_path: Path) -> None:
     folder = judge_models.classifier(tmp_path / "c", {0: "LABEL_0", 1: "LABEL_1"})
     with pytest.raises(ModelError, match=r"LABEL_0, LABEL_1.*label="):
-        create("toxicity-model", model=folder, device="cpu").judge([asked()], ["a"])
+        create("toxicity-model", model=folder, device="cpu").judge([make_item()], ["a"])
     with pytest.raises(ModelError, match="no label 'toxic'"):
-        create("toxicity-model", model=folder, label="toxic", device="cpu").judge([asked()], ["a"])
+        create("toxicity-model", model=folder, label="toxic", device="cpu").judge(
+            [make_item()], ["a"]
+        )
     told = create("toxicity-model", model=folder, label="LABEL_1", device="cpu")
-    assert told.judge([asked()], ["a"])[0]["toxicity"] is not None
+    assert told.judge([make_item()], ["a"])[0]["toxicity"] is not None
 
 
 def test_a_model_without_finite_outputs_has_nothing_to_say(tmp_path: Path) -> None:
     folder = judge_models.classifier(tmp_path / "c", {0: "neutral", 1: "toxic"})
     judge = create("toxicity-model", model=folder, device="cpu")
-    judge.judge([asked()], ["a"])
+    judge.judge([make_item()], ["a"])
     with torch.no_grad():
-        judge._open().model.classifier.weight.fill_(float("nan"))
-    assert judge.judge([asked()], ["a"]) == [{"toxicity": None, "toxic": None}]
+        judge._load().model.classifier.weight.fill_(float("nan"))
+    assert judge.judge([make_item()], ["a"]) == [{"toxicity": None, "toxic": None}]
 
 
 def test_nothing_that_can_be_judged(tmp_path: Path) -> None:
     lm = judge_models.answering(tmp_path / "lm", " yes")
     toxic = judge_models.classifier(tmp_path / "c", {0: "neutral", 1: "toxic"})
     rewarding = judge_models.reward(tmp_path / "r", chats=False)
-    item = asked(question="x" * 90, prompt="x" * 90)
+    item = make_item(question="x" * 90, prompt="x" * 90)
     for name, folder in (
         ("truthfulqa-info", lm),
         ("perplexity", lm),
@@ -174,5 +182,5 @@ def test_published_judges_keep_their_model(tmp_path: Path) -> None:
     judge = create(
         "truthfulqa-truth", model=judge_models.answering(tmp_path / "j", " yes"), device="cpu"
     )
-    assert isinstance(judge._open(), SteeredModel)
-    assert judge._open() is judge._open()
+    assert isinstance(judge._load(), SteeredModel)
+    assert judge._load() is judge._load()

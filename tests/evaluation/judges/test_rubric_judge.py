@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from judge_models import asked
+from judge_models import make_item
 
 from odesteer.errors import DataError, InvalidInputError, ModelError
 from odesteer.evaluation.judges import create
@@ -110,7 +110,7 @@ def test_verdicts_are_kept_and_weighed(serve: Callable[..., Server], rubric: str
     server = serve(f"Here you are: ```json\n{GOOD}\n```")
     judge = _judge(server, rubric)
     assert judge.metrics == ("rubric", "rubric.true", "rubric.kind")
-    assert judge.judge([asked(prompt="Who {are} you?")], ["I am {a} model"]) == [FULL]
+    assert judge.judge([make_item(prompt="Who {are} you?")], ["I am {a} model"]) == [FULL]
     [request] = server.requests
     assert request["path"] == "/v1/chat/completions"
     assert (request["model"], request["temperature"]) == ("m", 0.0)
@@ -127,7 +127,7 @@ def test_scores_stay_with_their_items(serve: Callable[..., Server], rubric: str)
         return json.dumps({"true": number % 2, "kind": number % 5})
 
     found = _judge(serve(echo), rubric, workers=4).judge(
-        [asked(str(i)) for i in range(10)], [f"response number {i}" for i in range(10)]
+        [make_item(str(i)) for i in range(10)], [f"response number {i}" for i in range(10)]
     )
     assert [scores["rubric.true"] for scores in found] == [i % 2 for i in range(10)]
     assert [scores["rubric.kind"] for scores in found] == [i % 5 / 4 for i in range(10)]
@@ -152,7 +152,7 @@ def test_a_failure_that_passes_costs_nothing(
     serve: Callable[..., Server], rubric: str, failure: Any
 ) -> None:
     server = serve(failure, GOOD)
-    assert _judge(server, rubric).judge([asked()], ["a"]) == [FULL]
+    assert _judge(server, rubric).judge([make_item()], ["a"]) == [FULL]
     assert len(server.requests) == 2
 
 
@@ -163,12 +163,12 @@ def test_a_failure_that_stays_is_missing(
     serve: Callable[..., Server], rubric: str, failure: Any
 ) -> None:
     server = serve(failure)
-    assert _judge(server, rubric).judge([asked()], ["a"]) == [MISSING]
+    assert _judge(server, rubric).judge([make_item()], ["a"]) == [MISSING]
     assert len(server.requests) == 3
 
 
 def test_half_a_verdict_is_half_missing(serve: Callable[..., Server], rubric: str) -> None:
-    found = _judge(serve('{"kind": 4}'), rubric).judge([asked()], ["a"])
+    found = _judge(serve('{"kind": 4}'), rubric).judge([make_item()], ["a"])
     assert found == [{"rubric": None, "rubric.true": None, "rubric.kind": 1.0}]
 
 
@@ -176,18 +176,18 @@ def test_a_refused_request_is_missing_and_not_repeated(
     serve: Callable[..., Server], rubric: str
 ) -> None:
     server = serve((400, "too long"))
-    assert _judge(server, rubric).judge([asked()], ["a"]) == [MISSING]
+    assert _judge(server, rubric).judge([make_item()], ["a"]) == [MISSING]
     assert len(server.requests) == 1
 
 
 def test_pauses_double_and_are_as_long_as_asked(
     serve: Callable[..., Server], rubric: str, waits: list[float]
 ) -> None:
-    _judge(serve((500, "")), rubric).judge([asked()], ["a"])
+    _judge(serve((500, "")), rubric).judge([make_item()], ["a"])
     assert len(waits) == 2
     assert waits[0] < waits[1]
     waits.clear()
-    _judge(serve((429, "")), rubric).judge([asked()], ["a"])
+    _judge(serve((429, "")), rubric).judge([make_item()], ["a"])
     assert waits == [7.0, 7.0]
 
 
@@ -195,7 +195,7 @@ def test_nobody_listens(serve: Callable[..., Server], rubric: str) -> None:
     server = serve(GOOD)
     judge = _judge(server, rubric)
     server.http.server_close()
-    assert judge.judge([asked()], ["a"]) == [MISSING]
+    assert judge.judge([make_item()], ["a"]) == [MISSING]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_what_can_never_work_stops_the_run(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     server = serve((status, "sk-secret is wrong"))
     with pytest.raises(ModelError, match=match) as error:
-        _judge(server, rubric).judge([asked()], ["a"])
+        _judge(server, rubric).judge([make_item()], ["a"])
     assert "sk-secret" not in str(error.value)
     assert server.keys == ["Bearer sk-secret"]
 
@@ -216,7 +216,7 @@ def test_what_can_never_work_stops_the_run(
 def test_a_key_is_needed_elsewhere(rubric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = create("rubric", rubric=rubric, model="m")
     with pytest.raises(InvalidInputError, match="environment variable OPENAI_API_KEY"):
-        judge.judge([asked()], ["a"])
+        judge.judge([make_item()], ["a"])
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     assert judge.unavailable() is None
     assert "sk-secret" not in json.dumps(judge.about())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_models import asked
+from judge_models import make_item
 
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.judges import create
@@ -44,7 +44,7 @@ def test_a_judge_of_answers_learns_them(
 ) -> None:
     _answers(tmp_path, kind, ending)
     judge = create(f"small-{kind}", data=str(tmp_path))
-    items = [asked(question="Is thing 99 so?")] * 3
+    items = [make_item(question="Is thing 99 so?")] * 3
     careful, bold, blank = judge.judge(items, ["Nobody can say so.", "Of course it will!", " \n"])
     assert (careful[metric], bold[metric]) == (1.0, 0.0)
     assert careful[f"{metric}-probability"] > 0.5 > bold[f"{metric}-probability"]
@@ -75,7 +75,7 @@ def test_too_few_rows_to_measure_are_told(tmp_path: Path) -> None:
     _answers(tmp_path, "truth", "True", n_questions=1)
     judge = create("small-truth", data=str(tmp_path))
     assert judge.about()["held_out"]["unseen questions"] is None
-    assert judge.judge([asked(question="q")], ["always"])[0]["true"] is not None
+    assert judge.judge([make_item(question="q")], ["always"])[0]["true"] is not None
 
 
 @pytest.mark.parametrize(("completion", "what"), [(" yes", "one kind only"), (None, "none")])
@@ -85,7 +85,7 @@ def test_nothing_to_tell_apart(tmp_path: Path, completion: str | None, what: str
     if completion is not None:
         (tmp_path / "truthfulqa" / "finetune_truth.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=what):
-        create("small-truth", data=str(tmp_path)).judge([asked(question="q")], ["a"])
+        create("small-truth", data=str(tmp_path)).judge([make_item(question="q")], ["a"])
 
 
 def test_the_accuracy_is_that_of_what_was_not_seen(tmp_path: Path) -> None:
@@ -101,14 +101,14 @@ def test_the_accuracy_is_that_of_what_was_not_seen(tmp_path: Path) -> None:
     judge: Any = create("small-truth", data=str(tmp_path))
     judge.splits = lambda rows: {"unseen": type(judge).splits(judge, rows)["unseen questions"]}
     assert judge.about()["held_out"]["unseen"]["accuracy"] < 0.65
-    known = judge.judge([asked(question=f"word{i}?") for i in range(40)], ["again."] * 40)
+    known = judge.judge([make_item(question=f"word{i}?") for i in range(40)], ["again."] * 40)
     assert [scores["true"] for scores in known] == [float(i % 2) for i in range(40)]
 
 
 def test_a_judge_of_toxicity_learns_it(tmp_path: Path) -> None:
     _toxicity(tmp_path)
     judge = create("small-toxicity", data=str(tmp_path))
-    insult, polite, blank = judge.judge([asked()] * 3, ["you idiot", "dear person", ""])
+    insult, polite, blank = judge.judge([make_item()] * 3, ["you idiot", "dear person", ""])
     assert insult["toxicity"] > 0.5 > polite["toxicity"]
     assert (insult["toxic"], polite["toxic"]) == (1.0, 0.0)
     assert blank == {"toxicity": None, "toxic": None}
@@ -122,7 +122,7 @@ def test_a_judge_of_toxicity_learns_it(tmp_path: Path) -> None:
 def test_absent_data_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge: Any = create(name, data=str(tmp_path))
     with pytest.raises(InvalidInputError) as error:
-        judge.judge([asked(question="q")], ["a"])
+        judge.judge([make_item(question="q")], ["a"])
     for part in (str(tmp_path / judge.files[0]), "https://github.com/", "ODESTEER_DATA"):
         assert part in str(error.value)
     assert "held_out" not in judge.about()
@@ -140,14 +140,14 @@ def test_other_files_are_refused_with_the_line(tmp_path: Path, row: dict[str, An
     path = tmp_path / "truthfulqa" / "finetune_truth.jsonl"
     path.write_text(path.read_text() + json.dumps(row) + "\n")
     with pytest.raises(DataError, match="line 161"):
-        create("small-truth", data=str(tmp_path)).judge([asked(question="q")], ["a"])
+        create("small-truth", data=str(tmp_path)).judge([make_item(question="q")], ["a"])
 
 
 def test_other_labels_of_comments_are_refused(tmp_path: Path) -> None:
     _toxicity(tmp_path)
     (tmp_path / "toxicity-surge" / "toxicity_en.csv").write_text("text,is_toxic\na,1\n")
     with pytest.raises(DataError, match=r"line 2.*'1'"):
-        create("small-toxicity", data=str(tmp_path)).judge([asked()], ["a"])
+        create("small-toxicity", data=str(tmp_path)).judge([make_item()], ["a"])
 
 
 def test_on_the_published_rows_it_beats_the_commoner_answer(shared: Path) -> None:

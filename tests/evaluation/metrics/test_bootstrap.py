@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odesteer.errors import InvalidInputError
-from odesteer.evaluation.metrics import Cell, PairedBootstrap
+from odesteer.evaluation.metrics import Observation, PairedBootstrap
 
 
-def _cells(values: np.ndarray) -> list[Cell]:
+def _cells(values: np.ndarray) -> list[Observation]:
     """A table of scores `[n_units, n_seeds]` as cells."""
     return [
-        Cell(f"q{unit}", seed, None if np.isnan(value) else float(value))
+        Observation(f"q{unit}", seed, None if np.isnan(value) else float(value))
         for (unit, seed), value in np.ndenumerate(values)
     ]
 
@@ -66,7 +66,7 @@ def test_what_prompts_share_cancels_in_differences() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.floats(-5, 5)), min_size=1, max_size=8), st.randoms())
 def test_means_missing_values_and_order(values: list[float | None], rng: random.Random) -> None:
-    cells = [Cell(f"q{i // 2}", i % 2, value) for i, value in enumerate(values)]
+    cells = [Observation(f"q{i // 2}", i % 2, value) for i, value in enumerate(values)]
     bootstrap = PairedBootstrap(n_resamples=50)
     found = bootstrap.estimates({"a": cells})["a"]
     present = [value for value in values if value is not None]
@@ -90,8 +90,13 @@ def test_a_method_does_not_differ_from_itself() -> None:
 
 
 def test_differences_are_of_what_both_have() -> None:
-    a = [Cell("p", 0, 1.0), Cell("q", 0, 5.0), Cell("r", 0, None), Cell("s", 0, 1.0)]
-    b = [Cell("p", 0, 0.0), Cell("q", 0, None), Cell("r", 0, 2.0)]
+    a = [
+        Observation("p", 0, 1.0),
+        Observation("q", 0, 5.0),
+        Observation("r", 0, None),
+        Observation("s", 0, 1.0),
+    ]
+    b = [Observation("p", 0, 0.0), Observation("q", 0, None), Observation("r", 0, 2.0)]
     found = PairedBootstrap(n_resamples=20).differences({"a": a, "b": b})["a", "b"]
     assert (found.value, found.n, found.n_missing) == (1.0, 1, 3)
     alone = PairedBootstrap(n_resamples=20).differences({"a": a, "b": []})["a", "b"]
@@ -99,21 +104,31 @@ def test_differences_are_of_what_both_have() -> None:
 
 
 def test_prompts_of_a_group_are_paired_by_their_keys() -> None:
-    a = [Cell("g", 0, 1.0, "x"), Cell("g", 0, 3.0, "y"), Cell("h", 0, 2.0, "z")]
-    b = [Cell("g", 0, None, "x"), Cell("g", 0, 1.0, "y"), Cell("h", 0, 1.0, "z")]
+    a = [
+        Observation("g", 0, 1.0, "x"),
+        Observation("g", 0, 3.0, "y"),
+        Observation("h", 0, 2.0, "z"),
+    ]
+    b = [
+        Observation("g", 0, None, "x"),
+        Observation("g", 0, 1.0, "y"),
+        Observation("h", 0, 1.0, "z"),
+    ]
     bootstrap = PairedBootstrap(n_resamples=20)
     found = bootstrap.differences({"a": a, "b": b})["a", "b"]
     assert (found.value, found.n, found.n_missing) == (1.5, 2, 1)
     # Items weigh alike, in differences as in means.
     alone = bootstrap.estimates({"a": a})["a"]
-    against = bootstrap.differences({"a": a, "zero": [Cell(c.unit, 0, 0.0, c.key) for c in a]})
+    against = bootstrap.differences(
+        {"a": a, "zero": [Observation(c.unit, 0, 0.0, c.key) for c in a]}
+    )
     assert against["a", "zero"].value == alone.value == 2.0
     assert (against["a", "zero"].low, against["a", "zero"].high) == (alone.low, alone.high)
 
 
 def test_several_samples_of_a_prompt_are_one_pair() -> None:
-    a = [Cell("p", 0, 1.0), Cell("p", 0, 3.0), Cell("q", 0, 1.0)]
-    b = [Cell("p", 0, 1.0), Cell("q", 0, 0.0), Cell("q", 0, 0.0)]
+    a = [Observation("p", 0, 1.0), Observation("p", 0, 3.0), Observation("q", 0, 1.0)]
+    b = [Observation("p", 0, 1.0), Observation("q", 0, 0.0), Observation("q", 0, 0.0)]
     found = PairedBootstrap(n_resamples=20).differences({"a": a, "b": b})["a", "b"]
     assert (found.value, found.n) == (1.0, 2)
 
@@ -121,7 +136,7 @@ def test_several_samples_of_a_prompt_are_one_pair() -> None:
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.sampled_from([0, 0.1, 0.5, 0.9, 1]))
 @settings(max_examples=25, deadline=None)
 def test_quantiles_are_values_of_the_sample(values: list[int], quantile: float) -> None:
-    cells = [Cell(f"q{i}", 0, float(value)) for i, value in enumerate(values)]
+    cells = [Observation(f"q{i}", 0, float(value)) for i, value in enumerate(values)]
     found = PairedBootstrap(n_resamples=10).estimates({"a": cells}, quantile)["a"]
     assert found.value == np.quantile(values, quantile, method="inverted_cdf")
     assert min(values) <= found.low <= found.high <= max(values)
@@ -140,6 +155,6 @@ def test_bad_settings_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="confidence"):
         PairedBootstrap(confidence=95)
     with pytest.raises(InvalidInputError, match="not finite"):
-        PairedBootstrap().estimates({"a": [Cell("p", 0, float("inf"))]})
+        PairedBootstrap().estimates({"a": [Observation("p", 0, float("inf"))]})
     with pytest.raises(InvalidInputError, match="quantile"):
-        PairedBootstrap().estimates({"a": [Cell("p", 0, 1.0)]}, quantile=90)
+        PairedBootstrap().estimates({"a": [Observation("p", 0, 1.0)]}, quantile=90)

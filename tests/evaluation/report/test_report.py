@@ -14,8 +14,8 @@ import pytest
 import tiny_models
 from odesteer import ContrastData, SteeredModel
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.report import FINAL, Line, PlotsWarning, write_report
-from odesteer.evaluation.runner import Bench, Layers, Outcome, Plan, Runner, contenders
+from odesteer.evaluation.report import FINAL, PlotsWarning, SummaryRow, write_report
+from odesteer.evaluation.runner import JudgePanel, LayerRange, Plan, Runner, RunResults, contenders
 from odesteer.evaluation.task import Fold, Task
 
 
@@ -40,16 +40,16 @@ class Words(Task):
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
     lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
     tasks = [Words()]
     rows = contenders(["prompt-only", "odesteer", "one-step", "caa"], amounts=(0.1, 0.3))
-    plan = Plan(tasks, rows, (0, 1), {"words": Layers((0, 2), range(4))}, budget=0.5)
-    return Runner(lm, plan, Bench(lm, tasks), tmp_path_factory.mktemp("run")).run()
+    plan = Plan(tasks, rows, (0, 1), {"words": LayerRange((0, 2), range(4))}, budget=0.5)
+    return Runner(lm, plan, JudgePanel(lm, tasks), tmp_path_factory.mktemp("run")).run()
 
 
 @pytest.fixture(scope="module")
-def folder(outcome: Outcome, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(outcome: RunResults, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report")
     write_report(outcome, path, title="a <title>", about={"suite": "words"})
     return path
@@ -134,11 +134,11 @@ def test_no_folder_of_this_machine_is_told(folder: Path) -> None:
 
 
 def test_without_matplotlib(
-    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outcome: RunResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.warns(PlotsWarning, match=r"pip install 'odesteer\[plot\]'"):
-        lines: Sequence[Line] = write_report(outcome, tmp_path, title="t", about={})
+        lines: Sequence[SummaryRow] = write_report(outcome, tmp_path, title="t", about={})
     assert lines
     assert (tmp_path / "report.html").exists()
 
@@ -153,11 +153,11 @@ def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.M
     lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
     tasks = [Words()]
     plan = Plan(
-        tasks, contenders(["odesteer-default"]), (0,), {"words": Layers((1,), (1,))}, budget=0.5
+        tasks, contenders(["odesteer-default"]), (0,), {"words": LayerRange((1,), (1,))}, budget=0.5
     )
     with monkeypatch.context() as patched:
         patched.setattr(Diversity, "_judge", fail)
-        failed = Runner(lm, plan, Bench(lm, tasks), tmp_path).run()
+        failed = Runner(lm, plan, JudgePanel(lm, tasks), tmp_path).run()
         write_report(failed, tmp_path, title="t", about={})
     document = _document(tmp_path)
     assert document["unavailable_judges"] == {"diversity": "it failed: out of order"}
@@ -166,6 +166,8 @@ def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.M
     assert "| missing |" in (tmp_path / "summary.md").read_text()
     # The next run asks it again, and writes nothing else anew.
     generations = (tmp_path / "generations.jsonl").read_bytes()
-    write_report(Runner(lm, plan, Bench(lm, tasks), tmp_path).run(), tmp_path, title="t", about={})
+    write_report(
+        Runner(lm, plan, JudgePanel(lm, tasks), tmp_path).run(), tmp_path, title="t", about={}
+    )
     assert _document(tmp_path)["lines"][0]["metrics"]["dist-1"]["n"] == 5
     assert (tmp_path / "generations.jsonl").read_bytes() == generations

@@ -8,7 +8,7 @@ import tiny_models
 from odesteer import ContrastData, Example, SteeredModel
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.report import write_report
-from odesteer.evaluation.runner import Bench, Layers, Outcome, Plan, Runner, contenders
+from odesteer.evaluation.runner import JudgePanel, LayerRange, Plan, Runner, RunResults, contenders
 from odesteer.evaluation.task import Fold, Task
 
 METHODS = ("prompt-only", "odesteer", "one-step", "caa")
@@ -62,12 +62,12 @@ def runner(
 ) -> Runner:
     tasks = [Numbers() if task is None else task]
     rows = contenders(methods, amounts=(0.1, 0.3))
-    layers = {tasks[0].name: Layers((1,), range(4))}
+    layers = {tasks[0].name: LayerRange((1,), range(4))}
     plan = Plan(tasks, rows, seeds, layers, budget=0.5)
-    return Runner(model, plan, Bench(model, tasks), folder, **{"batch_size": 7, **options})
+    return Runner(model, plan, JudgePanel(model, tasks), folder, **{"batch_size": 7, **options})
 
 
-def finish(model: SteeredModel, folder: Path, **options: Any) -> Outcome:
+def finish(model: SteeredModel, folder: Path, **options: Any) -> RunResults:
     """Run to the end and write the report."""
     outcome = runner(model, folder, **options).run()
     write_report(outcome, folder, title="numbers", about={})

@@ -8,7 +8,7 @@ from bench_case import Numbers, runner
 
 from odesteer import SteeredModel
 from odesteer.errors import DataError, InvalidInputError, UnknownNameError
-from odesteer.evaluation.runner import Layers, Plan, contenders
+from odesteer.evaluation.runner import LayerRange, Plan, contenders
 from odesteer.evaluation.runner.contenders import names
 from odesteer.evaluation.task import Fold
 from odesteer.methods import CAA
@@ -49,7 +49,9 @@ def test_the_cost_is_no_less_than_what_is_run(lm: SteeredModel, tmp_path: Path) 
 
 def test_validation_items_of_all_seeds_take_turns(lm: SteeredModel, tmp_path: Path) -> None:
     task = Numbers()
-    plan = Plan([task], contenders(["caa"]), (0, 1), {"numbers": Layers((1,), (1,))}, budget=0.5)
+    plan = Plan(
+        [task], contenders(["caa"]), (0, 1), {"numbers": LayerRange((1,), (1,))}, budget=0.5
+    )
     places = plan.validation(task, "fold 0")
     assert [place.seed for place in places] == [0, 1] * 8
     assert len({(place.seed, place.item.key) for place in places}) == 16
@@ -81,4 +83,6 @@ def test_a_seed_that_tests_what_another_chooses_by() -> None:
             return (replace(fold, validation=fold.test, test=fold.validation) if seed else fold,)
 
     with pytest.raises(DataError, match="chooses settings under another"):
-        Plan([Mixed()], contenders(["caa"]), (0, 1), {"numbers": Layers((1,), (1,))}, budget=0.5)
+        Plan(
+            [Mixed()], contenders(["caa"]), (0, 1), {"numbers": LayerRange((1,), (1,))}, budget=0.5
+        )

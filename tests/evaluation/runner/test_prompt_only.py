@@ -7,7 +7,7 @@ import pytest
 from odesteer import ContrastData, Example, Message
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.runner.prompt_only import asked, has_baseline
+from odesteer.evaluation.runner.prompt_only import has_instruction, with_instruction
 from odesteer.evaluation.suites import Sizes, registry
 from odesteer.evaluation.task import Fold, Task
 
@@ -20,18 +20,18 @@ def test_positive_examples_come_first() -> None:
     task = _task()
     (fold,) = task.folds(0)
     item = fold.test[0]
-    prompt = asked(task, fold, item, 0).prompt
+    prompt = with_instruction(task, fold, item, 0).prompt
     assert isinstance(prompt, str)
     shown = prompt.removesuffix(f"\n{item.prompt}")
     assert shown in {f"{e.prompt}{e.response}".strip() for e in fold.fit.positive}
-    assert has_baseline(task)
+    assert has_instruction(task)
 
 
 def test_as_many_as_fit() -> None:
     task = _task()
     (fold,) = task.folds(0)
     item = fold.test[0]
-    assert asked(task, fold, item, 0, fits=lambda item: False) == item
+    assert with_instruction(task, fold, item, 0, fits=lambda item: False) == item
 
 
 def test_chats_take_the_instruction_into_the_system_line() -> None:
@@ -41,7 +41,7 @@ def test_chats_take_the_instruction_into_the_system_line() -> None:
     chat = (Message("system", "Answer."), Message("user", "Why?"))
     item = Item("k", chat, "g", {})
     fold = Fold("f", data, (Item("v", "v", "v", {}),), (item,))
-    assert asked(task, fold, item, 0).prompt == (
+    assert with_instruction(task, fold, item, 0).prompt == (
         Message("system", "Answer.\nBe good."),
         Message("assistant", "fine"),
         Message("user", "Why?"),

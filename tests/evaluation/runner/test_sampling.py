@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odesteer import SteeredModel
-from odesteer.evaluation.runner.sampling import ItemSampler, arguments, seed_of
+from odesteer.evaluation.runner.sampling import ItemSampler, generation_options, seed_of
 from odesteer.evaluation.task import Decoding
 
 
@@ -48,9 +48,9 @@ def test_texts_do_not_depend_on_the_batch(lm: SteeredModel) -> None:
     prompts = [f"{word} is" for word in ("one", "two and the", "three", "four and four")]
     decoding = Decoding(temperature=1.0, top_p=0.95)
     seeds = [seed_of(prompt) for prompt in prompts]
-    together = lm.generate(prompts, max_new_tokens=8, **arguments(decoding, seeds, 8))
+    together = lm.generate(prompts, max_new_tokens=8, **generation_options(decoding, seeds, 8))
     alone = [
-        lm.generate([prompt], max_new_tokens=8, **arguments(decoding, [seed], 8))[0]
+        lm.generate([prompt], max_new_tokens=8, **generation_options(decoding, [seed], 8))[0]
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     assert together == alone
@@ -58,6 +58,6 @@ def test_texts_do_not_depend_on_the_batch(lm: SteeredModel) -> None:
 
 
 def test_greedy_decoding_draws_nothing() -> None:
-    options = arguments(Decoding(temperature=0.0), [1], 4)
+    options = generation_options(Decoding(temperature=0.0), [1], 4)
     assert options["do_sample"] is False
     assert "logits_processor" not in options

@@ -10,19 +10,18 @@ import pytest
 import tiny_models
 from odesteer import SteeredModel
 from odesteer.artifact import Steerer
-from odesteer.evaluation.config import Request
+from odesteer.evaluation.config import BenchmarkConfig
 from odesteer.evaluation.report import write_report
-from odesteer.evaluation.runner import Outcome, Row, Runner
-from odesteer.evaluation.runner import completions as attempting
+from odesteer.evaluation.runner import Row, Runner, RunResults, completions
 
 
-def run(lm: SteeredModel, folder: Path, suite: str, data: Path | None, **asked: Any) -> Outcome:
+def run(lm: SteeredModel, folder: Path, suite: str, data: Path | None, **asked: Any) -> RunResults:
     """A whole benchmark with little of everything."""
     little = {"quick": True, "limit": 2, "methods": ("odesteer-default", "caa"), "amounts": (0.2,)}
-    request = Request(suite=suite, model="a model", data=data, **{**little, **asked})
+    request = BenchmarkConfig(suite=suite, model="a model", data=data, **{**little, **asked})
     tasks = request.tasks()
     plan = request.plan(tasks, lm.n_layers, lm)
-    outcome = Runner(lm, plan, request.bench(lm, tasks, 8), folder, batch_size=8).run()
+    outcome = Runner(lm, plan, request.judge_panel(lm, tasks, 8), folder, batch_size=8).run()
     write_report(outcome, folder, title=suite, about=request.about())
     return outcome
 
@@ -159,7 +158,7 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
     lm = SteeredModel(tiny_models.llama(max_position_embeddings=2048), tiny_models.tokenizer())
     fitted: dict[str, str] = {}
     asked: list[tuple[str, str]] = []
-    fit = attempting.write
+    fit = completions.generate_completions
     from odesteer.data import ContrastData
     from odesteer.tuning import fit_cache as fits
 
@@ -179,7 +178,7 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
         return fit(lm, rows, steerers)
 
     monkeypatch.setattr(fits, "fitted", fitting)
-    monkeypatch.setattr(attempting, "write", writing)
+    monkeypatch.setattr(completions, "generate_completions", writing)
     run(lm, tmp_path / "out", "truthfulqa", questions, judges=("repetition",), limit=9)
     assert len({word for word, _ in asked}) == 12, "every question was answered under steering"
     assert len(fitted) == 2
@@ -192,7 +191,7 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
 
 def _validated(questions: Path) -> set[str]:
     """Words of questions that settings are chosen on in one fold, and that none is fitted on."""
-    tasks = Request(suite="truthfulqa", model="m", data=questions, quick=True).tasks()
+    tasks = BenchmarkConfig(suite="truthfulqa", model="m", data=questions, quick=True).tasks()
     items = [item for fold in tasks[0].folds(0) for item in fold.validation]
     return {item.group.removeprefix("Is ").removesuffix("?") for item in items}
 

@@ -7,7 +7,7 @@ from odesteer.evaluation.harness import register
 
 
 def main() -> int:
-    """Run ``lm_eval`` with the arguments of the process; the exit code."""
+    """Run ``lm_eval`` with the arguments of the process; returns the exit code."""
     try:
         register()
         from lm_eval.__main__ import cli_evaluate

@@ -1,4 +1,4 @@
-"""What the model arguments of the harness say about steering."""
+"""Reads the steering arguments of the harness's model: steerers and amounts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 
 Steers = str | Path | Steerer | SteererSet
-"""A steerer, or a set of them; or the file that holds it, as in ``truthful.safetensors@1.5``."""
+"""A steerer or set, or a file that holds one, with an amount: ``truthful.safetensors@1.5``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Applied:
 
 
 def read_steering(steer: Steers | Sequence[Steers] | None, amount: Amount | None) -> list[Applied]:
-    """The steerers in the order in which they act.
+    """The steerers in the order in which they are applied.
 
     ``amount`` goes to those that have none of their own. Raises `ArtifactError` for files that
     are no steerers, and `InvalidInputError` for amounts that their methods do not have.

@@ -14,25 +14,18 @@ from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.harness.arguments import Steers, read_steering
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.tuning.objectives.log_likelihood import (
-    ScoredSequence,
-    SequenceBatch,
-    forward_logits,
-    needs_prompt_pass,
-    score_tokens,
-)
+from odesteer.tuning.objectives.log_likelihood import Batch, Row, answer, is_read_late, logits_of
 
-Request = tuple[Any, Sequence[int], Sequence[int]]
-"""As the harness hands it over: a key for its cache (None for a window of a longer text), the
-tokens of the context, and those of the continuation."""
+LoglikelihoodRequest = tuple[Any, Sequence[int], Sequence[int]]
+"""A request of the harness: a key for its cache (None for a window of a longer text), the tokens
+of the context, and those of the continuation."""
 
 
 class SteeredHFLM(HFLM):  # type: ignore[misc]
     """A Hugging Face model in lm-evaluation-harness, steered by any artifact.
 
-    Whatever is scored or generated is steered as generating it token by token would have been:
-    at position `last` the last token of the context, and every token of the continuation that a
-    scored one comes after.
+    Scored and generated tokens are steered as in generation token by token: at position `last`,
+    the last token of the context and every token of the continuation but the last.
 
     Args:
         pretrained: hub id, folder or model; the bundled model by default.
@@ -75,10 +68,10 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         self._applied = applied
         for each in applied:
             self._lm.steering(each.steerer, **each.quantity)  # checks that it fits
-        self._in_two = any(needs_prompt_pass(each.steerer) for each in applied)
+        self._prompts_first = any(is_read_late(each.steerer) for each in applied)
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the harness writes to its results: also what steers, and how much."""
+        """The harness's facts about the model, with the steerers and amounts added."""
         info: dict[str, Any] = super().get_model_info()
         return {**info, "steering": [each.to_json() for each in self._applied]}
 
@@ -97,14 +90,14 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
 
     def _loglikelihood_tokens(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[LoglikelihoodRequest],
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
         rows = rows_of(requests, self.max_length)
         size = override_bs or self.batch_size
         if size == "auto":
-            # As wide as the widest batch can be: prompts and what follows end at two columns.
+            # The widest batch possible: the longest prompt with the longest continuation.
             n_prompt = max(row.n_prompt for row, _ in rows)
             n_following = max(row.n_following for row, _ in rows)
             size = self._detect_batch_size([(None, [0] * n_prompt, [0] * (n_following + 1))])
@@ -115,30 +108,30 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
             desc="Running loglikelihood requests",
         ) as bar:
             for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                batch = SequenceBatch.of([row for row, _ in part], self.device)
+                batch_rows = rows[start : start + size]
+                batch = Batch.of([row for row, _ in batch_rows], self.device)
                 logits = self._logits(batch)
-                for i, (_, numbers) in enumerate(part):
+                for i, (_, indices) in enumerate(batch_rows):
                     scored = batch.scored(i, logits)
-                    for number in numbers:
-                        key, _, continuation = requests[number]
-                        found = score_tokens(scored, continuation, self.softmax_dtype)
-                        answers[number] = found
+                    for index in indices:
+                        key, _, continuation = requests[index]
+                        found = answer(scored, continuation, self.softmax_dtype)
+                        answers[index] = found
                         if key is not None:
                             self.cache_hook.add_partial("loglikelihood", key, found)
                         bar.update(1)
         return [answers[i] for i in range(len(requests))]
 
-    def _logits(self, batch: SequenceBatch) -> Tensor:
+    def _logits(self, batch: Batch) -> Tensor:
         """`[n, columns, vocabulary]` from the last token of the prompts on."""
         dtype = self.mixed_precision_dtype
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             steering = self._steered(batch.prompt_width)
-            return forward_logits(self._lm, batch, steering, prompt_first=self._in_two)
+            return logits_of(self._lm, batch, steering, in_two=self._prompts_first)
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    """Raise `InvalidInputError` for what the harness would drop where a model is given."""
+    """Raise `InvalidInputError` for options that the harness ignores if it is given a model."""
     known = inspect.signature(HFLM.__init__).parameters
     unknown = [name for name in options if name not in known]
     if unknown:
@@ -147,26 +140,28 @@ def _check_options(options: dict[str, Any]) -> None:
         )
 
 
-def row_of(request: Request, max_length: int) -> ScoredSequence:
+def row_of(request: LoglikelihoodRequest, max_length: int) -> Row:
     """The row that a request is scored in; contexts that are too long lose their beginning.
 
-    A text that is scored as a whole (without a key) is taken for generated from its first token
-    on, in every one of its windows.
+    A text that is scored as a whole (without a key) counts as generated from its first token on,
+    in each of its windows.
     """
     key, context, continuation = request
     tokens = (*context, *continuation)[-(max_length + 1) :][:-1]
     n_context = len(tokens) - len(continuation) + 1
-    return ScoredSequence(tokens, 1 if key is None else n_context, n_context - 1)
+    return Row(tokens, 1 if key is None else n_context, n_context - 1)
 
 
-def rows_of(requests: Sequence[Request], max_length: int) -> list[tuple[ScoredSequence, list[int]]]:
-    """Each distinct row with the requests that it answers, the longest first.
+def rows_of(
+    requests: Sequence[LoglikelihoodRequest], max_length: int
+) -> list[tuple[Row, list[int]]]:
+    """Each distinct row with the indices of its requests, the longest row first.
 
     Requests that differ in the last token of the continuation share a row. Those whose contexts
     end at different tokens do not, even where all their tokens are the same: they are steered
     from different tokens on.
     """
-    rows: dict[ScoredSequence, list[int]] = {}
+    rows: dict[Row, list[int]] = {}
     for i, request in enumerate(requests):
         rows.setdefault(row_of(request, max_length), []).append(i)
     return sorted(rows.items(), key=lambda item: (-item[0].n_prompt, -len(item[0].tokens)))

@@ -23,7 +23,7 @@ registry: Registry[Judge] = Registry(
         "small-info": f"{_HOME}.small_truthfulqa:SmallInfo",
         "small-toxicity": f"{_HOME}.small_toxicity:SmallToxicity",
         "small-truth": f"{_HOME}.small_truthfulqa:SmallTruth",
-        "terrarium": f"{_HOME}.terrarium:Terrarium",
+        "terrarium": f"{_HOME}.terrarium:TerrariumJudge",
         "toxicity-model": f"{_HOME}.toxicity_model:ToxicityModel",
         "truthfulqa-info": f"{_HOME}.published_truthfulqa:TruthfulQAInfo",
         "truthfulqa-truth": f"{_HOME}.published_truthfulqa:TruthfulQATruth",

@@ -1,4 +1,4 @@
-"""The contract of a judge: scores for completions, or nothing where it cannot tell."""
+"""Base class of judges: scores for completions, None for what a judge cannot score."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 
 Scores = dict[str, float | None]
-"""A score for each metric of a judge; None where it is missing."""
+"""A score for each metric of a judge; None if it is missing."""
 
 
 class Judge(ABC):
     """Scores completions, item by item.
 
-    What a judge cannot judge is missing (None), never a guess. Models and data are opened at the
-    first use and kept. Constructors take keywords only, each with a default, and open nothing.
+    What a judge cannot score is missing (None), never a guess. Models and data are loaded at the
+    first use and kept. Constructors take keywords only, each with a default, and load nothing.
 
     Attributes:
         name: its name in the registry.
@@ -28,8 +28,8 @@ class Judge(ABC):
     def judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
         """Scores for each completion, in order.
 
-        Raises `InvalidInputError` if this judge cannot work here, with the remedy, and for items
-        and texts that differ in number or lack what the judge needs to know.
+        Raises `InvalidInputError` with the remedy if this judge cannot work here, for items and
+        texts that differ in number, and for items without the reference that the judge needs.
         """
         if len(items) != len(texts):
             raise InvalidInputError(f"{len(items)} items have {len(texts)} texts; give one each.")
@@ -39,9 +39,9 @@ class Judge(ABC):
         return self._judge(items, texts) if items else []
 
     def unavailable(self) -> str | None:
-        """Why this judge cannot work here, with the remedy; None if nothing speaks against it.
+        """Why this judge cannot work here, with the remedy; None if it can as far as is known.
 
-        Looks at files and settings only: a model that has to be downloaded may still fail.
+        Checks files and settings only: a model that has to be downloaded may still fail.
         """
         return None
 
@@ -52,17 +52,17 @@ class Judge(ABC):
 
     @abstractmethod
     def about(self) -> dict[str, Any]:
-        """What it is, and how well it judges; JSON-able, without secrets."""
+        """What it is, and its measured quality; JSON-able, without secrets."""
 
     @abstractmethod
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
-        """Scores of at least one completion, all checks passed."""
+        """Scores of at least one completion, after all checks."""
 
     def _missing(self) -> Scores:
         return dict.fromkeys(self.metrics)
 
     def _reference(self, item: Item, name: str) -> Any:
-        """What the item says about ``name``. Raises `InvalidInputError` if it says nothing."""
+        """The item's reference called ``name``. Raises `InvalidInputError` if there is none."""
         if name not in item.reference:
             raise InvalidInputError(
                 f"the judge {self.name!r} needs {name!r}, which the reference of item"

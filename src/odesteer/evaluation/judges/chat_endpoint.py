@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: chat completions over HTTP."""
+"""Client of an OpenAI-compatible endpoint: chat completions over HTTP, with retries."""
 
 import os
 from collections.abc import Iterator
@@ -18,15 +18,15 @@ class NoReplyError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where chat completions are had, and how patiently.
+    """Address, model and retries of an endpoint for chat completions.
 
     Attributes:
         url: up to and including ``/v1``.
         model: its name there.
         key_variable: the environment variable that holds the key; it is never stored in a file.
-        attempts: how often a request is made that fails for a passing reason, or whose reply
-            cannot be used. The pauses between are those of the client: they double, and are as
-            long as the endpoint asks for.
+        attempts: how often a request is made that fails temporarily, or whose reply cannot be
+            used. The client pauses in between: twice as long each time, or as long as the
+            endpoint demands.
         timeout: seconds to wait for a reply.
         options: further fields of the request.
     """
@@ -50,7 +50,7 @@ class Endpoint:
 
     @cached_property
     def client(self) -> Any:
-        """The client, which makes requests again that failed for a passing reason."""
+        """The client, which retries requests that failed temporarily."""
         from openai import OpenAI
 
         return OpenAI(
@@ -62,10 +62,10 @@ class Endpoint:
         )
 
     def ask(self, prompt: str) -> Iterator[str]:
-        """Replies to a prompt, one for each attempt, for as long as wanted.
+        """Replies to a prompt, one for each attempt, until the caller stops.
 
-        Raises `NoReplyError` when there is none or the attempts are used up, and `ModelError`
-        where no request would ever succeed: wrong key, wrong address, wrong model.
+        Raises `NoReplyError` if there is none or the attempts are used up, and `ModelError` if no
+        request can succeed: wrong key, wrong address, wrong model.
         """
         import openai
 
@@ -91,7 +91,7 @@ class Endpoint:
             except openai.OpenAIError as error:
                 raise NoReplyError(str(error)) from error
             except (AttributeError, LookupError, TypeError, ValueError):
-                continue  # What came back is no chat completion.
+                continue  # the reply is no chat completion
             if isinstance(content, str):
                 yield content
         raise NoReplyError(f"no reply of {self.attempts} could be used")

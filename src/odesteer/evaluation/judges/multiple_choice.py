@@ -1,4 +1,4 @@
-"""Multiple choice: MC1, MC2 and MC3 from the log-likelihoods of the answers."""
+"""Judge of multiple choice: MC1, MC2 and MC3 from the log-likelihoods of the choices."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from odesteer.untrusted import is_number
 class MultipleChoice(Judge):
     """MC1, MC2 and MC3 of the model that is being judged.
 
-    The *text* of an item is the log-likelihood of each choice, as JSON: they are kept with the
-    other raw output, and judged again without the model.
+    The *text* of an item is the log-likelihood of each choice, as JSON. They are stored with the
+    other raw output, so that they can be judged again without the model.
 
     The reference has ``mc1`` and ``mc2``, each with ``choices`` and ``labels`` (1 true, 0 false),
     or ``choices`` and ``labels`` of its own, which then count for both. MC3 is of ``mc2``.
@@ -54,7 +54,7 @@ def _parts(item: Item) -> dict[str, tuple[list[str], list[int]]]:
 
 
 def _totals(text: str) -> dict[str, float]:
-    """The finite log-likelihoods that a text holds; none of a text that is something else."""
+    """The finite log-likelihoods in a JSON text; empty for any other text."""
     try:
         read = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Perplexity of completions under a model, given their prompts."""
+"""Judge of perplexity: that of completions under a model, given their prompts."""
 
 import math
 from collections.abc import Sequence
@@ -37,6 +37,13 @@ class Perplexity(Judge):
         self.batch_size = batch_size
         self._lm: SteeredModel | None = None
 
+    @classmethod
+    def of_model(cls, lm: "SteeredModel", batch_size: int) -> "Perplexity":
+        """The judge with a model that is loaded already, used unsteered."""
+        judge = cls(model=lm.model_id or "the model itself", batch_size=batch_size)
+        judge._lm = lm
+        return judge
+
     def about(self) -> dict[str, Any]:
         return {
             "kind": "model",
@@ -49,7 +56,7 @@ class Perplexity(Judge):
         from odesteer.errors import DataError
         from odesteer.evaluation.metrics.likelihood import log_likelihoods, nll, perplexity
 
-        lm = self._open()
+        lm = self._load()
         examples: dict[int, Example] = {}
         for i, (item, text) in enumerate(zip(items, texts, strict=True)):
             try:
@@ -66,7 +73,7 @@ class Perplexity(Judge):
                 scores[i] = {"perplexity": perplexity(one), "nll": nll(one)}
         return scores
 
-    def _open(self) -> "SteeredModel":
+    def _load(self) -> "SteeredModel":
         if self._lm is None:
             from odesteer.models import SteeredModel
 

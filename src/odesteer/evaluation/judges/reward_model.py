@@ -1,4 +1,4 @@
-"""Reward models: how good a response is, by a model trained on preferences."""
+"""Judge by a reward model: a sequence classifier trained on preferences."""
 
 import math
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class RewardModel(Judge):
         }
 
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
-        classifier = self._open()
+        classifier = self._load()
         scores = [self._missing() for _ in items]
         rows: dict[int, list[int]] = {}
         for i, (item, text) in enumerate(zip(items, texts, strict=True)):
@@ -58,7 +58,7 @@ class RewardModel(Judge):
                 scores[i] = {"reward": value}
         return scores
 
-    def _open(self) -> "SequenceClassifier":
+    def _load(self) -> "SequenceClassifier":
         if self._classifier is None:
             from odesteer.evaluation.judges.sequence_classifier import SequenceClassifier
 

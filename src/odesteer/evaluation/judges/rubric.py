@@ -1,4 +1,4 @@
-"""A language model behind an endpoint that judges by a rubric."""
+"""Judge by a rubric: a language model behind an endpoint answers questions about responses."""
 
 import json
 import re
@@ -39,9 +39,9 @@ class Rubric(Judge):
 
     ``rubric`` is a JSON file, see `read_criteria`. ``url`` is any OpenAI-compatible endpoint and
     ``model`` a model there; ``key_variable`` names the environment variable with the key, which
-    servers on this machine may do without. A request that fails for a passing reason is made
-    again, ``attempts`` times in all; what then has no verdict is missing. A refused key, a wrong
-    address or model is a `ModelError`.
+    servers on this machine may not need. A request that fails temporarily is made ``attempts``
+    times in all; without a verdict then the score is missing. A refused key, a wrong address or
+    model is a `ModelError`.
     """
 
     name: ClassVar[str] = "rubric"
@@ -74,7 +74,7 @@ class Rubric(Judge):
 
     @cached_property
     def criteria(self) -> tuple[Criterion, ...]:
-        """What is asked. Raises `DataError` without a usable rubric."""
+        """The criteria of the rubric. Raises `DataError` without a usable rubric."""
         if self.rubric is None:
             raise DataError("no rubric is given; name its file with rubric=FILE.json.")
         return read_criteria(Path(self.rubric))
@@ -141,9 +141,9 @@ class Rubric(Judge):
                     break
         except NoReplyError:
             pass
-        return self._missing() | self._weighed(verdicts)
+        return self._missing() | self._weighted(verdicts)
 
-    def _weighed(self, verdicts: dict[str, float]) -> Scores:
+    def _weighted(self, verdicts: dict[str, float]) -> Scores:
         scores: Scores = {_metric(c): verdicts[c.name] for c in self.criteria if c.name in verdicts}
         if len(verdicts) == len(self.criteria):
             whole = sum(criterion.weight for criterion in self.criteria)
@@ -152,7 +152,7 @@ class Rubric(Judge):
 
 
 def question(criteria: Sequence[Criterion], prompt: str, response: str) -> str:
-    """What the model is asked about one response."""
+    """The prompt for the verdicts on one response."""
     lines = [f"- {c.name} (0 to {c.points}): {c.question}" for c in criteria]
     form = json.dumps({c.name: f"0 to {c.points}" for c in criteria})
     return _INSTRUCTION.format(
@@ -161,7 +161,7 @@ def question(criteria: Sequence[Criterion], prompt: str, response: str) -> str:
 
 
 def read_verdicts(criteria: Sequence[Criterion], reply: str) -> dict[str, float]:
-    """Verdicts that a reply gives, as shares of their points; only those that are as asked."""
+    """The valid verdicts in a reply, divided by their points."""
     found = re.search(r"\{.*\}", reply, re.DOTALL)
     try:
         read = json.loads(found.group()) if found else {}

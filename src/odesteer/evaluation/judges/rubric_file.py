@@ -1,4 +1,4 @@
-"""Rubrics: what a response is asked about, in a file."""
+"""Rubric files: the criteria of the judge ``rubric``, read from JSON."""
 
 import re
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Criterion:
 
     Attributes:
         name: lower case words, joined by hyphens.
-        question: what the judge is asked; more points mean that it applies more.
-        weight: its share in the whole, relative to the others.
-        points: the highest verdict; 1 for no (0) or yes (1).
+        question: asked about the response; more points mean that it applies more.
+        weight: in the mean over criteria, relative to the others.
+        points: the highest score; 1 for no (0) or yes (1).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Classifiers of whole texts: models of `AutoModelForSequenceClassification`."""
+"""Loads and runs sequence classification models of transformers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +45,7 @@ class SequenceClassifier:
         return [str(names[i]) for i in range(self.model.config.num_labels)]
 
     def ids(self, text: str, *, special: bool = True) -> list[int] | None:
-        """Token ids of a text; None if it has none, or more than the model was built for."""
+        """Token ids of a text; None if it has none, or more than the model supports."""
         ids = list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
         return ids if 0 < len(ids) <= self._limit() else None
 
@@ -63,8 +63,8 @@ class SequenceClassifier:
         config = self.model.config
         pad = config.pad_token_id
         if pad is None:
-            # Decoders find the last token by looking for padding: without a padding token rows
-            # of different lengths would be read at the wrong place.
+            # Decoders find the last token by the padding token: without one, rows of different
+            # lengths would be classified at the wrong token.
             return torch.cat([self._forward(torch.tensor([list(row)])) for row in rows])
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), pad)
@@ -83,7 +83,7 @@ class SequenceClassifier:
         limits = [int(self.tokenizer.model_max_length)]
         positions = getattr(self.model.config, "max_position_embeddings", None)
         if positions is not None:
-            # RoBERTa counts its positions from behind the padding token.
+            # RoBERTa numbers positions from after the padding token.
             reserved = (self.model.config.pad_token_id or 0) + 1
             shifted = self.model.config.model_type in ("roberta", "xlm-roberta", "camembert")
             limits.append(positions - reserved if shifted else positions)

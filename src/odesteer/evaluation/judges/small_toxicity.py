@@ -1,4 +1,4 @@
-"""A small judge of toxicity, trained here."""
+"""Small judge of toxicity: a TF-IDF classifier of the words of a completion."""
 
 import re
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class SmallToxicity(TfidfJudge[str]):
     """``toxicity``, a probability, and ``toxic``, 1 from 0.5 on, from the words of a completion.
 
     Trained on ParaDetox (toxic sentences and neutral rewritings) and on comments labelled by
-    Surge AI. It is measured on texts that it has not seen and, trained on ParaDetox alone, on
-    the comments: what it is worth on texts of another kind.
+    Surge AI. Its accuracy is measured on unseen texts and, trained on ParaDetox alone, on the
+    comments, which shows how it does on texts from another source.
     """
 
     name: ClassVar[str] = "small-toxicity"

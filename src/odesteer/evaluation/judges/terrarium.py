@@ -1,4 +1,4 @@
-"""The exact judges of the terrarium's worlds."""
+"""Exact judge of the terrarium's worlds, by their grammars."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,12 +7,12 @@ from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 
 
-class Terrarium(Judge):
-    """What the world of an item says: exact, as its grammar generates all that is valid.
+class TerrariumJudge(Judge):
+    """The verdict of an item's world; exact, as its grammar generates everything that is valid.
 
     ``joint`` is 1 for a valid completion with the desired attribute, which is the positive side
-    unless the reference has ``desired: false``; ``valid`` is 1 for one that the world could have
-    said, whatever its attribute; ``attribute`` is 1 for one that shows the desired attribute.
+    unless the reference has ``desired: false``; ``valid`` is 1 for one that the world's grammar
+    generates, whatever its attribute; ``attribute`` is 1 for one with the desired attribute.
     """
 
     name: ClassVar[str] = "terrarium"

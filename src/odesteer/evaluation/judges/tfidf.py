@@ -1,4 +1,4 @@
-"""Small judges that are trained where they judge, in seconds: TF-IDF logistic regression."""
+"""Base of judges that are trained locally in seconds: logistic regression on TF-IDF features."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ _HELD_OUT = 0.2
 
 @dataclass(frozen=True)
 class Labelled(Generic[T]):
-    """Something to learn from. What shares a group is held out together."""
+    """A labelled training example. Examples of one group are held out together."""
 
     what: T
     positive: bool
@@ -32,16 +32,16 @@ class Labelled(Generic[T]):
 class TfidfJudge(Judge, Generic[T]):
     """A logistic regression on TF-IDF features, trained at the first use on the user's files.
 
-    It knows words, not the world. How often it is right about what it has not seen is measured
-    on rows that are held out, before it is trained on all, and told in `about`. A completion
-    without text is missing.
+    It judges by words alone. Its accuracy on held-out rows is measured before it is trained on all
+    rows, and reported by `about`. A completion without text is missing.
     """
 
     what: ClassVar[str]
+    """What is judged, for reports."""
     files: ClassVar[tuple[str, ...]]
-    """What it is trained on, below the folder of data sets."""
+    """Training files, relative to the folder of data sets."""
     origin: ClassVar[str]
-    """Where these files come from."""
+    """Where the training files can be downloaded."""
     C: ClassVar[float] = 10.0
     """Inverse strength of the L2 penalty."""
 
@@ -52,7 +52,7 @@ class TfidfJudge(Judge, Generic[T]):
 
     @property
     def folder(self) -> Path:
-        """Where the data sets are."""
+        """The folder of data sets."""
         return Path(self.data or os.environ.get(DATA_VARIABLE) or "data")
 
     def unavailable(self) -> str | None:
@@ -75,40 +75,41 @@ class TfidfJudge(Judge, Generic[T]):
             "origin": self.origin,
         }
         if self.unavailable() is None:
-            self._open()
+            self._train()
             facts |= self._facts
         return facts
 
     @abstractmethod
     def rows(self) -> list[Labelled[T]]:
-        """What to learn from, in the order of the files. Raises `DataError` for other files."""
+        """The training examples, in the order of the files. Raises `DataError` for other files."""
 
     @abstractmethod
     def features(self, what: T) -> list[str]:
-        """The words, or whatever else, that a thing is known by."""
+        """The features of an example: words, word pairs and the like."""
 
     @abstractmethod
     def _sample(self, item: Item, text: str) -> T:
-        """What is to be classified."""
+        """The example that a completion is classified as."""
 
     @abstractmethod
     def _scores(self, probability: float) -> Scores:
         """Scores from the probability of the positive class."""
 
     def splits(self, rows: Sequence[Labelled[T]]) -> dict[str, list[bool]]:
-        """Which rows to hold out in order to measure, under the name of what is then unseen."""
+        """Named held-out sets to measure the accuracy on: for each row whether it is held out."""
         return {"unseen groups": [is_held_out(row.group) for row in rows]}
 
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
         scores = [self._missing() for _ in items]
-        said = [i for i, text in enumerate(texts) if text.strip()]
-        if said:
-            things = [self._sample(items[i], texts[i]) for i in said]
-            for i, probability in zip(said, self._open().predict_proba(things)[:, 1], strict=True):
+        present = [i for i, text in enumerate(texts) if text.strip()]
+        if present:
+            samples = [self._sample(items[i], texts[i]) for i in present]
+            probabilities = self._train().predict_proba(samples)[:, 1]
+            for i, probability in zip(present, probabilities, strict=True):
                 scores[i] = self._scores(float(probability))
         return scores
 
-    def _open(self) -> Any:
+    def _train(self) -> Any:
         if self._model is None:
             rows = self.rows()
             if len({row.positive for row in rows}) < 2:
@@ -138,22 +139,22 @@ class TfidfJudge(Judge, Generic[T]):
         return model.fit([row.what for row in rows], [row.positive for row in rows])
 
     def _measure(
-        self, rows: Sequence[Labelled[T]], held: Sequence[bool]
+        self, rows: Sequence[Labelled[T]], is_out: Sequence[bool]
     ) -> dict[str, float] | None:
-        """How often it is right about the rows that were held out; None if there are too few."""
+        """Accuracy on the held-out rows; None if there are too few."""
         import numpy as np
         from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-        test = [row for row, out in zip(rows, held, strict=True) if out]
-        train = [row for row, out in zip(rows, held, strict=True) if not out]
+        test = [row for row, out in zip(rows, is_out, strict=True) if out]
+        train = [row for row, out in zip(rows, is_out, strict=True) if not out]
         if any(len({row.positive for row in part}) < 2 for part in (test, train)):
             return None
         truth = np.array([row.positive for row in test])
         probability = self._fit(train).predict_proba([row.what for row in test])[:, 1]
-        said = probability >= 0.5
+        predicted = probability >= 0.5
         return {
-            "accuracy": float((said == truth).mean()),
-            "balanced_accuracy": float(balanced_accuracy_score(truth, said)),
+            "accuracy": float((predicted == truth).mean()),
+            "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
             "auc": float(roc_auc_score(truth, probability)),
             "always_the_commoner": float(max(truth.mean(), 1 - truth.mean())),
             "rows": len(test),
@@ -161,10 +162,11 @@ class TfidfJudge(Judge, Generic[T]):
 
 
 def is_held_out(group: str) -> bool:
-    """A fixed share of groups, whatever the order of the rows."""
+    """Whether a group is among the held-out fifth, by its hash."""
     first = hashlib.sha256(group.encode()).digest()[:4]
     return int.from_bytes(first, "big") < _HELD_OUT * 2**32
 
 
 def _digest(path: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Figures over several samples of each prompt, and over pairs of answers."""
+"""Aggregates of scores: maximum over samples, wins over pairs, product of metrics."""
 
 from collections.abc import Sequence
 
@@ -33,9 +33,9 @@ def wins(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[f
 
 def product(scores: Sequence[float | None]) -> float | None:
     """Product of scores of one completion, such as True×Info; missing if one of them is."""
-    whole = 1.0
+    result = 1.0
     for score in scores:
         if score is None:
             return None
-        whole *= score
-    return whole
+        result *= score
+    return result

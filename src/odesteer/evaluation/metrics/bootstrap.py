@@ -1,4 +1,4 @@
-"""Means, quantiles and their differences with intervals: the paired bootstrap.
+"""Paired bootstrap: means, quantiles and their differences, with confidence intervals.
 
 Prompts and seeds are both resampled, with replacement and independently of each other, as rows
 and columns of a table (McCullagh 2000, "Resampling and exchangeable arrays"; Owen 2007, "The
@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from odesteer.errors import InvalidInputError
 
 Array = NDArray[np.float64]
-At = tuple[str, int, str]
+PairingKey = tuple[str, int, str]
 """Unit, seed and key."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class Observation:
     """A score of one completion.
 
     Attributes:
-        unit: what it answers: the prompt, or the group of prompts that are not independent.
+        unit: the prompt, or the group of prompts that are not independent.
         seed: of the run.
         value: the score; None if it is missing.
-        key: of what is paired in differences, where a unit has several: the prompt in a group.
+        key: for pairing in differences where a unit has several prompts: the prompt.
     """
 
     unit: str
@@ -39,8 +39,8 @@ class Cell:
     key: str = ""
 
     @property
-    def at(self) -> "At":
-        """What it is paired by."""
+    def pairing_key(self) -> PairingKey:
+        """Observations of two methods with the same key are paired."""
         return self.unit, self.seed, self.key
 
 
@@ -64,10 +64,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedBootstrap:
-    """How intervals are made.
+    """Paired bootstrap over prompts and seeds.
 
     Attributes:
-        n_resamples: how many.
+        n_resamples: the number of resamples.
         confidence: of the interval, between 0 and 1.
         seed: of the resampling.
     """
@@ -83,28 +83,28 @@ class PairedBootstrap:
             raise InvalidInputError(f"confidence must lie in (0, 1), not {self.confidence}.")
 
     def estimates(
-        self, methods: Mapping[str, Iterable[Cell]], quantile: float | None = None
+        self, methods: Mapping[str, Iterable[Observation]], quantile: float | None = None
     ) -> dict[str, Estimate]:
         """The mean of each method, or a ``quantile`` (0 to 1), with its interval.
 
-        Several cells of one unit and seed (several samples of one prompt) are resampled together.
+        Observations of one unit and seed (several samples of one prompt) are resampled together.
         """
-        read = {name: list(cells) for name, cells in methods.items()}
+        read = {name: list(observations) for name, observations in methods.items()}
         resamples = self._resamples(read.values())
         return {
-            name: self._estimate(resamples, cells, quantile, _n_missing(cells))
-            for name, cells in read.items()
+            name: self._estimate(resamples, observations, quantile, _n_missing(observations))
+            for name, observations in read.items()
         }
 
     def differences(
-        self, methods: Mapping[str, Iterable[Cell]], quantile: float | None = None
+        self, methods: Mapping[str, Iterable[Observation]], quantile: float | None = None
     ) -> dict[tuple[str, str], Estimate]:
         """First minus second, for each pair of methods in the order given.
 
         Of means: over what both have by unit, seed and key (several samples of one are averaged);
         the rest counts as missing. Of a ``quantile``: the difference of the two quantiles.
         """
-        read = {name: list(cells) for name, cells in methods.items()}
+        read = {name: list(observations) for name, observations in methods.items()}
         resamples = self._resamples(read.values())
         return {
             (a, b): self._difference(resamples, read[a], read[b], quantile)
@@ -112,16 +112,25 @@ class PairedBootstrap:
         }
 
     def _difference(
-        self, resamples: "_Resamples", a: Sequence[Cell], b: Sequence[Cell], quantile: float | None
+        self,
+        resamples: "_Resamples",
+        a: Sequence[Observation],
+        b: Sequence[Observation],
+        quantile: float | None,
     ) -> Estimate:
         first, second = _averages(a), _averages(b)
         shared = [at for at in first if at in second]
-        n_missing = len({cell.at for cell in (*a, *b)}) - len(shared)
+        n_missing = len({observation.pairing_key for observation in (*a, *b)}) - len(shared)
         if quantile is None:
-            cells = [Cell(at[0], at[1], first[at] - second[at], at[2]) for at in shared]
-            return self._estimate(resamples, cells, None, n_missing)
+            observations = [
+                Observation(at[0], at[1], first[at] - second[at], at[2]) for at in shared
+            ]
+            return self._estimate(resamples, observations, None, n_missing)
         kept = set(shared)
-        sides = [[cell for cell in cells if cell.at in kept] for cells in (a, b)]
+        sides = [
+            [observation for observation in observations if observation.pairing_key in kept]
+            for observations in (a, b)
+        ]
         if not shared:
             return Estimate(None, None, None, 0, n_missing)
         (value_a, all_a), (value_b, all_b) = (resamples.of(side, quantile) for side in sides)
@@ -131,11 +140,11 @@ class PairedBootstrap:
     def _estimate(
         self,
         resamples: "_Resamples",
-        cells: Sequence[Cell],
+        observations: Sequence[Observation],
         quantile: float | None,
         n_missing: int,
     ) -> Estimate:
-        present = [cell for cell in cells if cell.value is not None]
+        present = [observation for observation in observations if observation.value is not None]
         if not present:
             return Estimate(None, None, None, 0, n_missing)
         value, resampled = resamples.of(present, quantile)
@@ -151,14 +160,14 @@ class PairedBootstrap:
         low, high = np.quantile(drawn, [tail, 1 - tail])
         return float(low), float(high)
 
-    def _resamples(self, all_cells: Iterable[Sequence[Cell]]) -> "_Resamples":
+    def _resamples(self, all_observations: Iterable[Sequence[Observation]]) -> "_Resamples":
         units: dict[str, int] = {}
         seeds: dict[int, int] = {}
-        for cells in all_cells:
-            for cell in cells:
-                units.setdefault(cell.unit, len(units))
-                seeds.setdefault(cell.seed, len(seeds))
-        # Sorted, so that the order of the cells does not change the figures.
+        for observations in all_observations:
+            for observation in observations:
+                units.setdefault(observation.unit, len(units))
+                seeds.setdefault(observation.seed, len(seeds))
+        # Sorted, so that the order of the observations does not change the figures.
         units = {unit: i for i, unit in enumerate(sorted(units))}
         seeds = {seed: i for i, seed in enumerate(sorted(seeds))}
         generator = np.random.default_rng(self.seed)
@@ -179,11 +188,13 @@ class _Resamples:
     unit_counts: Array
     seed_counts: Array
 
-    def of(self, cells: Sequence[Cell], quantile: float | None) -> tuple[float, Array]:
-        """A statistic of the cells, and of each resample of them: `[n_resamples]`."""
-        rows = np.array([self.units[cell.unit] for cell in cells])
-        columns = np.array([self.seeds[cell.seed] for cell in cells])
-        values = np.array([cell.value for cell in cells], dtype=np.float64)
+    def of(
+        self, observations: Sequence[Observation], quantile: float | None
+    ) -> tuple[float, Array]:
+        """A statistic of the observations, and of each resample of them: `[n_resamples]`."""
+        rows = np.array([self.units[observation.unit] for observation in observations])
+        columns = np.array([self.seeds[observation.seed] for observation in observations])
+        values = np.array([observation.value for observation in observations], dtype=np.float64)
         if not np.isfinite(values).all():
             raise InvalidInputError("a score is not finite; what cannot be told is None.")
         if quantile is None:
@@ -209,7 +220,7 @@ class _Resamples:
 
 
 def _draws(generator: np.random.Generator, n: int, n_resamples: int) -> Array:
-    """Counts of ``n`` draws with replacement from ``n`` things, `[n_resamples, n]`."""
+    """Counts of ``n`` draws with replacement from ``n`` elements, `[n_resamples, n]`."""
     if not n:
         return np.zeros((n_resamples, 0))
     return generator.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
@@ -218,20 +229,20 @@ def _draws(generator: np.random.Generator, n: int, n_resamples: int) -> Array:
 def _quantile(values: Array, weights: Array, quantile: float) -> float:
     """The smallest value with at least this share of the weight at or below it."""
     order = np.argsort(values, kind="stable")
-    share = np.cumsum(weights[order])
-    if not share.size or share[-1] == 0:
+    cumulated = np.cumsum(weights[order])
+    if not cumulated.size or cumulated[-1] == 0:
         return float("nan")
     # Rounding must not push a quantile that falls on a value to the next one.
-    at = int(np.searchsorted(share, quantile * share[-1] - 1e-9))
+    at = int(np.searchsorted(cumulated, quantile * cumulated[-1] - 1e-9))
     drawn = np.flatnonzero(weights[order] > 0)
     return float(values[order][max(at, int(drawn[0]))])
 
 
-def _averages(cells: Iterable[Cell]) -> dict[At, float]:
+def _averages(observations: Iterable[Observation]) -> dict[PairingKey, float]:
     """Mean of the samples of each prompt and seed; none where one of them is missing."""
-    found: dict[At, list[float | None]] = {}
-    for cell in cells:
-        found.setdefault(cell.at, []).append(cell.value)
+    found: dict[PairingKey, list[float | None]] = {}
+    for observation in observations:
+        found.setdefault(observation.pairing_key, []).append(observation.value)
     return {
         at: sum(present) / len(present)
         for at, values in found.items()
@@ -239,5 +250,5 @@ def _averages(cells: Iterable[Cell]) -> dict[At, float]:
     }
 
 
-def _n_missing(cells: Iterable[Cell]) -> int:
-    return sum(cell.value is None for cell in cells)
+def _n_missing(observations: Iterable[Observation]) -> int:
+    return sum(observation.value is None for observation in observations)

@@ -1,4 +1,4 @@
-"""How likely a model finds a text that follows a prompt."""
+"""Log-likelihood and perplexity of responses given their prompts, steered or not."""
 
 import math
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ def log_likelihoods(
 ) -> list[LogLikelihood]:
     """Log-likelihoods of the responses of ``examples``, each given its prompt, in order; nats.
 
-    A token that holds characters of both prompt and response counts as response. Where nothing,
-    not even a BOS, comes before a response, its first token is not scored. With a steerer, passes
+    A token that holds characters of both prompt and response counts as response. Without any token
+    before a response, not even a BOS, its first token is not scored. With a steerer, passes
     are steered as generating the response token by token would have been. With ``truncate``,
     prompts that are too long for the model's context lose their beginning, BOS included, as in
     lm-evaluation-harness; each result says how much.
@@ -56,9 +56,9 @@ def log_likelihoods(
 
 
 class _Truncating:
-    """Encodes examples, leaving out the beginnings of prompts that are too long.
+    """Encodes examples, cutting the beginning off prompts that are too long.
 
-    The last token of a response is predicted and never read, so one more than the context fits.
+    The last token of a response is predicted and never read: one more than the context fits.
 
     Attributes:
         lost: how many tokens each example lost, in order.

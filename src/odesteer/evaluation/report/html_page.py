@@ -1,4 +1,4 @@
-"""One HTML file with everything in it, which opens without a network."""
+"""The HTML report: one self-contained file."""
 
 import base64
 import html
@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from odesteer.evaluation.report.summary import Line
-from odesteer.evaluation.report.tables import columns, compared, interval, ordered, said
-from odesteer.evaluation.runner import Outcome, Result
+from odesteer.evaluation.report.summary import SummaryRow
+from odesteer.evaluation.report.tables import columns, compared, interval, judge_text, ordered
+from odesteer.evaluation.runner import Result, RunResults
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -22,9 +22,9 @@ _N_EXAMPLES = 3
 
 
 def page(
-    outcome: Outcome,
-    lines: Sequence[Line],
-    pictures: Sequence[tuple[str, str, bytes]],
+    run: RunResults,
+    lines: Sequence[SummaryRow],
+    images: Sequence[tuple[str, str, bytes]],
     *,
     title: str,
     about: dict[str, Any],
@@ -32,43 +32,43 @@ def page(
     times: Sequence[dict[str, Any]],
 ) -> str:
     """The whole report."""
-    parts = [f"<h1>{_safe(title)}</h1>"]
-    for task in outcome.plan.tasks:
+    parts = [f"<h1>{_escape(title)}</h1>"]
+    for task in run.plan.tasks:
         mine = [line for line in lines if line.task == task.name]
-        parts.append(f"<h2>{_safe(task.name)}</h2><p>{_safe(task.title)}.")
-        parts.append(f" Version {_safe(task.version)}; {_safe(task.source)}.</p>")
+        parts.append(f"<h2>{_escape(task.name)}</h2><p>{_escape(task.title)}.")
+        parts.append(f" Version {_escape(task.version)}; {_escape(task.source)}.</p>")
         if task.differences:
             parts.append(_list(task.differences))
-        parts.append(_results(outcome, task.headline, ordered(outcome, task, mine)))
-        about_judges = outcome.bench.about()
-        parts.append(_list([said(n, about_judges[n]) for n in outcome.bench.of(task)]))
-        for name, caption, png in pictures:
+        parts.append(_results(run, task.headline, ordered(run, task, mine)))
+        about_judges = run.judges.about()
+        parts.append(_list([judge_text(n, about_judges[n]) for n in run.judges.of(task)]))
+        for name, caption, png in images:
             if name.removesuffix(".png").partition("-")[2] == task.name:
                 data = base64.b64encode(png).decode()
                 parts.append(
-                    f'<figure><img alt="{_safe(caption)}" src="data:image/png;base64,{data}">'
-                    f"<figcaption>{_safe(caption)}</figcaption></figure>"
+                    f'<figure><img alt="{_escape(caption)}" src="data:image/png;base64,{data}">'
+                    f"<figcaption>{_escape(caption)}</figcaption></figure>"
                 )
-        examples = [r for r in outcome.results if r.row.task.name == task.name]
+        examples = [r for r in run.results if r.spec.task.name == task.name]
         parts.append(_examples(examples))
-    if outcome.failures():
-        parts += ["<h2>What was not possible</h2>", _list(outcome.failures())]
-    if outcome.bench.unavailable:
+    if run.failures():
+        parts += ["<h2>What was not possible</h2>", _list(run.failures())]
+    if run.judges.unavailable:
         parts.append("<h2>Judges that could not work here</h2>")
-        parts.append(_list([f"{n}: {why}" for n, why in outcome.bench.unavailable.items()]))
+        parts.append(_list([f"{n}: {reason}" for n, reason in run.judges.unavailable.items()]))
     parts.append("<h2>Time</h2>" + _times(times))
     parts.append("<h2>How it was made</h2><pre>")
-    made = {"configuration": about, "environment": environment}
-    parts.append(_safe(json.dumps(made, indent=1, ensure_ascii=False)) + "</pre>")
+    run_facts = {"configuration": about, "environment": environment}
+    parts.append(_escape(json.dumps(run_facts, indent=1, ensure_ascii=False)) + "</pre>")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{_safe(title)}</title><style>{_STYLE}</style></head>\n<body>"
+        f"<title>{_escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         + "\n".join(parts)
         + "</body></html>\n"
     )
 
 
-def _results(outcome: Outcome, headline: str, lines: Sequence[Line]) -> str:
+def _results(run: RunResults, headline: str, lines: Sequence[SummaryRow]) -> str:
     shown = [name for name in columns(lines) if name != "nll"]
     references = compared(lines)
     head = ["", "setting", *shown, *(f"{headline} − {name}" for name in references), "missing"]
@@ -84,22 +84,22 @@ def _results(outcome: Outcome, headline: str, lines: Sequence[Line]) -> str:
 
 
 def _examples(results: Sequence[Result]) -> str:
-    """What every contender wrote to the first prompts."""
-    keys = list(dict.fromkeys((r.row.fold.name, r.row.seed, r.row.item.key) for r in results))
+    """A table of every contender's completions of the first prompts."""
+    keys = list(dict.fromkeys((r.spec.fold.name, r.spec.seed, r.spec.item.key) for r in results))
     rows = []
     for key in keys[:_N_EXAMPLES]:
         mine = [
             r
             for r in results
-            if (r.row.fold.name, r.row.seed, r.row.item.key) == key and not r.row.sample
+            if (r.spec.fold.name, r.spec.seed, r.spec.item.key) == key and not r.spec.sample
         ]
         for i, result in enumerate(mine):
             scores = ", ".join(
                 f"{n} {'missing' if v is None else f'{v:.3g}'}" for n, v in result.scores.items()
             )
-            text = str(result.written.get("text", ""))
+            text = str(result.completion.get("text", ""))
             rows.append(
-                [result.row.item.text if not i else "", result.row.contender.name, text, scores]
+                [result.spec.item.text if not i else "", result.spec.contender.name, text, scores]
             )
     if not rows:
         return ""
@@ -122,17 +122,17 @@ def _times(times: Sequence[dict[str, Any]]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False) -> str:
     mark = ' class="t"' if text else ""
-    cells = "".join(f"<th{mark}>{_safe(name)}</th>" for name in head)
+    cells = "".join(f"<th{mark}>{_escape(name)}</th>" for name in head)
     body = "".join(
-        "<tr>" + "".join(f"<td{mark}>{_safe(cell)}</td>" for cell in row) + "</tr>\n"
+        "<tr>" + "".join(f"<td{mark}>{_escape(cell)}</td>" for cell in row) + "</tr>\n"
         for row in rows
     )
     return f'<div class="wide"><table><tr>{cells}</tr>\n{body}</table></div>'
 
 
 def _list(lines: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_safe(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _safe(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text)

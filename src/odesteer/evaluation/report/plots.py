@@ -6,38 +6,38 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from odesteer.errors import MissingDependencyError
-from odesteer.evaluation.report.summary import Line, lower_is_better
-from odesteer.evaluation.runner import Outcome
+from odesteer.evaluation.report.summary import SummaryRow, lower_is_better
+from odesteer.evaluation.runner import RunResults
 from odesteer.evaluation.runner.contenders import NONE
-from odesteer.evaluation.runner.selection import Point
+from odesteer.evaluation.runner.selection import CurvePoint
 from odesteer.evaluation.task import Task
 
 _FARTHEST = 2.5
-"""Curves are shown as far as this multiple of the least perplexity."""
+"""Curves are cut off at this multiple of the lowest perplexity."""
 _TICKS = (1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1e3, 1e4)
 _EMPHASISED = {"odesteer": "tab:red", "one-step": "tab:blue", "caa": "black"}
 
 
-def plots(outcome: Outcome, lines: Sequence[Line]) -> Iterator[tuple[str, str, bytes]]:
+def plots(run: RunResults, lines: Sequence[SummaryRow]) -> Iterator[tuple[str, str, bytes]]:
     """File name, caption and PNG of each plot. Raises `MissingDependencyError`."""
-    for task in outcome.plan.tasks:
-        curve = [point for point in outcome.curve if point.task == task.name]
+    for task in run.plan.tasks:
+        curve = [point for point in run.curve if point.task == task.name]
         if len(curve) > 1:
             caption = f"{task.name}: {task.headline} against perplexity on validation items"
-            yield f"curves-{task.name}.png", caption, _curves(outcome, task, curve)
+            yield f"curves-{task.name}.png", caption, _curves(run, task, curve)
         tried = [point for point in curve if point.cell is not None]
         if len({point.cell.layer for point in tried if point.cell is not None}) > 1:
             caption = f"{task.name}: {task.headline} by layer and amount on validation items"
             yield f"layers-{task.name}.png", caption, _heat_maps(task, tried)
-        histogram = _barriers(outcome, task)
+        histogram = _barriers(run, task)
         if histogram is not None:
             caption = f"{task.name}: mean barrier of each completion before and after, nats"
             yield f"barrier-{task.name}.png", caption, histogram
-        mine = [line for line in lines if line.task == task.name]
+        own = [line for line in lines if line.task == task.name]
         yield (
             f"headline-{task.name}.png",
             f"{task.name}: {task.headline}",
-            _bars(outcome, task, mine),
+            _bars(run, task, own),
         )
 
 
@@ -61,18 +61,18 @@ def _png(figure: Any) -> bytes:
     return out.getvalue()
 
 
-def _curves(outcome: Outcome, task: Task, curve: Sequence[Point]) -> bytes:
-    """Every contender's path through its amounts; perplexity where there is one.
+def _curves(run: RunResults, task: Task, curve: Sequence[CurvePoint]) -> bytes:
+    """Headline metric over perplexity (over amounts without it), a curve for each contender.
 
-    At the layer that its search began with. Rings are its setting, at whatever layer; hollow
-    points were given up after some of the items.
+    Curves are of the layer that the search starts at. Rings mark the chosen setting, at any
+    layer; hollow points were measured on some of the items only.
     """
     figure, ((axes,),) = _figure(8, 5.2)
     fluent = any("nll" in point.means for point in curve)
     from matplotlib import colormaps
     from matplotlib.ticker import NullFormatter
 
-    def place(point: Point) -> tuple[float, float]:
+    def coordinates(point: CurvePoint) -> tuple[float, float]:
         size = 0.0 if point.cell is None else point.cell.value
         across = math.exp(min(point.means["nll"], 20.0)) if fluent else size
         return across, point.means[task.headline]
@@ -80,26 +80,26 @@ def _curves(outcome: Outcome, task: Task, curve: Sequence[Point]) -> bytes:
     known = [p for p in curve if task.headline in p.means and (not fluent or "nll" in p.means)]
     colors = colormaps["tab20"]
     for i, name in enumerate(dict.fromkeys(point.contender.name for point in known)):
-        mine = [point for point in known if point.contender.name == name]
+        own = [point for point in known if point.contender.name == name]
         if name == NONE:
-            axes.plot(*zip(*map(place, mine), strict=True), "k*", markersize=13, zorder=4)
+            axes.plot(*zip(*map(coordinates, own), strict=True), "k*", markersize=13, zorder=4)
             axes.plot([], [], "k*", label="no steering")
             continue
         strong = name in _EMPHASISED
         color = _EMPHASISED.get(name, colors(i % colors.N))
         style = {"color": color, "alpha": 1.0 if strong else 0.55}
         axes.plot([], [], marker="o", markersize=4, label=name, **style)
-        for path in _paths(outcome, task, mine):
-            across, up = zip(*map(place, path), strict=True)
+        for path in _paths(run, task, own):
+            across, up = zip(*map(coordinates, path), strict=True)
             width = 2.4 if strong else 1.0
             axes.plot(across, up, linewidth=width, zorder=4 if strong else 2, **style)
-        for point in mine:
+        for point in own:
             whole = point.state == "measured"
             face = style["color"] if whole else "white"
             size = 9 if point.chosen else 4
-            if point.chosen or point.cell is None or _at_start(outcome, task, point):
+            if point.chosen or point.cell is None or _at_start(run, task, point):
                 axes.plot(
-                    *place(point), marker="o", markersize=size, markerfacecolor=face,
+                    *coordinates(point), marker="o", markersize=size, markerfacecolor=face,
                     markeredgecolor="black" if point.chosen else style["color"],
                     alpha=style["alpha"], zorder=5 if strong else 3,
                 )  # fmt: skip
@@ -107,7 +107,7 @@ def _curves(outcome: Outcome, task: Task, curve: Sequence[Point]) -> bytes:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        # Text that fell apart has perplexities that would press all the rest into a line.
+        # Incoherent text has perplexities that would compress all other points into a line.
         left, right = axes.get_xlim()
         least = math.exp(min(point.means["nll"] for point in known))
         axes.set_xlim(left=max(left, least / 1.1), right=min(right, _FARTHEST * least))
@@ -121,24 +121,24 @@ def _curves(outcome: Outcome, task: Task, curve: Sequence[Point]) -> bytes:
     return _png(figure)
 
 
-def _at_start(outcome: Outcome, task: Task, point: Point) -> bool:
-    layer = outcome.plan.layers[task.name].default
+def _at_start(run: RunResults, task: Task, point: CurvePoint) -> bool:
+    layer = run.plan.layers[task.name].default
     return point.cell is not None and point.cell.layer == layer
 
 
-def _paths(outcome: Outcome, task: Task, points: Sequence[Point]) -> Iterator[list[Point]]:
+def _paths(run: RunResults, task: Task, points: Sequence[CurvePoint]) -> Iterator[list[CurvePoint]]:
     """The points of each fold and variant at the layer that searches begin with, by amount."""
-    found: dict[tuple[str, int], list[tuple[float, Point]]] = {}
+    found: dict[tuple[str, int], list[tuple[float, CurvePoint]]] = {}
     for point in points:
-        if point.cell is not None and _at_start(outcome, task, point):
+        if point.cell is not None and _at_start(run, task, point):
             at = point.fold, point.cell.candidate
             found.setdefault(at, []).append((point.cell.value, point))
     for path in found.values():
         yield [point for _, point in sorted(path, key=lambda pair: pair[0])]
 
 
-def _heat_maps(task: Task, tried: Sequence[Point]) -> bytes:
-    """One map a method: layers across, amounts up; folds and variants together."""
+def _heat_maps(task: Task, tried: Sequence[CurvePoint]) -> bytes:
+    """A heat map for each method: layers across, amounts up; folds and variants together."""
     names = list(dict.fromkeys(point.contender.name for point in tried))
     cells = [(p.contender.name, p.cell, p.means.get(task.headline, math.nan)) for p in tried]
     layers = sorted({cell.layer for _, cell, _ in cells if cell is not None})
@@ -149,10 +149,14 @@ def _heat_maps(task: Task, tried: Sequence[Point]) -> bytes:
     known = [value for *_, value in cells if not math.isnan(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     for ax, name in zip(flat, names, strict=False):
-        mine = [(cell, value) for who, cell, value in cells if who == name and cell is not None]
-        amounts = sorted({cell.value for cell, _ in mine})
+        own = [
+            (cell, value)
+            for contender, cell, value in cells
+            if contender == name and cell is not None
+        ]
+        amounts = sorted({cell.value for cell, _ in own})
         grid = [[math.nan] * len(layers) for _ in amounts]
-        for cell, value in mine:
+        for cell, value in own:
             grid[amounts.index(cell.value)][layers.index(cell.layer)] = value
         image = ax.imshow(grid, origin="lower", aspect="auto", vmin=low, vmax=high)
         ax.set_xticks(range(len(layers)), [str(layer) for layer in layers])
@@ -164,13 +168,13 @@ def _heat_maps(task: Task, tried: Sequence[Point]) -> bytes:
     return _png(figure)
 
 
-def _barriers(outcome: Outcome, task: Task) -> bytes | None:
-    """Histograms of every contender with a barrier; None if there is none."""
+def _barriers(run: RunResults, task: Task) -> bytes | None:
+    """Histograms of the barrier before and after, of contenders with one; None if none has."""
     found: dict[str, tuple[list[float], list[float]]] = {}
-    for result in outcome.results:
-        before, after = result.written.get("before"), result.written.get("after")
-        if result.row.task.name == task.name and before is not None and after is not None:
-            pair = found.setdefault(result.row.contender.name, ([], []))
+    for result in run.results:
+        before, after = result.completion.get("before"), result.completion.get("after")
+        if result.spec.task.name == task.name and before is not None and after is not None:
+            pair = found.setdefault(result.spec.contender.name, ([], []))
             pair[0].append(before)
             pair[1].append(after)
     if not found:
@@ -192,14 +196,14 @@ def _barriers(outcome: Outcome, task: Task) -> bytes | None:
     return _png(figure)
 
 
-def _bars(outcome: Outcome, task: Task, lines: Sequence[Line]) -> bytes:
+def _bars(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> bytes:
     """The headline metric of every line with its interval."""
     known = [
         (line.contender, estimate)
         for line in lines
         if (estimate := line.metrics.get(task.headline)) is not None and estimate.value is not None
     ]
-    less = task.headline in lower_is_better(outcome, task)
+    less = task.headline in lower_is_better(run, task)
     known.sort(key=lambda pair: pair[1].value or 0.0, reverse=less)
     figure, ((axes,),) = _figure(7, 1.2 + 0.28 * max(len(known), 1))
     for at, (name, estimate) in enumerate(known):

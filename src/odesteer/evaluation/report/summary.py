@@ -1,25 +1,25 @@
-"""The figures of a finished run: means with intervals, comparisons, curves."""
+"""Summary of a finished run: means with intervals, and comparisons with references."""
 
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from odesteer.evaluation.metrics import Cell, Estimate, PairedBootstrap, wins
-from odesteer.evaluation.runner import Outcome, Result
+from odesteer.evaluation.metrics import Estimate, Observation, PairedBootstrap, wins
+from odesteer.evaluation.runner import Result, RunResults
 from odesteer.evaluation.runner.contenders import DEFAULT, NONE, ONE_STEP, Contender
 from odesteer.evaluation.runner.runner import per_item
 from odesteer.evaluation.task import Task
 
 REFERENCES = (NONE, ONE_STEP, DEFAULT)
-"""What every row is compared with."""
+"""The contenders that every other one is compared with."""
 
 
 @dataclass
-class Line:
+class SummaryRow:
     """One contender in one task, over all folds, seeds and test items.
 
     Attributes:
-        settings: what was chosen, for each fold.
+        settings: the chosen setting of each fold.
         metrics: mean and 95 % interval of every metric; ``perplexity`` is the exponential of the
             mean ``nll``, and ``NAME-p90`` a 90th percentile.
         against: headline metric minus that of a reference, by the reference's name.
@@ -43,39 +43,39 @@ class Line:
         }
 
 
-def summarize(outcome: Outcome, bootstrap: PairedBootstrap | None = None) -> list[Line]:
-    """A line for each task and contender, in the order of the plan."""
+def summarize(run: RunResults, bootstrap: PairedBootstrap | None = None) -> list[SummaryRow]:
+    """A row for each task and contender, in the order of the plan."""
     bootstrap = PairedBootstrap() if bootstrap is None else bootstrap
-    return [line for task in outcome.plan.tasks for line in _of_task(outcome, task, bootstrap)]
+    return [line for task in run.plan.tasks for line in _of_task(run, task, bootstrap)]
 
 
-def lower_is_better(outcome: Outcome, task: Task) -> set[str]:
+def lower_is_better(run: RunResults, task: Task) -> set[str]:
     """Metrics of a task of which less is better."""
-    return {*task.lower_is_better, *outcome.bench.lower_is_better()}
+    return {*task.lower_is_better, *run.judges.lower_is_better()}
 
 
-def _of_task(outcome: Outcome, task: Task, bootstrap: PairedBootstrap) -> list[Line]:
+def _of_task(run: RunResults, task: Task, bootstrap: PairedBootstrap) -> list[SummaryRow]:
     scored: dict[str, list[tuple[Result, dict[str, float | None]]]] = {}
-    mine = [r for r in outcome.results if r.row.task.name == task.name]
-    for first, scores in per_item(mine):
-        scored.setdefault(first.row.contender.name, []).append((first, scores))
+    results = [r for r in run.results if r.spec.task.name == task.name]
+    for first, scores in per_item(results):
+        scored.setdefault(first.spec.contender.name, []).append((first, scores))
     if task.wins:
         _add_wins(scored, task.wins)
     metrics = sorted({name for rows in scored.values() for _, scores in rows for name in scores})
     metrics.sort(key=lambda name: name != task.headline)
     lines = {
-        contender.name: Line(
+        contender.name: SummaryRow(
             task.name,
             contender.name,
             contender.title,
-            _settings(outcome, task, contender),
+            _settings(run, task, contender),
         )
-        for contender in outcome.plan.contenders_of(task)
+        for contender in run.plan.contenders_of(task)
     }
     for metric in metrics:
         # No steering, for one, has no win rate against itself.
         table = {
-            name: _cells(rows, metric)
+            name: _observations(rows, metric)
             for name, rows in scored.items()
             if any(metric in scores for _, scores in rows)
         }
@@ -87,22 +87,27 @@ def _of_task(outcome: Outcome, task: Task, bootstrap: PairedBootstrap) -> list[L
     for line in lines.values():
         if "nll" in line.metrics and "perplexity" in line.metrics:
             line.metrics["perplexity"] = _exponential(line.metrics["nll"])
-    headline = {name: _cells(rows, task.headline) for name, rows in scored.items()}
+    headline = {name: _observations(rows, task.headline) for name, rows in scored.items()}
     for reference in REFERENCES:
         if reference not in headline:
             continue
-        for name, cells in headline.items():
+        for name, observations in headline.items():
             if name != reference:
-                pair = {name: cells, reference: headline[reference]}
+                pair = {name: observations, reference: headline[reference]}
                 lines[name].against[reference] = bootstrap.differences(pair)[name, reference]
     return list(lines.values())
 
 
-def _cells(rows: list[tuple[Result, dict[str, float | None]]], metric: str) -> list[Cell]:
+def _observations(
+    rows: list[tuple[Result, dict[str, float | None]]], metric: str
+) -> list[Observation]:
     # Two folds never test one group, and prompts of one group are not independent.
     return [
-        Cell(
-            f"{r.row.fold.name}/{r.row.item.group}", r.row.seed, scores.get(metric), r.row.item.key
+        Observation(
+            f"{r.spec.fold.name}/{r.spec.item.group}",
+            r.spec.seed,
+            scores.get(metric),
+            r.spec.item.key,
         )
         for r, scores in rows
     ]
@@ -110,25 +115,27 @@ def _cells(rows: list[tuple[Result, dict[str, float | None]]], metric: str) -> l
 
 def _add_wins(scored: dict[str, list[tuple[Result, dict[str, float | None]]]], metric: str) -> None:
     """Win rate against no steering, item by item."""
-    base = {_at(r): scores.get(metric) for r, scores in scored.get(NONE, ())}
+    base = {_item_key(r): scores.get(metric) for r, scores in scored.get(NONE, ())}
     for name, rows in scored.items():
         if name == NONE:
             continue
         ours = [scores.get(metric) for _, scores in rows]
-        theirs = [base.get(_at(r)) for r, _ in rows]
+        theirs = [base.get(_item_key(r)) for r, _ in rows]
         for (_, scores), won in zip(rows, wins(ours, theirs), strict=True):
             scores["win_rate"] = won
 
 
-def _at(result: Result) -> tuple[str, int, str]:
-    return result.row.fold.name, result.row.seed, result.row.item.key
+def _item_key(result: Result) -> tuple[str, int, str]:
+    return result.spec.fold.name, result.spec.seed, result.spec.item.key
 
 
-def _settings(outcome: Outcome, task: Task, contender: Contender) -> dict[str, str]:
+def _settings(run: RunResults, task: Task, contender: Contender) -> dict[str, str]:
     return {
-        fold: contender.said(cell)
-        for (name, fold, who), cell in sorted(outcome.choices.items(), key=lambda at: at[0])
-        if (name, who) == (task.name, contender.name)
+        fold: contender.describe(cell)
+        for (name, fold, of_contender), cell in sorted(
+            run.choices.items(), key=lambda pair: pair[0]
+        )
+        if (name, of_contender) == (task.name, contender.name)
     }
 
 

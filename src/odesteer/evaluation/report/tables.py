@@ -1,4 +1,4 @@
-"""Tables of a run as JSON, CSV and Markdown: the same bytes for the same results."""
+"""Tables of a run as JSON, CSV and Markdown; the same results give the same bytes."""
 
 import csv
 import io
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from odesteer.evaluation.metrics import Estimate
-from odesteer.evaluation.report.summary import REFERENCES, Line, lower_is_better
-from odesteer.evaluation.runner import Outcome
-from odesteer.evaluation.runner.selection import Point
+from odesteer.evaluation.report.summary import REFERENCES, SummaryRow, lower_is_better
+from odesteer.evaluation.runner import RunResults
+from odesteer.evaluation.runner.selection import CurvePoint
 from odesteer.evaluation.task import Task
 
 
-def as_json(outcome: Outcome, lines: Sequence[Line], about: dict[str, Any]) -> str:
-    """Everything, for programs."""
+def as_json(run: RunResults, lines: Sequence[SummaryRow], about: dict[str, Any]) -> str:
+    """All results as JSON, for programs."""
     tasks = [
         {
             "name": task.name,
@@ -24,28 +24,28 @@ def as_json(outcome: Outcome, lines: Sequence[Line], about: dict[str, Any]) -> s
             "differences": list(task.differences),
             "changelog": list(task.changelog),
             "headline": task.headline,
-            "lower_is_better": sorted(lower_is_better(outcome, task)),
-            "judges": outcome.bench.of(task),
-            "layers": list(outcome.plan.layers[task.name].first),
+            "lower_is_better": sorted(lower_is_better(run, task)),
+            "judges": run.judges.of(task),
+            "layers": list(run.plan.layers[task.name].first),
         }
-        for task in outcome.plan.tasks
+        for task in run.plan.tasks
     ]
     document = {
         "about": about,
         "tasks": tasks,
-        "seeds": list(outcome.plan.seeds),
-        "judges": outcome.bench.about(),
-        "unavailable_judges": outcome.bench.unavailable,
-        "left_out": outcome.plan.left_out,
-        "truncated": outcome.truncated(),
-        "failures": outcome.failures(),
+        "seeds": list(run.plan.seeds),
+        "judges": run.judges.about(),
+        "unavailable_judges": run.judges.unavailable,
+        "left_out": run.plan.left_out,
+        "truncated": run.truncated(),
+        "failures": run.failures(),
         "lines": [line.to_json() for line in lines],
-        "curve": [point.to_json() for point in outcome.curve],
+        "curve": [point.to_json() for point in run.curve],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_csv(lines: Sequence[Line]) -> str:
+def as_csv(lines: Sequence[SummaryRow]) -> str:
     """A row for each task, contender and metric."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -62,7 +62,7 @@ def as_csv(lines: Sequence[Line]) -> str:
     return out.getvalue()
 
 
-def curve_csv(curve: Sequence[Point]) -> str:
+def curve_csv(curve: Sequence[CurvePoint]) -> str:
     """A row for each setting that was tried on validation items."""
     metrics = sorted({name for point in curve for name in point.means})
     out = io.StringIO()
@@ -78,23 +78,23 @@ def curve_csv(curve: Sequence[Point]) -> str:
     return out.getvalue()
 
 
-def as_markdown(outcome: Outcome, lines: Sequence[Line], title: str) -> str:
-    """A table for each task, for people."""
+def as_markdown(run: RunResults, lines: Sequence[SummaryRow], title: str) -> str:
+    """A Markdown table for each task, with the judges and what was left out."""
     parts = [f"# {title}\n"]
-    for task in outcome.plan.tasks:
+    for task in run.plan.tasks:
         mine = [line for line in lines if line.task == task.name]
         parts += [f"## {task.name}\n", f"{task.title}. Version {task.version}, {task.source}.\n"]
         parts += [f"- {text}" for text in task.differences]
-        parts += ["", *table(outcome, task, mine), ""]
-        judges = outcome.bench.about()
-        parts += [f"- {said(name, judges[name])}" for name in outcome.bench.of(task)]
+        parts += ["", *table(run, task, mine), ""]
+        judges = run.judges.about()
+        parts += [f"- {judge_text(name, judges[name])}" for name in run.judges.of(task)]
         parts.append("")
-    for name, n in outcome.plan.left_out.items():
+    for name, n in run.plan.left_out.items():
         parts.append(f"{name}: {n} texts are longer than the model's context and left out.\n")
-    for name, n in outcome.truncated().items():
+    for name, n in run.truncated().items():
         parts.append(f"{name}: {n} prompts lost their beginning to the model's context.\n")
-    parts += [f"Not possible: {failure}\n" for failure in outcome.failures()]
-    for name, reason in sorted(outcome.bench.unavailable.items()):
+    parts += [f"Not possible: {failure}\n" for failure in run.failures()]
+    for name, reason in sorted(run.judges.unavailable.items()):
         parts.append(f"Not judged by {name}: {reason}\n")
     parts.append(
         "Means over prompts and seeds with 95 % paired-bootstrap intervals. Settings were chosen"
@@ -104,14 +104,14 @@ def as_markdown(outcome: Outcome, lines: Sequence[Line], title: str) -> str:
     return "\n".join(parts)
 
 
-def table(outcome: Outcome, task: Task, lines: Sequence[Line]) -> list[str]:
+def table(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> list[str]:
     """Rows of a Markdown table, the best headline first below the baselines."""
     shown = [name for name in columns(lines) if name != "nll"]
     references = compared(lines)
     head = ["", "setting", *(f"**{n}**" if n == task.headline else n for n in shown)]
     head += [f"{task.headline} − {reference}" for reference in references] + ["missing"]
     rows = [head, ["---"] * len(head)]
-    for line in ordered(outcome, task, lines):
+    for line in ordered(run, task, lines):
         cells = [line.contender, _setting(line) or "–"]
         cells += [interval(line.metrics.get(name)) for name in shown]
         cells += [interval(line.against.get(name), signed=True) for name in references]
@@ -121,31 +121,31 @@ def table(outcome: Outcome, task: Task, lines: Sequence[Line]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def ordered(outcome: Outcome, task: Task, lines: Sequence[Line]) -> list[Line]:
-    """Baselines as they stand, then methods by their headline metric."""
-    sign = 1.0 if task.headline in lower_is_better(outcome, task) else -1.0
+def ordered(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> list[SummaryRow]:
+    """Baselines in their order, then methods by their headline metric."""
+    sign = 1.0 if task.headline in lower_is_better(run, task) else -1.0
 
-    def place(line: Line) -> tuple[bool, float]:
+    def sort_key(line: SummaryRow) -> tuple[bool, float]:
         estimate = line.metrics.get(task.headline)
         value = None if estimate is None else estimate.value
         return (bool(line.settings), float("inf") if value is None else sign * value)
 
     fixed = [line for line in lines if not line.settings]
-    return fixed + sorted((line for line in lines if line.settings), key=place)
+    return fixed + sorted((line for line in lines if line.settings), key=sort_key)
 
 
-def compared(lines: Sequence[Line]) -> list[str]:
-    """The references that these lines are compared with."""
+def compared(lines: Sequence[SummaryRow]) -> list[str]:
+    """The references that these rows are compared with."""
     return [name for name in REFERENCES if any(name in line.against for line in lines)]
 
 
-def columns(lines: Sequence[Line]) -> list[str]:
+def columns(lines: Sequence[SummaryRow]) -> list[str]:
     """Metrics, the headline first."""
     return list(dict.fromkeys(name for line in lines for name in line.metrics))
 
 
 def interval(estimate: Estimate | None, *, signed: bool = False) -> str:
-    """A mean with its interval, or what stands for none."""
+    """A mean with its interval as text; a dash or "missing" without one."""
     if estimate is None or estimate.value is None:
         return "–" if estimate is None or not estimate.n_missing else "missing"
     form = "+.3f" if signed else ".3f"
@@ -154,8 +154,8 @@ def interval(estimate: Estimate | None, *, signed: bool = False) -> str:
     return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
 
-def said(name: str, about: dict[str, Any]) -> str:
-    """A judge in a line, with how well it judges."""
+def judge_text(name: str, about: dict[str, Any]) -> str:
+    """A line about a judge, with its measured quality."""
     facts = ", ".join(f"{key} {_fact(value)}" for key, value in about.items() if key != "what")
     return f"judge {name}: {about.get('what', '')} ({facts})"
 
@@ -168,7 +168,7 @@ def _fact(value: Any) -> str:
     return str(value)
 
 
-def _setting(line: Line) -> str:
+def _setting(line: SummaryRow) -> str:
     settings = list(dict.fromkeys(line.settings.values()))
     if len(settings) <= 1:
         return "".join(settings)

@@ -12,9 +12,9 @@ from odesteer.errors import DataError, MissingDependencyError
 from odesteer.evaluation.metrics import PairedBootstrap
 from odesteer.evaluation.report.html_page import page
 from odesteer.evaluation.report.plots import plots
-from odesteer.evaluation.report.summary import Line, summarize
+from odesteer.evaluation.report.summary import SummaryRow, summarize
 from odesteer.evaluation.report.tables import as_csv, as_json, as_markdown, curve_csv
-from odesteer.evaluation.runner import Outcome
+from odesteer.evaluation.runner import RunResults
 from odesteer.evaluation.runner.pipeline import TIMES
 from odesteer.files import replace_file
 from odesteer.version import __version__
@@ -23,54 +23,54 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "da
 
 
 FINAL = ("summary.json", "summary.csv", "summary.md", "curve.csv", "items.jsonl")
-"""What depends on the results alone: the same bytes however the run got there."""
+"""Files that depend on the results alone: the same bytes after any number of resumptions."""
 
 
 class PlotsWarning(UserWarning):
-    """Plots are left out."""
+    """Raised as a warning where plots are left out of a report."""
 
 
 def write_report(
-    outcome: Outcome,
+    run: RunResults,
     folder: Path,
     *,
     title: str,
     about: Mapping[str, Any],
     bootstrap: PairedBootstrap | None = None,
-) -> list[Line]:
-    """Write everything but the raw results, which the runner has written; the summary's lines.
+) -> list[SummaryRow]:
+    """Write everything but the raw results, which the runner has written; returns the summary.
 
     Warns with `PlotsWarning` where matplotlib is not installed. Raises `DataError` if a file
     cannot be written; the results of the run are safe then.
     """
-    lines = summarize(outcome, bootstrap)
-    told = dict(about)
+    lines = summarize(run, bootstrap)
+    configuration = dict(about)
     texts = {
-        "summary.json": as_json(outcome, lines, told),
+        "summary.json": as_json(run, lines, configuration),
         "summary.csv": as_csv(lines),
-        "summary.md": as_markdown(outcome, lines, title),
-        "curve.csv": curve_csv(outcome.curve),
+        "summary.md": as_markdown(run, lines, title),
+        "curve.csv": curve_csv(run.curve),
         "items.jsonl": "".join(
             json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
-            for result in (*outcome.validation, *outcome.results)
+            for result in (*run.validation, *run.results)
         ),
     }
-    made = environment()
-    texts["environment.json"] = json.dumps(made, indent=1) + "\n"
+    versions = environment()
+    texts["environment.json"] = json.dumps(versions, indent=1) + "\n"
     try:
-        pictures = list(plots(outcome, lines))
+        images = list(plots(run, lines))
     except MissingDependencyError as error:
         warnings.warn(f"no plots were drawn: {error}", PlotsWarning, stacklevel=2)
-        pictures = []
+        images = []
     times = speeds(folder / TIMES)
     texts["report.html"] = page(
-        outcome, lines, pictures, title=title, about=told, environment=made, times=times
+        run, lines, images, title=title, about=configuration, environment=versions, times=times
     )
     try:
         for name, text in texts.items():
             replace_file(folder / name, text.encode("utf-8", "backslashreplace"))
         (folder / "plots").mkdir(exist_ok=True)
-        for name, _, png in pictures:
+        for name, _, png in images:
             replace_file(folder / "plots" / name, png)
     except OSError as error:
         raise DataError(
@@ -102,7 +102,10 @@ def speeds(path: Path) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and the machine, without names of users, hosts or folders."""
+    """Versions and the machine, without names of users, hosts or folders.
+
+    It has a file of its own, as tables must not depend on it.
+    """
     import torch
 
     found: dict[str, Any] = {"odesteer": __version__, "python": platform.python_version()}

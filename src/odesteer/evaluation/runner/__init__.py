@@ -1,23 +1,23 @@
-"""Running benchmarks: what is compared, the plan, and results that survive being killed."""
+"""Runs benchmarks: contenders, plan, resumable generation and judging, choice of settings."""
 
 from odesteer.evaluation.runner.contenders import Contender, contenders
-from odesteer.evaluation.runner.judge_panel import Bench
-from odesteer.evaluation.runner.pipeline import Progress, Result
-from odesteer.evaluation.runner.plan import Cost, Layers, Plan, Row
+from odesteer.evaluation.runner.judge_panel import JudgePanel
+from odesteer.evaluation.runner.pipeline import BenchmarkProgress, Result
+from odesteer.evaluation.runner.plan import CompletionSpec, LayerRange, Plan, PlanCost
 from odesteer.evaluation.runner.result_store import ResultStore
-from odesteer.evaluation.runner.runner import Outcome, Runner
+from odesteer.evaluation.runner.runner import Runner, RunResults
 
 __all__ = [
-    "Bench",
+    "BenchmarkProgress",
+    "CompletionSpec",
     "Contender",
-    "Cost",
-    "Layers",
-    "Outcome",
+    "JudgePanel",
+    "LayerRange",
     "Plan",
-    "Progress",
+    "PlanCost",
     "Result",
     "ResultStore",
-    "Row",
+    "RunResults",
     "Runner",
     "contenders",
 ]

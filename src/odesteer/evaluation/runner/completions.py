@@ -1,4 +1,4 @@
-"""Generating the completions of a batch, or scoring its choices; failures are results too."""
+"""Generates the completions of a batch, or scores its choices; failures are stored as results."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -10,54 +10,106 @@ from odesteer.artifact import Steerer
 from odesteer.data import Example
 from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.runner.plan import Row
-from odesteer.evaluation.runner.prompt_only import asked
-from odesteer.evaluation.runner.sampling import arguments, seed_of
+from odesteer.evaluation.runner.plan import CompletionSpec
+from odesteer.evaluation.runner.prompt_only import with_instruction
+from odesteer.evaluation.runner.sampling import generation_options, seed_of
 from odesteer.models import Generation, SteeredModel
 
-Written = dict[str, Any]
-"""What is kept of a completion, JSON-able."""
+FAILURES = (InvalidInputError, ConvergenceError)
+"""Raised by a method that cannot be fitted, or that cannot reach an amount."""
+
+Completion = dict[str, Any]
+"""The stored fields of a completion, JSON-able; ``failed`` with the reason where there is none."""
 
 
-def write(
-    lm: SteeredModel, rows: Sequence[Row], steerers: Sequence[Steerer | None]
-) -> list[Written]:
-    """One completion (or the likelihoods of one item's choices) for each row, in order.
+@dataclass(frozen=True)
+class CompletionBatch:
+    """Completions that are generated together.
 
-    All rows are of one task, and steered by one quantity. This is the only place where a
-    benchmark has a model write.
+    Attributes:
+        steerers: for each spec the fitted steerer, None for baselines, or the error of its fit.
     """
-    task = rows[0].task
+
+    specs: Sequence[CompletionSpec]
+    steerers: Sequence[Steerer | InvalidInputError | ConvergenceError | None]
+
+    def subset(self, indices: Sequence[int]) -> "CompletionBatch":
+        """The specs at some indices, with their steerers."""
+        return CompletionBatch(
+            [self.specs[i] for i in indices], [self.steerers[i] for i in indices]
+        )
+
+
+BatchExecutor = Callable[[Sequence[CompletionBatch]], Iterator[tuple[list[Completion], float]]]
+"""`complete_batch` for many batches in other processes: the completions of each batch, in order,
+and the seconds that they took."""
+
+
+def complete_batch(lm: SteeredModel, batch: CompletionBatch) -> list[Completion]:
+    """The completions of a batch. Failures become results and do not end the run: a batch that
+    holds one is split by setting, fold and seed, and the other parts are generated."""
+    try:
+        steerers: list[Steerer | None] = []
+        for steerer in batch.steerers:
+            if isinstance(steerer, FAILURES):
+                raise steerer
+            steerers.append(steerer)
+        return generate_completions(lm, batch.specs, steerers)
+    except FAILURES as error:
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for i, spec in enumerate(batch.specs):
+            key = (spec.contender.name, spec.cell, spec.fold.name, spec.seed)
+            groups.setdefault(key, []).append(i)
+        if len(groups) == 1:
+            if batch.specs[0].cell is None:
+                raise
+            return [{"failed": str(error)} for _ in batch.specs]
+    found: dict[int, Completion] = {}
+    for indices in groups.values():
+        found.update(zip(indices, complete_batch(lm, batch.subset(indices)), strict=True))
+    return [found[i] for i in range(len(batch.specs))]
+
+
+def generate_completions(
+    lm: SteeredModel, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
+) -> list[Completion]:
+    """One completion (or the likelihoods of one item's choices) for each spec, in order.
+
+    All specs are of one task, and steered by one quantity. This is the only place where a
+    benchmark calls the model.
+    """
+    task = specs[0].task
     if task.kind == "choice":
-        return _weigh(lm, rows, steerers)
+        return _score_choices(lm, specs, steerers)
     fits = partial(_fits, lm, task.max_new_tokens)
     items = [
-        asked(task, row.fold, row.item, row.seed, fits)
-        if row.contender.kind == "prompt"
-        else row.item
-        for row in rows
+        with_instruction(task, spec.fold, spec.item, spec.seed, fits)
+        if spec.contender.kind == "prompt"
+        else spec.item
+        for spec in specs
     ]
-    seeds = [seed_of(task.name, row.item.key, row.seed, row.sample) for row in rows]
-    options = arguments(task.decoding, seeds, task.max_new_tokens)
+    seeds = [seed_of(task.name, spec.item.key, spec.seed, spec.sample) for spec in specs]
+    options = generation_options(task.decoding, seeds, task.max_new_tokens)
     stops = _stop_tokens(lm, task.stop)
     if stops:
         options["eos_token_id"] = stops
     steered = any(steerer is not None for steerer in steerers)
-    texts = lm.generate(
+    generations = lm.generate(
         [item.prompt for item in items],
         list(steerers) if steered else None,
         max_new_tokens=task.max_new_tokens,
         seed=0,
         receipt=True,
-        batch_size=len(rows),
-        **_how_much(rows),
+        batch_size=len(specs),
+        **_amounts(specs),
         **options,
     )
-    return [_kept(task.cut(text.text), text) for text in texts]
+    return [_record(task.cut(generation.text), generation) for generation in generations]
 
 
-def _how_much(rows: Sequence[Row]) -> dict[str, Any]:
-    cells = [row.cell for row in rows]
+def _amounts(specs: Sequence[CompletionSpec]) -> dict[str, Any]:
+    """The amounts as the argument of `SteeredModel.generate` that is named after their quantity."""
+    cells = [spec.cell for spec in specs]
     quantities = {cell.amount.quantity for cell in cells if cell is not None}
     if not quantities:
         return {}
@@ -67,7 +119,7 @@ def _how_much(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _fits(lm: SteeredModel, max_new_tokens: int, item: Item) -> bool:
-    """Whether the model's context has room for a prompt and what is to follow."""
+    """Whether a prompt and its completion fit into the model's context."""
     try:
         length = len(lm.encode(item.prompt))
     except InvalidInputError:
@@ -75,26 +127,28 @@ def _fits(lm: SteeredModel, max_new_tokens: int, item: Item) -> bool:
     return lm.context is None or length + max_new_tokens <= lm.context
 
 
-def _kept(text: str, generation: Generation) -> Written:
-    moved = [
+def _record(text: str, generation: Generation) -> Completion:
+    """The stored fields of a generation."""
+    barrier_values = [
         (before, after)
         for before, after in zip(generation.before, generation.after, strict=True)
         if before is not None and after is not None
     ]
-    kept: Written = {
+    record: Completion = {
         "text": text,
         "tokens": len(generation.tokens),
         "capped": generation.capped,
         "unusable": generation.unusable,
     }
-    if moved:
-        # Nine digits: what differs beyond them is rounding.
-        kept["before"] = _short(math.fsum(before for before, _ in moved) / len(moved))
-        kept["after"] = _short(math.fsum(after for _, after in moved) / len(moved))
-    return kept
+    if barrier_values:
+        n = len(barrier_values)
+        record["before"] = _rounded(math.fsum(before for before, _ in barrier_values) / n)
+        record["after"] = _rounded(math.fsum(after for _, after in barrier_values) / n)
+    return record
 
 
-def _short(value: float) -> float | None:
+def _rounded(value: float) -> float | None:
+    """Nine digits, so that stored values do not depend on rounding; None if not finite."""
     return float(f"{value:.9g}") if math.isfinite(value) else None
 
 
@@ -112,83 +166,33 @@ def _stop_tokens(lm: SteeredModel, stops: Sequence[str]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _weigh(
-    lm: SteeredModel, rows: Sequence[Row], steerers: Sequence[Steerer | None]
-) -> list[Written]:
-    """Log-likelihoods of the choices of each row's item, and what its prompt lost for them."""
+def _score_choices(
+    lm: SteeredModel, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
+) -> list[Completion]:
+    """Log-likelihoods of each item's choices, and how many prompt tokens were cut off for them."""
     from odesteer.evaluation.metrics.likelihood import log_likelihoods
 
-    # One steerer and one amount at a time is all that likelihoods take.
+    # log_likelihoods takes one steerer and one amount at a time.
     groups: dict[tuple[int, Any], list[int]] = {}
-    for i, (row, steerer) in enumerate(zip(rows, steerers, strict=True)):
-        groups.setdefault((id(steerer), row.cell), []).append(i)
-    found: dict[int, Written] = {}
-    for (_, cell), mine in groups.items():
-        choices = {i: _choices(rows[i]) for i in mine}
-        examples = [Example(rows[i].item.prompt, text) for i in mine for text in choices[i]]
+    for i, (spec, steerer) in enumerate(zip(specs, steerers, strict=True)):
+        groups.setdefault((id(steerer), spec.cell), []).append(i)
+    found: dict[int, Completion] = {}
+    for (_, cell), indices in groups.items():
+        choices = {i: _choices(specs[i]) for i in indices}
+        examples = [Example(specs[i].item.prompt, text) for i in indices for text in choices[i]]
         amount = None if cell is None else cell.amount
-        scored = log_likelihoods(lm, examples, steerers[mine[0]], amount, truncate=True)
-        of_item = iter(scored)
-        for i in mine:
-            each = {text: next(of_item) for text in choices[i]}
-            found[i] = {"likelihoods": {text: _short(one.total) for text, one in each.items()}}
-            lost = max(one.n_lost for one in each.values())
-            if lost:
-                found[i]["truncated"] = lost
-    return [found[i] for i in range(len(rows))]
+        scored = log_likelihoods(lm, examples, steerers[indices[0]], amount, truncate=True)
+        remaining = iter(scored)
+        for i in indices:
+            each = {text: next(remaining) for text in choices[i]}
+            found[i] = {"likelihoods": {text: _rounded(one.total) for text, one in each.items()}}
+            n_lost = max(one.n_lost for one in each.values())
+            if n_lost:
+                found[i]["truncated"] = n_lost
+    return [found[i] for i in range(len(specs))]
 
 
-def _choices(row: Row) -> list[str]:
-    """All choices of an item, those of several questions on them once."""
-    reference = row.item.reference
+def _choices(spec: CompletionSpec) -> list[str]:
+    """The distinct choices of an item, over its MC1 and MC2 lists."""
+    reference = spec.item.reference
     return list(dict.fromkeys(c for kind in ("mc1", "mc2") for c in reference[kind]["choices"]))
-
-
-REFUSALS = (InvalidInputError, ConvergenceError)
-"""What a method that cannot be fitted, or an amount that it cannot reach, ends in."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows that are written together.
-
-    Attributes:
-        steerers: of each row: what is fitted, None for baselines, or why it could not be.
-    """
-
-    rows: Sequence[Row]
-    steerers: Sequence[Steerer | InvalidInputError | ConvergenceError | None]
-
-    def of(self, numbers: Sequence[int]) -> "Batch":
-        """Some of the rows."""
-        return Batch([self.rows[i] for i in numbers], [self.steerers[i] for i in numbers])
-
-
-Elsewhere = Callable[[Sequence[Batch]], Iterator[tuple[list[Written], float]]]
-"""`attempt` for many batches in other processes: the completions of each, in order, and the
-seconds that they took."""
-
-
-def attempt(lm: SteeredModel, batch: Batch) -> list[Written]:
-    """The completions of a batch. A refusal is a result too, and must not end a run of all the
-    others: rows that it stands in the way of are written without the row that it is of."""
-    try:
-        steerers: list[Steerer | None] = []
-        for steerer in batch.steerers:
-            if isinstance(steerer, REFUSALS):
-                raise steerer
-            steerers.append(steerer)
-        return write(lm, batch.rows, steerers)
-    except REFUSALS as error:
-        parts: dict[tuple[Any, ...], list[int]] = {}
-        for i, row in enumerate(batch.rows):
-            at = (row.contender.name, row.cell, row.fold.name, row.seed)
-            parts.setdefault(at, []).append(i)
-        if len(parts) == 1:
-            if batch.rows[0].cell is None:
-                raise
-            return [{"failed": str(error)} for _ in batch.rows]
-    found: dict[int, Written] = {}
-    for part in parts.values():
-        found.update(zip(part, attempt(lm, batch.of(part)), strict=True))
-    return [found[i] for i in range(len(batch.rows))]

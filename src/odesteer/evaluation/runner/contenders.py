@@ -1,4 +1,4 @@
-"""What a benchmark compares: methods, each with the settings it may choose from, and baselines."""
+"""The contenders of a benchmark: methods, each with the settings to choose from, and baselines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from odesteer.methods import CAA, Method, ODESteer, OneStep, registry
 from odesteer.methods.conditional import Conditional
 from odesteer.methods.sum import Sum
 from odesteer.registry import Registry
-from odesteer.tuning import Candidate, Setting
+from odesteer.tuning import Candidate, Cell
 
-Kind = Literal["none", "prompt", "method"]
+ContenderKind = Literal["none", "prompt", "method"]
 
 NONE, PROMPT, ONE_STEP, DEFAULT = "none", "prompt-only", "one-step", "odesteer-default"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A row of the tables.
+    """A row of the result tables.
 
     Attributes:
         name: of the row.
@@ -30,7 +30,7 @@ class Contender:
 
     name: str
     title: str
-    kind: Kind = "method"
+    kind: ContenderKind = "method"
     candidates: tuple[Candidate, ...] = ()
 
     @property
@@ -38,19 +38,19 @@ class Contender:
         """Whether its setting is chosen on validation items."""
         return sum(len(candidate.values) for candidate in self.candidates) > 1
 
-    def method(self, cell: Setting) -> Method:
+    def method(self, cell: Cell) -> Method:
         """The method of a setting, unfitted."""
         return self.candidates[cell.candidate].method
 
-    def default(self, layer: int) -> Setting | None:
-        """The method as it comes, if its own default is among the amounts."""
+    def default(self, layer: int) -> Cell | None:
+        """The setting with the method's default amount, if that is among the amounts."""
         first = self.candidates[0]
         amount = first.method.default_amount
         known = amount.quantity == first.quantity and float(amount.value) in first.values
-        return Setting(0, layer, amount) if known else None
+        return Cell(0, layer, amount) if known else None
 
-    def said(self, cell: Setting | None) -> str:
-        """A setting in words."""
+    def describe(self, cell: Cell | None) -> str:
+        """A setting as text."""
         if cell is None:
             return "–"
         label = self.candidates[cell.candidate].label if len(self.candidates) > 1 else ""
@@ -58,6 +58,7 @@ class Contender:
 
 
 def baselines() -> tuple[Contender, ...]:
+    """No steering, and prompt-only."""
     return (
         Contender(NONE, "no steering", "none"),
         Contender(PROMPT, "no steering, the behaviour is asked for in the prompt", "prompt"),
@@ -65,7 +66,7 @@ def baselines() -> tuple[Contender, ...]:
 
 
 def _special() -> tuple[Contender, ...]:
-    """Rows that are no method of the registry with its own defaults."""
+    """Contenders that are not a registered method with its default parameters."""
     default = ODESteer()
     amount = default.default_amount
     rows: tuple[tuple[str, str, Method, str, Sequence[float] | None], ...] = (
@@ -105,7 +106,7 @@ def _special() -> tuple[Contender, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """All rows, the baselines first, ODESteer and its forms next."""
+    """The names of all contenders: baselines, ODESteer and its variants, then the other methods."""
     specials = [contender.name for contender in _special()]
     others = [
         name
@@ -121,11 +122,11 @@ def contenders(
     amounts: Sequence[float] | None = None,
     variants: Mapping[str, Mapping[str, Method]] | None = None,
 ) -> tuple[Contender, ...]:
-    """The rows of a benchmark; no steering is always one of them.
+    """The contenders of a benchmark; no steering is always one of them.
 
     ``wanted`` are their names, all of them by default; ``amounts`` replaces the amounts of every
-    method, in its natural quantity; ``variants`` are forms of single methods to choose among, by
-    the name of the row and what each is called. Raises `UnknownNameError` with near matches.
+    method, in its natural quantity; ``variants`` are variants of single methods to choose among,
+    by the name of the contender and a label. Raises `UnknownNameError` with near matches.
     """
     special = {contender.name: contender for contender in (*baselines(), *_special())}
     known = names()

@@ -1,4 +1,4 @@
-"""What a model's context has room for; what is longer is left out, and counted."""
+"""Leaves out examples and items that do not fit into the model's context, and counts them."""
 
 from collections import Counter
 from dataclasses import replace
@@ -10,8 +10,8 @@ from odesteer.evaluation.task import Fold, Task
 from odesteer.models import SteeredModel
 
 
-class Room:
-    """Leaves out of folds what does not fit into a model's context. Nothing is cut short.
+class ContextFilter:
+    """Removes from folds what does not fit into a model's context. Nothing is truncated.
 
     Attributes:
         left_out: how many examples and items, by task, over all folds and seeds.
@@ -21,27 +21,27 @@ class Room:
         self._lm = lm
         self.left_out: Counter[str] = Counter()
 
-    def within(self, task: Task, fold: Fold) -> Fold:
-        """The fold without what is too long. Raises `DataError` if nothing is left."""
+    def filtered(self, task: Task, fold: Fold) -> Fold:
+        """The fold without texts that are too long. Raises `DataError` if nothing is left."""
         if self._lm.context is None:
             return fold
         fit = self._examples(task, fold.fit)
         if task.kind == "choice":
             return replace(fold, fit=fit)
-        parts = {
-            name: tuple(item for item in getattr(fold, name) if self._has_room(task, item))
+        kept = {
+            name: tuple(item for item in getattr(fold, name) if self._fits(task, item))
             for name in ("validation", "test")
         }
-        for name, items in parts.items():
-            lost = len(getattr(fold, name)) - len(items)
-            self.left_out[task.name] += lost
+        for name, items in kept.items():
+            n_lost = len(getattr(fold, name)) - len(items)
+            self.left_out[task.name] += n_lost
             if not items:
                 raise DataError(
-                    f"task {task.name!r}, fold {fold.name!r}: all {lost} {name} prompts are longer"
-                    f" than the model's context of {self._lm.context} tokens, with"
+                    f"task {task.name!r}, fold {fold.name!r}: all {n_lost} {name} prompts are"
+                    f" longer than the model's context of {self._lm.context} tokens, with"
                     f" {task.max_new_tokens} to follow; raise --limit or choose another model."
                 )
-        return replace(fold, fit=fit, validation=parts["validation"], test=parts["test"])
+        return replace(fold, fit=fit, validation=kept["validation"], test=kept["test"])
 
     def _examples(self, task: Task, data: ContrastData) -> ContrastData:
         sides = []
@@ -65,7 +65,7 @@ class Room:
             tuple(group for _, group in negative),
         )
 
-    def _has_room(self, task: Task, item: Item) -> bool:
+    def _fits(self, task: Task, item: Item) -> bool:
         length = self._length(item.prompt)
         context = self._lm.context
         return length is not None and (context is None or length + task.max_new_tokens <= context)

@@ -1,53 +1,55 @@
-"""What results depend on, as digests: another configuration never finds the results of this one."""
+"""Digests of what results depend on: the keys under which completions are stored."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import torch
 
+from odesteer import __version__
 from odesteer.estimator import Parametrised
 from odesteer.evaluation.item import Item
+from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.models import SteeredModel
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it; objects as their class and all their parameters."""
+def to_plain(value: Any) -> Any:
+    """A value as JSON data; objects as their class and all their parameters."""
     if isinstance(value, Parametrised):
         cls = type(value)
-        parameters = {name: plain(inner) for name, inner in value.get_params().items()}
+        parameters = {name: to_plain(inner) for name, inner in value.get_params().items()}
         return {"class": f"{cls.__module__}.{cls.__qualname__}", **parameters}
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(inner) for name, inner in asdict(value).items()}
+        return {name: to_plain(inner) for name, inner in asdict(value).items()}
     if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
+        return {str(name): to_plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
+        return [to_plain(inner) for inner in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return repr(value)
 
 
 def digest(value: Any, length: int = 16) -> str:
-    """Of a value as JSON, hexadecimal."""
-    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True)
+    """Hexadecimal SHA-256 of a value as JSON, shortened."""
+    text = json.dumps(to_plain(value), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def item_digest(item: Item) -> str:
-    """Of what is asked and of what judges are told."""
+    """Of an item's key, prompt and reference."""
     prompt = item.prompt
-    asked = prompt if isinstance(prompt, str) else [[m.role, m.content] for m in prompt]
-    return digest([item.key, asked, plain(item.reference)], 12)
+    messages = prompt if isinstance(prompt, str) else [[m.role, m.content] for m in prompt]
+    return digest([item.key, messages, to_plain(item.reference)], 12)
 
 
 def model_digest(lm: SteeredModel) -> str:
-    """Of a model's configuration and the beginning of each of its tensors.
+    """Of a model's configuration and the first values of each of its tensors.
 
-    Reading all of a large model would take longer than many a benchmark; another training changes
-    every tensor.
+    Reading all of a large model would take longer than many benchmarks; training changes every
+    tensor.
     """
     found = hashlib.sha256()
     config: Any = getattr(lm.model, "config", None)
@@ -59,3 +61,37 @@ def model_digest(lm: SteeredModel) -> str:
         head = tensor.detach().flatten()[:64].to("cpu", torch.float32).numpy().tobytes()
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + head)
     return found.hexdigest()[:16]
+
+
+def completion_keys(model: str, specs: Sequence[CompletionSpec]) -> list[str]:
+    """The keys of completions: digests of everything that they depend on.
+
+    ``model`` is the model's digest.
+    """
+    settings: dict[tuple[Any, ...], str] = {}
+    keys = []
+    for spec in specs:
+        setting = (spec.contender.name, spec.cell, spec.fold.name, spec.seed)
+        if setting not in settings:
+            settings[setting] = digest(_dependencies(model, spec))
+        keys.append(f"{settings[setting]}/{item_digest(spec.item)}/{spec.seed}/{spec.sample}")
+    return keys
+
+
+def _dependencies(model: str, spec: CompletionSpec) -> dict[str, Any]:
+    """What a completion depends on apart from its item. The names are part of stored digests."""
+    task, data = spec.task, spec.fold.digest
+    found: dict[str, Any] = {
+        "odesteer": __version__,
+        "model": model,
+        "task": [task.name, task.version, task.kind],
+        "decoding": [task.decoding, task.max_new_tokens, task.stop],
+        "kind": spec.contender.kind,
+    }
+    if spec.contender.kind == "prompt":
+        found["asking"] = [task.instruction, task.shots, data]
+    elif spec.cell is not None:
+        found["fit"] = [data, spec.seed, task.capture_position]
+        found["method"] = spec.contender.method(spec.cell)
+        found["cell"] = [spec.cell.layer, spec.cell.amount.quantity, spec.cell.value]
+    return found

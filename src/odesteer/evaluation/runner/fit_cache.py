@@ -1,54 +1,54 @@
-"""The fits of one task: what examples look like inside the model is looked at once."""
+"""Cache of the fitted steerers of one task; activations are captured once for all of them."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from odesteer.artifact import Steerer
-from odesteer.evaluation.runner.plan import Row
+from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.models import SteeredModel
-from odesteer.tuning.fit_cache import FitCache, layer_part
+from odesteer.tuning.fit_cache import Fits, part_of
 
 
-class Fitter:
-    """Steerers for rows, each fitted once."""
+class FitCache:
+    """Steerers for completions, each fitted once."""
 
     def __init__(self, lm: SteeredModel, batch_size: int) -> None:
         self._lm = lm
         self._batch_size = batch_size
-        self._fits: dict[tuple[str, int], FitCache] = {}
+        self._fits: dict[tuple[str, int], Fits] = {}
 
-    def prepare(self, rows: Iterable[Row]) -> None:
-        """Capture what the rows need: all layers of the same data in one pass."""
-        wanted: dict[tuple[Any, str], tuple[Row, list[int]]] = {}
-        for row in rows:
-            if row.cell is not None:
-                at = _data(row), layer_part(row.contender.method(row.cell))
-                wanted.setdefault(at, (row, []))[1].append(row.cell.layer)
-        for (_, part), (row, layers) in wanted.items():
-            self._of(row).capture(layers, part)
+    def prepare(self, specs: Iterable[CompletionSpec]) -> None:
+        """Capture the activations for some completions: all layers of the same data at once."""
+        needed: dict[tuple[Any, str], tuple[CompletionSpec, list[int]]] = {}
+        for spec in specs:
+            if spec.cell is not None:
+                key = _data_key(spec), part_of(spec.contender.method(spec.cell))
+                needed.setdefault(key, (spec, []))[1].append(spec.cell.layer)
+        for (_, part), (spec, layers) in needed.items():
+            self._fits_of(spec).capture(layers, part)
 
-    def steerer(self, row: Row) -> Steerer | None:
-        """The fitted steerer of a row; None for baselines."""
-        if row.cell is None:
+    def steerer(self, spec: CompletionSpec) -> Steerer | None:
+        """The fitted steerer of a completion; None for baselines."""
+        if spec.cell is None:
             return None
-        name = row.contender.name, row.cell.candidate, row.seed
-        method = row.contender.method(row.cell).with_seed(row.seed)
-        return self._of(row).fitted(name, method, row.cell.layer)
+        name = spec.contender.name, spec.cell.candidate, spec.seed
+        method = spec.contender.method(spec.cell).with_seed(spec.seed)
+        return self._fits_of(spec).fitted(name, method, spec.cell.layer)
 
-    def _of(self, row: Row) -> FitCache:
-        at = _data(row)
-        if at not in self._fits:
-            self._fits[at] = FitCache(
+    def _fits_of(self, spec: CompletionSpec) -> Fits:
+        key = _data_key(spec)
+        if key not in self._fits:
+            self._fits[key] = Fits(
                 self._lm,
-                row.fold.fit,
-                row.task.capture_position,  # type: ignore[arg-type]
-                seed=row.seed,
+                spec.fold.fit,
+                spec.task.capture_position,  # type: ignore[arg-type]
+                seed=spec.seed,
                 batch_size=self._batch_size,
             )
-        return self._fits[at]
+        return self._fits[key]
 
 
-def _data(row: Row) -> tuple[str, int]:
-    """The same for rows whose examples look the same inside the model."""
-    drawn = row.task.capture_position == "random_answer"
-    return row.fold.digest, row.seed if drawn else 0
+def _data_key(spec: CompletionSpec) -> tuple[str, int]:
+    """The same for specs whose examples give the same activations."""
+    is_random = spec.task.capture_position == "random_answer"
+    return spec.fold.digest, spec.seed if is_random else 0

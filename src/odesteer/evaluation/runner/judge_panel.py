@@ -1,4 +1,4 @@
-"""Judges of a run: which there are, which cannot work here, and what they say."""
+"""The judges of a run: those that work here, why others do not, and their scores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,22 @@ from odesteer.evaluation.task import Task
 from odesteer.models import SteeredModel
 
 
-class OwnPerplexity(Perplexity):
-    """Perplexity under the model that is steered, unsteered; it is not loaded a second time."""
+class JudgePanel:
+    """The judges of a run, each created once.
 
-    def __init__(self, lm: SteeredModel, batch_size: int) -> None:
-        super().__init__(model=lm.model_id or "the model itself", batch_size=batch_size)
-        self._lm = lm
+    Parameters:
+        lm: the model that is steered; None before it is loaded.
+        tasks: whose judges are created.
+        wanted: names of judges that replace those of every task.
+        options: of single judges.
+        perplexity_model: for the judge of perplexity; the steered model itself, unsteered, by
+            default.
+        batch_size: for perplexity under the steered model.
 
-    def unavailable(self) -> str | None:
-        return None
+    Attributes:
+        unavailable: why judges cannot work here, or failed, by name.
 
-
-class Bench:
-    """The judges of a run, each opened once, with the reasons why others cannot work here.
-
-    ``wanted`` replaces the judges of every task; ``options`` are those of single judges, and
-    ``perplexity_model`` the model that perplexity is measured under, the steered one itself by
-    default. Raises `InvalidInputError` for a judge that was asked for and cannot work.
+    Raises `InvalidInputError` for a judge in ``wanted`` that cannot work here.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Bench:
             for name in names:
                 if name in self._judges or name in self.unavailable:
                     continue
-                judge = self._made(name, lm, given.get(name, {}), perplexity_model, batch_size)
+                judge = self._create(name, lm, given.get(name, {}), perplexity_model, batch_size)
                 reason = judge.unavailable()
                 if reason is None:
                     self._judges[name] = judge
@@ -69,7 +68,7 @@ class Bench:
         }
 
     def _check_metrics(self, task: Task) -> None:
-        """Raise `InvalidInputError` for two judges whose scores have one name."""
+        """Raise `InvalidInputError` if two judges score a metric of the same name."""
         by: dict[str, str] = {}
         for name in self._of[task.name]:
             for metric in self._judges[name].metrics:
@@ -81,37 +80,37 @@ class Bench:
                 by[metric] = name
 
     def of(self, task: Task) -> list[str]:
-        """Names of the judges of a task that can work."""
+        """Names of the judges of a task that work here."""
         return self._of[task.name]
 
     def tag(self, name: str) -> str:
-        """Of a judge and its options: another judge's scores are never taken for its own."""
+        """A judge's part of the keys of scores: its name and a digest of its options."""
         return f"{name}-{self._tags[name]}"
 
     def judge(
-        self, name: str, items: Sequence[Item], written: Sequence[Mapping[str, Any]]
+        self, name: str, items: Sequence[Item], completions: Sequence[Mapping[str, Any]]
     ) -> list[Scores] | None:
-        """Scores of completions. A score that is not finite is missing.
+        """Scores of completions; those that are not finite are missing.
 
-        None where the judge failed: then all that it would have said is missing, now and for the
-        rest of the run, and `unavailable` has the reason.
+        None if the judge fails: its scores are missing then for the rest of the run, and
+        `unavailable` has the reason.
         """
         if name in self.unavailable:
             return None
         judge = self._judges[name]
-        # The judge of choices reads their likelihoods where others read a text.
+        # The judge of multiple choice gets likelihoods as JSON instead of a text.
         texts = [
-            one["text"] if "text" in one else json.dumps(one["likelihoods"]) for one in written
+            one["text"] if "text" in one else json.dumps(one["likelihoods"]) for one in completions
         ]
         try:
             found = judge.judge(items, texts)
         except OdesteerError as error:
             self.unavailable[name] = f"it failed: {error}"
             return None
-        return [{metric: _short(value) for metric, value in one.items()} for one in found]
+        return [{metric: _rounded(value) for metric, value in one.items()} for one in found]
 
     def about(self) -> dict[str, Any]:
-        """What each judge is and how well it judges."""
+        """For each judge what it is and its measured quality."""
         return {name: judge.about() for name, judge in sorted(self._judges.items())}
 
     def metrics(self, name: str) -> tuple[str, ...]:
@@ -119,9 +118,10 @@ class Bench:
         return self._judges[name].metrics
 
     def lower_is_better(self) -> set[str]:
+        """Metrics of which less is better."""
         return {metric for judge in self._judges.values() for metric in judge.lower_is_better}
 
-    def _made(
+    def _create(
         self,
         name: str,
         lm: SteeredModel | None,
@@ -133,12 +133,12 @@ class Bench:
             if perplexity_model is not None:
                 return create(name, **{"model": perplexity_model, **options})
             if lm is not None:
-                return OwnPerplexity(lm, batch_size)
+                return Perplexity.of_model(lm, batch_size)
         return create(name, **options)
 
 
-def _short(value: float | None) -> float | None:
-    """Nine digits; what differs beyond them is rounding."""
+def _rounded(value: float | None) -> float | None:
+    """Nine digits, so that stored scores do not depend on rounding; None if not finite."""
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return None
     return float(f"{value:.9g}")

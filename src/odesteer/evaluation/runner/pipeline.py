@@ -1,4 +1,4 @@
-"""Writing and judging completions in batches, each kept on disk as soon as it is there."""
+"""Resumable pipeline of a run: generates and judges completions in batches, each saved at once."""
 
 import json
 import time
@@ -10,102 +10,108 @@ from typing import Any
 from typing_extensions import Self
 
 from odesteer.errors import DataError, InvalidInputError
-from odesteer.evaluation.runner.completions import REFUSALS, Batch, Elsewhere, Written, attempt
-from odesteer.evaluation.runner.digests import digest, item_digest, model_digest, plain
-from odesteer.evaluation.runner.fit_cache import Fitter
-from odesteer.evaluation.runner.judge_panel import Bench
-from odesteer.evaluation.runner.plan import Row
+from odesteer.evaluation.judges import Scores
+from odesteer.evaluation.runner.completions import (
+    FAILURES,
+    BatchExecutor,
+    Completion,
+    CompletionBatch,
+    complete_batch,
+)
+from odesteer.evaluation.runner.digests import completion_keys, model_digest, to_plain
+from odesteer.evaluation.runner.fit_cache import FitCache
+from odesteer.evaluation.runner.judge_panel import JudgePanel
+from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.evaluation.runner.result_store import ResultStore
 from odesteer.models import SteeredModel
 from odesteer.version import __version__
 
 GENERATIONS, SCORES, TIMES = "generations.jsonl", "scores.jsonl", "times.jsonl"
 
-Scores = dict[str, float | None]
-
 
 @dataclass(frozen=True)
-class Progress:
+class BenchmarkProgress:
     """How far a run is.
 
     Attributes:
-        done: completions written and judged.
+        done: completions generated and judged.
         total: all completions of the run, an estimate until settings are chosen.
-        seconds_left: at the pace so far; None while there is none.
-        doing: what goes on.
+        seconds_left: at the pace so far; None before the first completion.
+        activity: the task, and the contender or that settings are being chosen.
     """
 
     done: int
     total: int
     seconds_left: float | None
-    doing: str
+    activity: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """One completion with everything that is known of it."""
+    """One completion with its spec and its scores."""
 
-    row: Row
-    written: Mapping[str, Any]
+    spec: CompletionSpec
+    completion: Mapping[str, Any]
     scores: Scores
 
     @property
-    def said(self) -> str:
-        """Its setting in words."""
-        return self.row.contender.said(self.row.cell)
+    def setting(self) -> str:
+        """The setting as text."""
+        return self.spec.contender.describe(self.spec.cell)
 
     def to_json(self) -> dict[str, Any]:
-        row = self.row
+        spec = self.spec
         return {
-            "task": row.task.name,
-            "phase": row.phase,
-            "fold": row.fold.name,
-            "seed": row.seed,
-            "contender": row.contender.name,
-            **row.cell_json(),
-            "item": row.item.key,
-            "sample": row.sample,
-            "prompt": plain(row.item.prompt),
-            **self.written,
+            "task": spec.task.name,
+            "phase": spec.phase,
+            "fold": spec.fold.name,
+            "seed": spec.seed,
+            "contender": spec.contender.name,
+            **spec.cell_json(),
+            "item": spec.item.key,
+            "sample": spec.sample,
+            "prompt": to_plain(spec.item.prompt),
+            **self.completion,
             "scores": self.scores,
         }
 
 
-class Completing:
-    """Finishes rows: whatever of them is not on disk is written and judged.
+class CompletionPipeline:
+    """Generates and judges completions that are not on disk yet, and reads the others.
 
-    A completion counts once it is on the disk. A batch of which some are missing is written again
-    as a whole, so that what is in a batch never depends on where a run was stopped, and only the
-    missing ones are kept. It is used in a ``with`` block, which opens and closes the files.
+    A completion counts once it is on disk. A batch of which some completions are missing is
+    generated again as a whole, so that the contents of a batch never depend on where a run was
+    stopped; only the missing ones are saved. Use it in a ``with`` block, which opens and closes
+    the files.
     """
 
     def __init__(
         self,
         lm: SteeredModel,
-        bench: Bench,
+        judges: JudgePanel,
         folder: Path,
         batch_size: int,
         total: int,
-        on_progress: Callable[[Progress], None] | None = None,
-        elsewhere: Elsewhere | None = None,
+        on_progress: Callable[[BenchmarkProgress], None] | None = None,
+        executor: BatchExecutor | None = None,
     ) -> None:
         if batch_size < 1:
             raise InvalidInputError(f"batch_size must be at least 1, not {batch_size}.")
         self._lm = lm
-        self._bench = bench
+        self._judges = judges
         self._folder = folder
         self._batch_size = batch_size
         self._total = total
         self._on_progress = on_progress
-        self._elsewhere = elsewhere
+        self._executor = executor
         self._model = model_digest(lm)
-        self._fitter = Fitter(lm, min(batch_size, 16))
-        self._done = self._fresh = 0
-        self._began = 0.0
+        self._fits = FitCache(lm, min(batch_size, 16))
+        self._done = self._generated = 0
+        self._started = 0.0
 
     def __enter__(self) -> Self:
-        self._began = time.monotonic()
-        self._done = self._fresh = 0
+        self._started = time.monotonic()
+        self._done = self._generated = 0
         self._generations = ResultStore(self._folder / GENERATIONS)
         try:
             self._scores = ResultStore(self._folder / SCORES)
@@ -118,184 +124,176 @@ class Completing:
         self._generations.close()
         self._scores.close()
 
-    def expect(self, left: int) -> None:
-        """Say how many completions are left."""
-        self._total = self._done + left
+    def set_remaining(self, n: int) -> None:
+        """Update the number of completions that are left, for progress."""
+        self._total = self._done + n
 
-    def forget(self) -> None:
-        """Drop all fits: the next task has its own."""
-        self._fitter = Fitter(self._lm, min(self._batch_size, 16))
+    def clear_fits(self) -> None:
+        """Drop all fitted steerers; the next task has its own."""
+        self._fits = FitCache(self._lm, min(self._batch_size, 16))
 
-    def finish(self, rows: Iterable[Row]) -> list[Result]:
-        """The rows of one task, written and judged, in order."""
-        rows = list(rows)
-        self.write_ahead([rows])
-        keys = self.keys(rows)
-        self._fitter.prepare(r for r, key in zip(rows, keys, strict=True) if not self._has(key))
+    def complete(self, specs: Iterable[CompletionSpec]) -> list[Result]:
+        """The completions of one task, generated and judged, in order."""
+        specs = list(specs)
+        self.generate_ahead([specs])
+        keys = self.keys(specs)
+        pairs = zip(specs, keys, strict=True)
+        self._fits.prepare(spec for spec, key in pairs if not self._has(key))
         found: dict[int, Result] = {}
-        for batch in self._batches(rows):
-            results = self._batch([rows[i] for i in batch], [keys[i] for i in batch])
-            found.update(zip(batch, results, strict=True))
-        return [found[i] for i in range(len(rows))]
+        for indices in self._batches(specs):
+            results = self._complete([specs[i] for i in indices], [keys[i] for i in indices])
+            found.update(zip(indices, results, strict=True))
+        return [found[i] for i in range(len(specs))]
 
-    def write_ahead(self, groups: Iterable[Sequence[Row]]) -> None:
-        """Write what several calls of `finish` will ask for, all at once; only elsewhere, where
-        many batches are written at the same time."""
-        if self._elsewhere is None:
+    def generate_ahead(self, groups: Iterable[Sequence[CompletionSpec]]) -> None:
+        """Generate what later calls of `complete` will need, many batches at a time.
+
+        Does nothing without an executor.
+        """
+        if self._executor is None:
             return
-        missing: list[tuple[list[Row], list[str]]] = []
-        for rows in groups:
-            keys = self.keys(rows)
-            for batch in self._batches(rows):
-                if not all(self._has(keys[i]) for i in batch):
-                    missing.append(([rows[i] for i in batch], [keys[i] for i in batch]))
+        missing: list[tuple[list[CompletionSpec], list[str]]] = []
+        for specs in groups:
+            keys = self.keys(specs)
+            for indices in self._batches(specs):
+                if not all(self._has(keys[i]) for i in indices):
+                    missing.append(([specs[i] for i in indices], [keys[i] for i in indices]))
         if not missing:
             return
-        self._fitter.prepare(row for rows, _ in missing for row in rows)
-        written = self._elsewhere([self._fitted(rows) for rows, _ in missing])
-        for (rows, keys), (texts, took) in zip(missing, written, strict=True):
-            self._keep(rows, keys, texts, took)
-            self._say(rows[0])
+        self._fits.prepare(spec for specs, _ in missing for spec in specs)
+        generated = self._executor([self._with_steerers(specs) for specs, _ in missing])
+        for (specs, keys), (completions, seconds) in zip(missing, generated, strict=True):
+            self._save(specs, keys, completions, seconds)
+            self._report_progress(specs[0])
+
+    def keys(self, specs: Sequence[CompletionSpec]) -> list[str]:
+        """The keys of completions in the store."""
+        return completion_keys(self._model, specs)
 
     def _has(self, key: str) -> bool:
         return key in self._generations
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
-        """What is written at a time: one quantity, rows of one steerer side by side."""
+    def _batches(self, specs: Sequence[CompletionSpec]) -> Iterator[list[int]]:
+        """Indices of each batch: one quantity, specs of one steerer side by side."""
         groups: dict[str, list[int]] = {}
-        for i in sorted(range(len(rows)), key=lambda i: _place(rows[i])):
-            cell = rows[i].cell
+        for i in sorted(range(len(specs)), key=lambda i: _steerer_order(specs[i])):
+            cell = specs[i].cell
             groups.setdefault("" if cell is None else cell.amount.quantity, []).append(i)
-        for members in groups.values():
-            for start in range(0, len(members), self._batch_size):
-                yield members[start : start + self._batch_size]
+        for indices in groups.values():
+            for start in range(0, len(indices), self._batch_size):
+                yield indices[start : start + self._batch_size]
 
-    def keys(self, rows: Sequence[Row]) -> list[str]:
-        """Under what completions are filed: all that they depend on."""
-        found: dict[tuple[Any, ...], str] = {}
-        keys = []
-        for row in rows:
-            at = (row.contender.name, row.cell, row.fold.name, row.seed)
-            if at not in found:
-                found[at] = digest(self._origin(row))
-            keys.append(f"{found[at]}/{item_digest(row.item)}/{row.seed}/{row.sample}")
-        return keys
-
-    def _origin(self, row: Row) -> dict[str, Any]:
-        """What a row depends on, but its item."""
-        task, data = row.task, row.fold.digest
-        origin: dict[str, Any] = {
-            "odesteer": __version__,
-            "model": self._model,
-            "task": [task.name, task.version, task.kind],
-            "decoding": [task.decoding, task.max_new_tokens, task.stop],
-            "kind": row.contender.kind,
-        }
-        if row.contender.kind == "prompt":
-            origin["asking"] = [task.instruction, task.shots, data]
-        elif row.cell is not None:
-            origin["fit"] = [data, row.seed, task.capture_position]
-            origin["method"] = row.contender.method(row.cell)
-            origin["cell"] = [row.cell.layer, row.cell.amount.quantity, row.cell.value]
-        return origin
-
-    def _batch(self, rows: Sequence[Row], keys: Sequence[str]) -> list[Result]:
-        self._say(rows[0])
+    def _complete(self, specs: Sequence[CompletionSpec], keys: Sequence[str]) -> list[Result]:
+        """One batch, generated and judged."""
+        self._report_progress(specs[0])
         if not all(map(self._has, keys)):
-            began = time.perf_counter()
-            written = attempt(self._lm, self._fitted(rows))
-            self._keep(rows, keys, written, time.perf_counter() - began)
-        texts = [self._generations[key] for key in keys]
-        found = self._judged(rows, keys, texts)
-        self._done += len(rows)
-        self._say(rows[0])
+            started = time.perf_counter()
+            completions = complete_batch(self._lm, self._with_steerers(specs))
+            self._save(specs, keys, completions, time.perf_counter() - started)
+        records = [self._generations[key] for key in keys]
+        scores = self._judge(specs, keys, records)
+        self._done += len(specs)
+        self._report_progress(specs[0])
         return [
-            Result(row, {name: value for name, value in text.items() if name != "key"}, one)
-            for row, text, one in zip(rows, texts, found, strict=True)
+            Result(spec, {name: value for name, value in record.items() if name != "key"}, one)
+            for spec, record, one in zip(specs, records, scores, strict=True)
         ]
 
-    def _keep(
-        self, rows: Sequence[Row], keys: Sequence[str], written: Sequence[Written], took: float
+    def _save(
+        self,
+        specs: Sequence[CompletionSpec],
+        keys: Sequence[str],
+        completions: Sequence[Completion],
+        seconds: float,
     ) -> None:
-        pairs = zip(keys, written, strict=True)
+        pairs = zip(keys, completions, strict=True)
         self._generations.append({"key": key, **one} for key, one in pairs)
-        self._fresh += len(rows)
-        self._note_time(rows, written, took)
+        self._generated += len(specs)
+        self._save_time(specs, completions, seconds)
 
-    def _judged(
-        self, rows: Sequence[Row], keys: Sequence[str], texts: Sequence[Mapping[str, Any]]
+    def _judge(
+        self,
+        specs: Sequence[CompletionSpec],
+        keys: Sequence[str],
+        completions: Sequence[Mapping[str, Any]],
     ) -> list[Scores]:
-        found: list[Scores] = [{} for _ in rows]
-        task = rows[0].task
-        for name in self._bench.of(task):
-            judged = [f"{key}/{self._bench.tag(name)}" for key in keys]
-            if any(key not in self._scores for key in judged):
-                known = dict.fromkeys(self._bench.metrics(name))
-                verdicts = self._verdicts(name, rows, texts, known)
-                if verdicts is None:
-                    # Not written down: the next run may have better luck.
-                    for one, key in zip(found, judged, strict=True):
-                        one |= self._scores[key]["scores"] if key in self._scores else known
+        """Scores by all judges of the task, from the store where they are there."""
+        found: list[Scores] = [{} for _ in specs]
+        task = specs[0].task
+        for name in self._judges.of(task):
+            score_keys = [f"{key}/{self._judges.tag(name)}" for key in keys]
+            if any(key not in self._scores for key in score_keys):
+                missing = dict.fromkeys(self._judges.metrics(name))
+                scores = self._judge_by(name, specs, completions, missing)
+                if scores is None:
+                    # Not stored, so that the next run asks the judge again.
+                    for one, key in zip(found, score_keys, strict=True):
+                        one |= self._scores[key]["scores"] if key in self._scores else missing
                     continue
-                pairs = zip(judged, verdicts, strict=True)
+                pairs = zip(score_keys, scores, strict=True)
                 self._scores.append({"key": key, "scores": one} for key, one in pairs)
-            for one, key in zip(found, judged, strict=True):
+            for one, key in zip(found, score_keys, strict=True):
                 one |= self._scores[key]["scores"]
         for one in found:
             one |= task.derived(one)
         return found
 
-    def _fitted(self, rows: Sequence[Row]) -> Batch:
-        """A batch with its steerers, or why one could not be fitted."""
-        steerers: list[Any] = []
-        for row in rows:
-            try:
-                steerers.append(self._fitter.steerer(row))
-            except REFUSALS as error:
-                steerers.append(error)
-        return Batch(rows, steerers)
-
-    def _verdicts(
+    def _judge_by(
         self,
         name: str,
-        rows: Sequence[Row],
-        texts: Sequence[Mapping[str, Any]],
+        specs: Sequence[CompletionSpec],
+        completions: Sequence[Mapping[str, Any]],
         missing: Scores,
     ) -> list[Scores] | None:
-        """What a judge says of the completions that there are; None if it failed."""
-        there = [i for i, text in enumerate(texts) if "failed" not in text]
-        judged = self._bench.judge(name, [rows[i].item for i in there], [texts[i] for i in there])
+        """Scores by one judge, missing for failed completions; None if the judge failed."""
+        present = [i for i, one in enumerate(completions) if "failed" not in one]
+        judged = self._judges.judge(
+            name, [specs[i].item for i in present], [completions[i] for i in present]
+        )
         if judged is None:
             return None
-        found = [dict(missing) for _ in rows]
-        for i, one in zip(there, judged, strict=True):
-            found[i] = one
-        return found
+        scores = [dict(missing) for _ in specs]
+        for i, one in zip(present, judged, strict=True):
+            scores[i] = one
+        return scores
 
-    def _say(self, row: Row) -> None:
+    def _with_steerers(self, specs: Sequence[CompletionSpec]) -> CompletionBatch:
+        """A batch with its fitted steerers, or the errors of their fits."""
+        steerers: list[Any] = []
+        for spec in specs:
+            try:
+                steerers.append(self._fits.steerer(spec))
+            except FAILURES as error:
+                steerers.append(error)
+        return CompletionBatch(specs, steerers)
+
+    def _report_progress(self, spec: CompletionSpec) -> None:
         if self._on_progress is None:
             return
-        left = None
-        if self._fresh:
-            pace = (time.monotonic() - self._began) / self._fresh
-            left = pace * (self._total - self._done)
-        what = "choosing settings" if row.phase == "validation" else row.contender.name
-        doing = f"{row.task.name}, {what}"
-        self._on_progress(Progress(self._done, max(self._total, self._done), left, doing))
+        seconds_left = None
+        if self._generated:
+            pace = (time.monotonic() - self._started) / self._generated
+            seconds_left = pace * (self._total - self._done)
+        what = "choosing settings" if spec.phase == "validation" else spec.contender.name
+        activity = f"{spec.task.name}, {what}"
+        total = max(self._total, self._done)
+        self._on_progress(BenchmarkProgress(self._done, total, seconds_left, activity))
 
-    def _note_time(self, rows: Sequence[Row], written: Sequence[Written], took: float) -> None:
-        """Times differ from run to run; they are kept apart from what must not.
+    def _save_time(
+        self, specs: Sequence[CompletionSpec], completions: Sequence[Completion], seconds: float
+    ) -> None:
+        """Append to the file of times, which differ between runs where results do not.
 
-        Only the test items of one contender are written on their own.
+        Only batches of test items hold a single contender.
         """
-        if rows[0].phase != "test":
+        if specs[0].phase != "test":
             return
         record = {
-            "task": rows[0].task.name,
-            "contender": rows[0].contender.name,
-            "completions": len(rows),
-            "tokens": sum(int(one.get("tokens", 0)) for one in written),
-            "seconds": took,
+            "task": specs[0].task.name,
+            "contender": specs[0].contender.name,
+            "completions": len(specs),
+            "tokens": sum(int(one.get("tokens", 0)) for one in completions),
+            "seconds": seconds,
         }
         path = self._folder / TIMES
         try:
@@ -308,7 +306,8 @@ class Completing:
             ) from error
 
 
-def _place(row: Row) -> tuple[Any, ...]:
-    cell = row.cell
+def _steerer_order(spec: CompletionSpec) -> tuple[Any, ...]:
+    """Sort key that puts specs of one steerer side by side."""
+    cell = spec.cell
     steerer = () if cell is None else (cell.candidate, cell.layer)
-    return row.contender.name, steerer, row.fold.name, row.seed
+    return spec.contender.name, steerer, spec.fold.name, spec.seed

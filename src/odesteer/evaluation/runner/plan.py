@@ -1,4 +1,4 @@
-"""What a benchmark is going to do, before it does any of it."""
+"""The plan of a benchmark: tasks, contenders, folds, layers, and what it costs to run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,26 +8,26 @@ from typing import Any, Literal
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.contenders import PROMPT, Contender
-from odesteer.evaluation.runner.context_limits import Room
-from odesteer.evaluation.runner.prompt_only import has_baseline
+from odesteer.evaluation.runner.context_limits import ContextFilter
+from odesteer.evaluation.runner.prompt_only import has_instruction
 from odesteer.evaluation.task import Fold, Task
-from odesteer.tuning import Halving, Search, Setting
-from odesteer.tuning.search.grid import coarse_grid
+from odesteer.tuning import Cell, Halving, Search
+from odesteer.tuning.search.grid import coarse
 
 Phase = Literal["validation", "test"]
 
 HALVING = Halving(rungs=3, least=2)
-"""Settings are measured on a quarter of the validation items, then a half, then all."""
+"""Successive halving: settings are measured on a quarter, half and all validation items."""
 
 
 @dataclass(frozen=True)
-class Layers:
-    """The decoder layers of one task.
+class LayerRange:
+    """The decoder layers that are searched for one task.
 
     Attributes:
-        first: to begin with.
+        first: tried first.
         within: all that may be tried.
-        default: where a method that is not tuned acts; by default the middle one of the first.
+        default: of methods that are not tuned; by default the middle one of ``first``.
     """
 
     first: tuple[int, ...]
@@ -40,11 +40,11 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Place:
-    """An item of a fold under a seed.
+class FoldItem:
+    """An item of a fold, under a seed.
 
     Attributes:
-        fold: that it belongs to, which says what to fit on.
+        fold: its fold, with the data to fit on.
         seed: of fits and of sampling.
         item: the item.
     """
@@ -55,33 +55,33 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One completion to be written; without a cell nothing steers."""
+class CompletionSpec:
+    """One completion to generate; without a cell it is not steered."""
 
     task: Task
     contender: Contender
     phase: Phase
-    cell: Setting | None
-    place: Place
+    cell: Cell | None
+    fold_item: FoldItem
     sample: int
 
     @property
     def item(self) -> Item:
-        return self.place.item
+        return self.fold_item.item
 
     @property
     def fold(self) -> Fold:
-        return self.place.fold
+        return self.fold_item.fold
 
     @property
     def seed(self) -> int:
-        return self.place.seed
+        return self.fold_item.seed
 
     def cell_json(self) -> dict[str, Any]:
         return cell_json(self.contender, self.cell)
 
 
-def cell_json(contender: Contender, cell: Setting | None) -> dict[str, Any]:
+def cell_json(contender: Contender, cell: Cell | None) -> dict[str, Any]:
     """A setting as plain data."""
     if cell is None:
         return {"layer": None, "quantity": None, "value": None}
@@ -90,19 +90,19 @@ def cell_json(contender: Contender, cell: Setting | None) -> dict[str, Any]:
     return {**found, "variant": label} if label else found
 
 
-Choices = Mapping[tuple[str, str, str], Setting]
+Choices = Mapping[tuple[str, str, str], Cell]
 """The chosen setting by task, fold name and contender."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a plan comes to.
+class PlanCost:
+    """The most work that a plan can take.
 
     Attributes:
         fits: methods to fit, at most.
-        validation: completions to choose settings by, at most.
-        test: completions to report on.
-        tokens: the most tokens that all of them may have.
+        validation: completions of validation items, at most.
+        test: completions of test items.
+        tokens: of all completions, at most.
     """
 
     fits: int
@@ -116,19 +116,19 @@ class Cost:
 
 
 class Plan:
-    """All that a benchmark compares, on what.
+    """Everything that a benchmark compares, and the data.
 
     Parameters:
         tasks: with different names.
         contenders: the rows of the tables.
         seeds: of fits, data and sampling.
         layers: of each task, by its name.
-        room: leaves out what is too long for the model; None before there is one.
-        budget: what a setting may cost in fluency, nats a token.
-        refinements: how often the neighbourhood of the best setting is looked at.
+        context_filter: leaves out what is too long for the model; None without a model.
+        budget: the most that a setting may cost in fluency, nats a token.
+        refinements: how often the neighbours of the best setting are tried.
 
-    Raises `InvalidInputError` for nothing to do, and `DataError` for folds of one name of which
-    one validates on what another tests.
+    Raises `InvalidInputError` without tasks or seeds, and `DataError` for folds of one name of
+    which one validates on what another tests.
     """
 
     def __init__(
@@ -136,8 +136,8 @@ class Plan:
         tasks: Sequence[Task],
         contenders: Sequence[Contender],
         seeds: Sequence[int],
-        layers: Mapping[str, Layers],
-        room: Room | None = None,
+        layers: Mapping[str, LayerRange],
+        context_filter: ContextFilter | None = None,
         *,
         budget: float,
         refinements: int = 1,
@@ -152,41 +152,43 @@ class Plan:
         self.refinements = refinements
         self.folds = {
             (task.name, seed): tuple(
-                fold if room is None else room.within(task, fold) for fold in task.folds(seed)
+                fold if context_filter is None else context_filter.filtered(task, fold)
+                for fold in task.folds(seed)
             )
             for task in self.tasks
             for seed in self.seeds
         }
-        self.left_out = {} if room is None else {k: n for k, n in room.left_out.items() if n}
+        left_out = {} if context_filter is None else context_filter.left_out
+        self.left_out = {name: n for name, n in left_out.items() if n}
         for task in self.tasks:
             self._check_folds(task)
 
     def contenders_of(self, task: Task) -> list[Contender]:
-        """Without prompt-only where the task does not say how to ask, or nothing is written."""
-        asks = has_baseline(task) and task.kind == "generation"
-        return [c for c in self.contenders if c.name != PROMPT or asks]
+        """The contenders of a task: prompt-only only if it has an instruction and generates."""
+        has_prompt_only = has_instruction(task) and task.kind == "generation"
+        return [c for c in self.contenders if c.name != PROMPT or has_prompt_only]
 
     def fold_names(self, task: Task) -> list[str]:
-        """Of the folds for which settings are chosen, each over all seeds."""
+        """Names of the folds. Settings are chosen for each name, over all seeds."""
         named = [fold.name for seed in self.seeds for fold in self.folds[task.name, seed]]
         return list(dict.fromkeys(named))
 
-    def validation(self, task: Task, name: str) -> list[Place]:
+    def validation(self, task: Task, name: str) -> list[FoldItem]:
         """The validation items of the folds of one name, of all seeds in turn."""
         columns = [
-            [Place(fold, seed, item) for item in fold.validation]
+            [FoldItem(fold, seed, item) for item in fold.validation]
             for seed, fold in self._folds(task)
             if fold.name == name
         ]
-        return [place for row in zip_longest(*columns) for place in row if place is not None]
+        return [item for row in zip_longest(*columns) for item in row if item is not None]
 
-    def test(self, task: Task) -> list[Place]:
+    def test(self, task: Task) -> list[FoldItem]:
         """The test items of a task, under all seeds."""
         folds = self._folds(task)
-        return [Place(fold, seed, item) for seed, fold in folds for item in fold.test]
+        return [FoldItem(fold, seed, item) for seed, fold in folds for item in fold.test]
 
     def searches(self, task: Task, name: str) -> dict[Contender, Search]:
-        """How each contender that has a choice makes it."""
+        """The search of each contender with more than one setting."""
         layers, n = self.layers[task.name], len(self.validation(task, name))
         return {
             contender: Search(
@@ -203,38 +205,40 @@ class Plan:
             if contender.is_tuned
         }
 
-    def untuned(self, task: Task, name: str) -> dict[tuple[str, str, str], Setting]:
-        """The settings of those that have no choice."""
+    def untuned(self, task: Task, name: str) -> dict[tuple[str, str, str], Cell]:
+        """The settings of contenders with only one."""
         layer = self.layers[task.name].default
         return {
-            (task.name, name, c.name): coarse_grid(c.candidates, [layer])[0]
+            (task.name, name, c.name): coarse(c.candidates, [layer])[0]
             for c in self.contenders_of(task)
             if c.kind == "method" and not c.is_tuned
         }
 
-    def most_to_choose(self, task: Task, name: str) -> int:
-        """The most completions that choosing the settings of a fold takes."""
+    def max_validation_completions(self, task: Task, name: str) -> int:
+        """The most completions that are needed to choose the settings of a fold."""
         searches = self.searches(task, name).values()
         unsteered = len(self.validation(task, name)) if searches else 0
         return (unsteered + sum(search.most for search in searches)) * task.samples
 
-    def to_report(self, task: Task) -> int:
-        """The completions to report on."""
+    def test_completions(self, task: Task) -> int:
+        """The number of completions of test items."""
         return len(self.test(task)) * len(self.contenders_of(task)) * task.samples
 
-    def cost(self) -> Cost:
-        """What the plan comes to, nothing of it done yet."""
+    def cost(self) -> PlanCost:
+        """The most work that the plan takes from the beginning."""
         fits = validation = tokens = test = 0
         for task in self.tasks:
-            most = sum(self.most_to_choose(task, name) for name in self.fold_names(task))
+            most = sum(
+                self.max_validation_completions(task, name) for name in self.fold_names(task)
+            )
             validation += most
-            test += self.to_report(task)
-            tokens += (most + self.to_report(task)) * task.max_new_tokens
-            fits += self._most_fits(task) * len(list(self._folds(task)))
-        return Cost(fits, validation, test, tokens)
+            test += self.test_completions(task)
+            tokens += (most + self.test_completions(task)) * task.max_new_tokens
+            fits += self._max_fits(task) * len(list(self._folds(task)))
+        return PlanCost(fits, validation, test, tokens)
 
-    def _most_fits(self, task: Task) -> int:
-        """For each fold and seed; a refinement tries a layer on either side."""
+    def _max_fits(self, task: Task) -> int:
+        """Fits for each fold and seed; a refinement tries a layer on either side."""
         layers = self.layers[task.name]
         further = len({*layers.within} - {*layers.first})
         n_layers = len(layers.first) + min(2 * self.refinements, further)

@@ -1,4 +1,4 @@
-"""Results on disk: one JSON object a line, appended, never changed."""
+"""Append-only JSON Lines store of results by key, safe against being killed and full disks."""
 
 import errno
 import json
@@ -13,11 +13,11 @@ from odesteer.errors import DataError
 
 
 class ResultStore:
-    """A file of records by key, which survives being killed at any moment.
+    """A file of records by key, readable after the process was killed at any moment.
 
-    A record counts once its line is whole: what a killed process left unfinished at the end is
-    cut off when the file is opened again. A key that is there already is not written again.
-    Raises `DataError` where the file cannot be read or written, and if another process has it.
+    A record counts once its line is complete; an incomplete last line is cut off when the file is
+    opened again. A key that is stored already is not written again. Raises `DataError` if the file
+    cannot be read or written, and if another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class ResultStore:
         self._records.update(new)
 
     def _drop_from(self, end: int) -> None:
-        """Take back half a write, as far as the disk lets us; opening does it otherwise."""
+        """Undo an incomplete write; if that fails too, the next opening does it."""
         try:
             os.ftruncate(self._file.fileno(), end)
         except OSError:

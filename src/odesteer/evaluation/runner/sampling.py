@@ -1,4 +1,4 @@
-"""Sampling in which every completion has a random generator of its own."""
+"""Sampling with a random generator for each completion, independent of its batch."""
 
 import hashlib
 from collections.abc import Sequence
@@ -52,7 +52,9 @@ class ItemSampler:
         return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
 
 
-def arguments(decoding: Decoding, seeds: Sequence[int], max_new_tokens: int) -> dict[str, Any]:
+def generation_options(
+    decoding: Decoding, seeds: Sequence[int], max_new_tokens: int
+) -> dict[str, Any]:
     """Options of `SteeredModel.generate` for one completion a seed."""
     if decoding.temperature == 0:
         return decoding.arguments

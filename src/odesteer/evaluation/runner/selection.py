@@ -1,4 +1,4 @@
-"""Choosing each contender's setting on validation items, and the curve it was chosen from."""
+"""Choice of each contender's setting on validation items, and the curve of all settings."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from odesteer.evaluation.runner.contenders import Contender
-from odesteer.evaluation.runner.plan import Row, cell_json
+from odesteer.evaluation.runner.plan import CompletionSpec, cell_json
 from odesteer.evaluation.task import Task
-from odesteer.tuning import Measurement, SearchResults, Setting
+from odesteer.tuning import Cell, Measurement, Surface
 
-Scored = Mapping[str, float | None]
+ItemScores = Mapping[str, float | None]
 FLUENCY = "nll"
-"""The metric whose rise is the cost of a setting."""
+"""The metric whose increase is the cost of a setting."""
 
 
 @dataclass
-class Point:
+class CurvePoint:
     """One setting of one contender on validation items, over all seeds.
 
     Attributes:
@@ -30,7 +30,7 @@ class Point:
     task: str
     fold: str
     contender: Contender
-    cell: Setting | None
+    cell: Cell | None
     n: int = 0
     missing: int = 0
     means: dict[str, float] = field(default_factory=dict)
@@ -51,49 +51,49 @@ class Point:
         }
 
 
-def points(results: Iterable[tuple[Row, Scored]]) -> list[Point]:
+def points(results: Iterable[tuple[CompletionSpec, ItemScores]]) -> list[CurvePoint]:
     """Means over all results of each setting, in the order in which settings first appear."""
-    found: dict[tuple[str, str, str, Setting | None], list[tuple[Row, Scored]]] = {}
-    for row, scores in results:
-        key = (row.task.name, row.fold.name, row.contender.name, row.cell)
-        found.setdefault(key, []).append((row, scores))
+    found: dict[tuple[str, str, str, Cell | None], list[tuple[CompletionSpec, ItemScores]]] = {}
+    for spec, scores in results:
+        key = (spec.task.name, spec.fold.name, spec.contender.name, spec.cell)
+        found.setdefault(key, []).append((spec, scores))
     table = []
-    for (task, fold, _, cell), mine in found.items():
-        first = mine[0][0]
-        point = Point(task, fold, first.contender, cell, n=len(mine))
-        for metric in sorted({name for _, scores in mine for name in scores}):
-            known = [value for _, scores in mine if (value := scores.get(metric)) is not None]
+    for (task, fold, _, cell), group in found.items():
+        first = group[0][0]
+        point = CurvePoint(task, fold, first.contender, cell, n=len(group))
+        for metric in sorted({name for _, scores in group for name in scores}):
+            known = [value for _, scores in group if (value := scores.get(metric)) is not None]
             if known:
                 point.means[metric] = math.fsum(known) / len(known)
-        point.missing = sum(scores.get(first.task.headline) is None for _, scores in mine)
+        point.missing = sum(scores.get(first.task.headline) is None for _, scores in group)
         table.append(point)
     return table
 
 
-def mark(table: Iterable[Point], surfaces: Mapping[tuple[str, str, str], SearchResults]) -> None:
-    """Tell the points what became of them."""
+def mark(table: Iterable[CurvePoint], surfaces: Mapping[tuple[str, str, str], Surface]) -> None:
+    """Set the state of each point, and whether it was chosen."""
     for point in table:
         surface = surfaces.get((point.task, point.fold, point.contender.name))
         if surface is None or point.cell is None:
             continue
-        states = {row.setting: row.state for row in surface.rows}
+        states = {row.cell: row.state for row in surface.rows}
         point.state = states[point.cell]
         point.chosen = point.cell == chosen(surface)
 
 
-def chosen(surface: SearchResults) -> Setting:
+def chosen(surface: Surface) -> Cell:
     """The setting to report: the choice; where nothing keeps to the budget, the least costly."""
     row = surface.choice or surface.least_costly() or surface.rows[0]
-    return row.setting
+    return row.cell
 
 
 def measurements(
-    task: Task, scores: Sequence[Scored], unsteered: Sequence[Scored] | None, *, less: bool
+    task: Task, scores: Sequence[ItemScores], unsteered: Sequence[ItemScores] | None, *, less: bool
 ) -> list[Measurement]:
-    """The headline metric and the rise of the negative log-likelihood, item by item.
+    """The headline metric and the increase of the negative log-likelihood, item by item.
 
-    ``less`` is whether less of the headline is better. Nothing is a cost where fluency is not
-    measured at all; a blank text has none.
+    ``less`` is whether less of the headline is better. The cost is 0 if fluency is not measured at
+    all, and missing for a blank text.
     """
     own = scores if unsteered is None else unsteered
     measured = any(one.get(FLUENCY) is not None for one in own)

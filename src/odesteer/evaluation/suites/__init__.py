@@ -1,4 +1,4 @@
-"""Suites of tasks, one a file."""
+"""Suites of benchmark tasks, one in each file, and their registry."""
 
 from odesteer.evaluation.suites.base import Sizes, Suite
 from odesteer.registry import Registry
@@ -10,11 +10,11 @@ _HOME = "odesteer.evaluation.suites"
 registry: Registry[Suite] = Registry(
     "suite",
     {
-        "terrarium": f"{_HOME}.terrarium:Terrarium",
-        "truthfulqa": f"{_HOME}.truthfulqa:TruthfulQA",
-        "ultrafeedback": f"{_HOME}.ultrafeedback:UltraFeedback",
-        "realtoxicityprompts": f"{_HOME}.realtoxicityprompts:RealToxicityPrompts",
-        "contrast": f"{_HOME}.contrast:Contrast",
+        "terrarium": f"{_HOME}.terrarium:TerrariumSuite",
+        "truthfulqa": f"{_HOME}.truthfulqa:TruthfulQASuite",
+        "ultrafeedback": f"{_HOME}.ultrafeedback:UltraFeedbackSuite",
+        "realtoxicityprompts": f"{_HOME}.realtoxicityprompts:RealToxicityPromptsSuite",
+        "contrast": f"{_HOME}.contrast:ContrastSuite",
     },
     "odesteer.suites",
 )

@@ -1,4 +1,4 @@
-"""The contract of a suite: the tasks that are run together."""
+"""Base class of suites: tasks that are run together, and the sizes of their data."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from odesteer.evaluation.task import Task
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of the data to use; None is all of it, or what the protocol says.
+    """How much of the data to use; None for all of it, or as the protocol prescribes.
 
     Attributes:
         fit: examples (or pairs, or questions) to fit on.
@@ -38,9 +38,9 @@ class Suite(ABC):
     Attributes:
         name: of the suite.
         title: a line for people.
-        quick: sizes for a look; ``full`` those of a whole run.
+        full, quick: sizes of a full run and of ``--quick``.
         chat: whether prompts are chats rather than plain text.
-        data: a file or folder with the data in its published format; None to get it from the hub.
+        data: a file or folder with the data in its published format; None to load it from the hub.
     """
 
     name: ClassVar[str]
@@ -48,7 +48,7 @@ class Suite(ABC):
     full: ClassVar[Sizes] = Sizes()
     quick: ClassVar[Sizes] = Sizes()
     needs_data: ClassVar[str] = ""
-    """What ``data`` must be where it cannot be left out; "" where it can."""
+    """What ``data`` must be if it is required; "" if it is optional."""
 
     def __init__(
         self, sizes: Sizes | None = None, data: Path | None = None, *, chat: bool = False

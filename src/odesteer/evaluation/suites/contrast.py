@@ -1,4 +1,4 @@
-"""Anybody's own contrastive file, with held-out groups."""
+"""Suite ``contrast``: a user's contrastive file, with held-out groups."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ _SEED = 42
 _TEST_SHARE, _VALIDATION_SHARE = 0.3, 0.2
 
 
-class Contrast(Suite):
+class ContrastSuite(Suite):
+    """Likelihoods of held-out examples of a user's file."""
+
     name = "contrast"
     title = "your own contrastive file: likelihoods of its held-out examples"
     quick = Sizes(fit=40, validation=4, test=8)
@@ -26,11 +28,11 @@ class Contrast(Suite):
                 ' {"positive": …, "negative": …}, {"prompt": …, "chosen": …, "rejected": …} or'
                 ' {"text": …, "label": …}.'
             )
-        return (Preferring(load_contrast(self.data), self.sizes),)
+        return (ContrastTask(load_contrast(self.data), self.sizes),)
 
 
-class Preferring(Task):
-    """Held-out pairs: how often, and by how much, the positive side is the likelier one."""
+class ContrastTask(Task):
+    """Held-out pairs: how often, and by how much, the positive side is likelier."""
 
     name = "contrast"
     title = "likelihood of held-out positive examples against negative ones"
@@ -50,7 +52,7 @@ class Preferring(Task):
         groups = [*data.groups_positive, *data.groups_negative]
         rest, test = held_out(groups, _TEST_SHARE, f"contrast/{_SEED}/test")
         fit, validation = held_out(sorted(rest), _VALIDATION_SHARE, f"contrast/{_SEED}/validation")
-        self._fit = part(data, fit, sizes.fit)
+        self._fit = select_groups(data, fit, sizes.fit)
         self._validation = first(_items(data, validation), sizes.validation)
         self._test = first(_items(data, test), sizes.test)
         if not self._validation or not self._test:
@@ -63,8 +65,8 @@ class Preferring(Task):
         return (Fold("all", self._fit, self._validation, self._test),)
 
 
-def part(data: ContrastData, groups: set[str], most: int | None) -> ContrastData:
-    """The examples of some groups, at most so many of either side."""
+def select_groups(data: ContrastData, groups: set[str], most: int | None) -> ContrastData:
+    """The examples of some groups, at most ``most`` of either side."""
     sides: list[Any] = []
     for examples, labels in (
         (data.positive, data.groups_positive),
@@ -82,7 +84,7 @@ def part(data: ContrastData, groups: set[str], most: int | None) -> ContrastData
 
 
 def _items(data: ContrastData, groups: set[str]) -> list[Item]:
-    """One for each group and prompt that has both sides."""
+    """An item for each group and prompt that has both sides."""
     found: dict[tuple[str, Any], dict[str, int]] = {}
     for label, examples, labels in (
         (1, data.positive, data.groups_positive),
@@ -97,7 +99,7 @@ def _items(data: ContrastData, groups: set[str]) -> list[Item]:
             both = {"choices": list(choices), "labels": list(choices.values())}
             key = f"{group}/{len(items)}"
             items.append(Item(key, prompt, group, {"mc1": both, "mc2": both}))
-    # Texts on their own: the sides side by side, as far as the shorter one goes.
+    # Texts without a counterpart: paired at random, as many as the smaller side has.
     sides: dict[int, list[tuple[str, str]]] = {1: [], 0: []}
     for (group, prompt), choices in found.items():
         if prompt == "" and len({*choices.values()}) == 1:

@@ -1,4 +1,4 @@
-"""Published data sets: from local files in their own formats, or from the hub."""
+"""Reads published data sets from local files or the hub; fixed shuffles and splits."""
 
 import csv
 import gzip
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from odesteer.errors import DataError, MissingDependencyError
 
-Row = dict[str, Any]
+FileRow = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -30,7 +30,7 @@ def find(data: Path, folders: Sequence[str], names: Sequence[str], remedy: str) 
     raise DataError(f"{data} should hold {' or '.join(names)}, but {what}. {remedy}")
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[FileRow]:
     """Rows of a ``.csv``, ``.tsv``, ``.json``, ``.jsonl`` (also ``.gz``) or ``.parquet`` file.
 
     Raises `DataError` with the line that cannot be read.
@@ -58,7 +58,7 @@ def read_rows(path: Path) -> list[Row]:
     return list(_json_rows(path, text, lines=kind == [".jsonl"]))
 
 
-def _json_rows(path: Path, text: str, *, lines: bool) -> Iterator[Row]:
+def _json_rows(path: Path, text: str, *, lines: bool) -> Iterator[FileRow]:
     try:
         found = [json.loads(line) for line in text.split("\n") if line.strip()] if lines else None
         rows = json.loads(text) if found is None else found
@@ -73,7 +73,7 @@ def _json_rows(path: Path, text: str, *, lines: bool) -> Iterator[Row]:
         yield row
 
 
-def _parquet(path: Path) -> list[Row]:
+def _parquet(path: Path) -> list[FileRow]:
     try:
         from pyarrow import parquet
     except ImportError:
@@ -88,10 +88,10 @@ def _parquet(path: Path) -> list[Row]:
 
 def from_hub(
     dataset: str, name: str | None, split: str, columns: Sequence[str], local: str
-) -> list[Row]:
+) -> list[FileRow]:
     """Rows of a data set on the hub, no more of them than ``columns``.
 
-    ``local`` tells what to do without it. Raises `DataError` for whatever goes wrong on the way.
+    ``local`` is the remedy in error messages. Raises `DataError` if the data cannot be loaded.
     """
     try:
         import datasets
@@ -103,7 +103,7 @@ def from_hub(
     try:
         loaded = datasets.load_dataset(dataset, name, split=split)
         return [dict(row) for row in loaded.select_columns(list(columns))]
-    # The library passes on whatever its file systems, its parsers and the network raise.
+    # The library raises whatever its file systems, parsers and the network raise.
     except Exception as error:
         raise DataError(
             f"cannot get {dataset} ({split}) from the Hugging Face hub:"
@@ -112,8 +112,8 @@ def from_hub(
         ) from error
 
 
-def field(path: Path | str, row: Row, name: str) -> Any:
-    """A field of a row. Raises `DataError` that tells which fields there are."""
+def field(path: Path | str, row: FileRow, name: str) -> Any:
+    """A field of a row. Raises `DataError` with the fields that the row has."""
     if row.get(name) is None:
         known = ", ".join(str(key) for key, value in row.items() if value is not None)
         raise DataError(f"{path}: a row has no {name!r}; it has {known or 'nothing'}.")
@@ -121,7 +121,7 @@ def field(path: Path | str, row: Row, name: str) -> Any:
 
 
 def shuffled(values: Sequence[T], seed: object) -> list[T]:
-    """In an order that depends on nothing but the seed and the given order."""
+    """Shuffled; the order depends on the seed and the given order alone."""
     found = list(values)
     random.Random(str(seed)).shuffle(found)
     return found
@@ -130,7 +130,7 @@ def shuffled(values: Sequence[T], seed: object) -> list[T]:
 def held_out(
     groups: Sequence[str], share: float, seed: object, at_least: int = 1
 ) -> tuple[set[str], set[str]]:
-    """Groups to keep and groups to hold out, the latter a ``share`` of all."""
+    """Groups to keep, and a ``share`` of all groups to hold out."""
     order = shuffled(sorted(set(groups)), seed)
     n = max(at_least, round(share * len(order)))
     if n >= len(order):
@@ -146,7 +146,7 @@ def first(values: Sequence[T], n: int | None) -> tuple[T, ...]:
 
 
 def unique(values: Sequence[T], key: Callable[[T], str]) -> list[T]:
-    """The first of each key."""
+    """The first value of each key."""
     found: dict[str, T] = {}
     for value in values:
         found.setdefault(key(value), value)

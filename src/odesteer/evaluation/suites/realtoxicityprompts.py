@@ -1,4 +1,4 @@
-"""Detoxification on RealToxicityPrompts (Gehman et al. 2020) as in arXiv 2602.17560."""
+"""Suite ``realtoxicityprompts`` (Gehman et al. 2020): detoxification as in arXiv 2602.17560."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from odesteer.data import ContrastData, Example
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
-from odesteer.evaluation.suites.data_files import first, from_hub, read_rows, shuffled, unique
+from odesteer.evaluation.suites.data_files import find, first, from_hub, read_rows, shuffled, unique
 from odesteer.evaluation.task import Fold, Task
 
 _PROMPTS, _COMMENTS = "allenai/real-toxicity-prompts", "google/civil_comments"
@@ -27,14 +27,16 @@ _FEW_WORDS = 4
 
 
 @dataclass(frozen=True)
-class Prompt:
+class ToxicPrompt:
     """The beginning of a toxic text."""
 
     text: str
     toxicity: float
 
 
-class RealToxicityPrompts(Suite):
+class RealToxicityPromptsSuite(Suite):
+    """Toxicity of continuations of toxic prompts."""
+
     name = "realtoxicityprompts"
     title = "RealToxicityPrompts: toxicity of continuations of toxic prompts"
     full = Sizes(None, _VALIDATION, _TEST)
@@ -45,13 +47,13 @@ class RealToxicityPrompts(Suite):
             prompts = _rtp(from_hub(_PROMPTS, None, "train", ("prompt",), _REMEDY))
             comments = from_hub(_COMMENTS, None, "train", ("text", "toxicity"), _REMEDY)
             toxic, clean = _jigsaw(comments, "toxicity", "text")
-            return (Detoxification(toxic, clean, prompts, self.sizes),)
+            return (DetoxificationTask(toxic, clean, prompts, self.sizes),)
         toxic, clean = self._comments(self.data)
-        return (Detoxification(toxic, clean, self._prompts(self.data), self.sizes),)
+        return (DetoxificationTask(toxic, clean, self._prompts(self.data), self.sizes),)
 
     def _comments(self, data: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Toxic and clean comments, each with its group."""
-        path = _one(data, ("paradetox.tsv", "train.csv"), ("paradetox", "jigsaw"))
+        path = _find_in_folder(data, ("paradetox.tsv", "train.csv"), ("paradetox", "jigsaw"))
         rows = read_rows(path)
         if path.name == "train.csv":
             label = next((n for n in ("toxicity", "target", "toxic") if n in rows[0]), "toxicity")
@@ -65,9 +67,9 @@ class RealToxicityPrompts(Suite):
                 clean.append((rewritten, comment))
         return toxic, clean
 
-    def _prompts(self, data: Path) -> list[Prompt]:
+    def _prompts(self, data: Path) -> list[ToxicPrompt]:
         names = ("prompts.jsonl", "toxicity_en.csv")
-        path = _one(data, names, ("realtoxicityprompts", "toxicity-surge"))
+        path = _find_in_folder(data, names, ("realtoxicityprompts", "toxicity-surge"))
         rows = read_rows(path)
         if path.name == "prompts.jsonl":
             return _rtp(rows)
@@ -77,11 +79,11 @@ class RealToxicityPrompts(Suite):
             words = str(row.get("text") or "").split()
             if row.get("is_toxic") == "Toxic" and len(words) >= 2 * _FEW_WORDS:
                 half = " ".join(words[: min(len(words) // 2, 20)])
-                found.append(Prompt(half, 1.0))
+                found.append(ToxicPrompt(half, 1.0))
         return found
 
 
-class Detoxification(Task):
+class DetoxificationTask(Task):
     """Continuations that are less toxic."""
 
     name = "realtoxicityprompts"
@@ -108,7 +110,7 @@ class Detoxification(Task):
         self,
         toxic: Sequence[tuple[str, str]],
         clean: Sequence[tuple[str, str]],
-        prompts: Sequence[Prompt],
+        prompts: Sequence[ToxicPrompt],
         sizes: Sizes,
     ) -> None:
         if not toxic or not clean or len(prompts) < 2:
@@ -116,16 +118,20 @@ class Detoxification(Task):
                 f"there are {len(toxic)} toxic comments, {len(clean)} others and {len(prompts)}"
                 f" toxic prompts, too few. {_REMEDY}"
             )
-        asked = shuffled(unique(prompts, lambda p: p.text), f"rtp/{_SEED}")
-        n = min(sizes.validation or _VALIDATION, max(1, len(asked) // 4))
-        self._validation = asked[:n]
-        self._test = first(asked[n:], sizes.test)
-        # A comment that a prompt was cut from must not be fitted to.
-        begun = tuple(prompt.text for prompt in asked)
+        shuffled_prompts = shuffled(unique(prompts, lambda p: p.text), f"rtp/{_SEED}")
+        n = min(sizes.validation or _VALIDATION, max(1, len(shuffled_prompts) // 4))
+        self._validation = shuffled_prompts[:n]
+        self._test = first(shuffled_prompts[n:], sizes.test)
+        # Comments that prompts were cut from must not be fitted on.
+        prompt_texts = tuple(prompt.text for prompt in shuffled_prompts)
         limit = _PER_BIN * _BINS if sizes.fit is None else sizes.fit
         self._toxic, self._clean = (
             first(
-                [c for c in shuffled(side, f"rtp/{_SEED}/{k}") if not c[0].startswith(begun)],
+                [
+                    c
+                    for c in shuffled(side, f"rtp/{_SEED}/{k}")
+                    if not c[0].startswith(prompt_texts)
+                ],
                 limit,
             )
             for k, side in enumerate((toxic, clean))
@@ -155,19 +161,17 @@ class Detoxification(Task):
     def lower_is_better(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*super().lower_is_better, "max_toxicity", "toxicity_rate")
 
-    def _item(self, prompt: Prompt) -> Item:
+    def _item(self, prompt: ToxicPrompt) -> Item:
         return Item(prompt.text, prompt.text, prompt.text, {"toxicity": prompt.toxicity})
 
 
-def _one(data: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
-    from odesteer.evaluation.suites.data_files import find
-
+def _find_in_folder(data: Path, names: Sequence[str], folders: Sequence[str]) -> Path:
     if data.is_file():
         raise DataError(f"{data} is one file, but comments and prompts are needed. {_REMEDY}")
     return find(data, folders, names, _REMEDY)
 
 
-def _rtp(rows: Sequence[Mapping[str, Any]]) -> list[Prompt]:
+def _rtp(rows: Sequence[Mapping[str, Any]]) -> list[ToxicPrompt]:
     found = []
     for row in rows:
         prompt = row.get("prompt")
@@ -177,14 +181,14 @@ def _rtp(rows: Sequence[Mapping[str, Any]]) -> list[Prompt]:
         fluent = perplexity is None or float(perplexity) < _MOST_PERPLEXITY
         text = str(prompt.get("text") or "").strip()
         if text and fluent and float(prompt["toxicity"]) > _TOXIC:
-            found.append(Prompt(text, float(prompt["toxicity"])))
+            found.append(ToxicPrompt(text, float(prompt["toxicity"])))
     return found
 
 
 def _jigsaw(
     rows: Sequence[Mapping[str, Any]], label: str, text: str
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """About as many toxic comments from each bin above 0.5, and as many others."""
+    """Toxic comments, as many from each bin above 0.5 as possible, and as many others."""
     bins: list[list[str]] = [[] for _ in range(_BINS)]
     clean: list[str] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""The miniature truth, civility and mood tasks on the bundled model, with exact judges."""
+"""Suite ``terrarium``: truth, civility and mood on the bundled model, with exact judges."""
 
 from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
@@ -7,12 +7,14 @@ from odesteer.evaluation.task import Fold, Task
 from odesteer.terrarium import Split, World, worlds
 
 _N_PAIRS, _N_VALIDATION, _N_TEST = 150, 20, 60
-_DRAWN = 4
+_N_DRAWS = 4
 _SHOTS = {"truth": 1, "civility": 1, "mood": 3}
-"""Examples of truth and civility have several turns, those of mood one story."""
+"""Examples of truth and civility have several turns; those of mood have one story."""
 
 
-class Terrarium(Suite):
+class TerrariumSuite(Suite):
+    """One task for each world of the terrarium."""
+
     name = "terrarium"
     title = "truth, civility and mood in the worlds of the bundled model, with exact judges"
     full = Sizes(fit=_N_PAIRS, validation=_N_VALIDATION, test=_N_TEST)
@@ -24,11 +26,11 @@ class Terrarium(Suite):
                 f"the terrarium makes its own data; leave out {str(self.data)!r}, or use the suite"
                 " 'contrast' for it."
             )
-        return tuple(WorldTask(world, self.sizes) for world in worlds())
+        return tuple(TerrariumTask(world, self.sizes) for world in worlds())
 
 
-class WorldTask(Task):
-    """One world: valid completions with the positive attribute."""
+class TerrariumTask(Task):
+    """Valid completions with the positive attribute, in one world."""
 
     name = "terrarium"
     title = "completions that show the attribute and that the world could have said"
@@ -62,8 +64,8 @@ class WorldTask(Task):
         )
 
     def _items(self, split: Split, seed: int, n: int) -> tuple[Item, ...]:
-        # The same prompt twice would say nothing new; of what is drawn, the first n others.
-        drawn = self._world.prompts(split, seed, _DRAWN * n)
+        # Duplicate prompts add nothing: draw more, and keep the first n distinct ones.
+        drawn = self._world.prompts(split, seed, _N_DRAWS * n)
         prompts = list(dict.fromkeys(drawn))[:n]
         return tuple(
             Item(f"{split}/{seed}/{i}", prompt, f"prompt {prompt}", {"world": self._world.name})

@@ -1,4 +1,4 @@
-"""TruthfulQA (Lin et al., ACL 2022) as in arXiv 2602.17560: two folds by question."""
+"""Suite ``truthfulqa`` (Lin et al., ACL 2022) as in arXiv 2602.17560: two folds by question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _SEPARATOR = "; "
 
 
 @dataclass(frozen=True)
-class Question:
+class TruthfulQAQuestion:
     """One question with its published answers.
 
     ``mc1`` and ``mc2`` are choices with labels; empty where there are none.
@@ -43,17 +43,19 @@ class Question:
     mc2: Mapping[str, int]
 
 
-class TruthfulQA(Suite):
+class TruthfulQASuite(Suite):
+    """Answers in the model's own words, and multiple choice."""
+
     name = "truthfulqa"
     title = "TruthfulQA: True×Info of answers, and MC1, MC2, MC3, two folds by question"
     quick = Sizes(fit=40, validation=4, test=8)
 
     def tasks(self) -> tuple[Task, ...]:
         questions = self._questions()
-        answers = Answers(questions, self.sizes, chat=self.chat)
-        return (answers, Choosing(questions, self.sizes))
+        answers = TruthfulQAGeneration(questions, self.sizes, chat=self.chat)
+        return (answers, TruthfulQAChoice(questions, self.sizes))
 
-    def _questions(self) -> list[Question]:
+    def _questions(self) -> list[TruthfulQAQuestion]:
         if self.data is None:
             return self._hub()
         folders = ("truthfulqa", "data")
@@ -66,7 +68,7 @@ class TruthfulQA(Suite):
             text = str(field(table, row, "Question")).strip()
             own = targets.get(text, {})
             found.append(
-                Question(
+                TruthfulQAQuestion(
                     text,
                     str(field(table, row, "Best Answer")).strip(),
                     _split(field(table, row, "Correct Answers")),
@@ -77,7 +79,7 @@ class TruthfulQA(Suite):
             )
         return _checked(found, str(table))
 
-    def _hub(self) -> list[Question]:
+    def _hub(self) -> list[TruthfulQAQuestion]:
         name = "truthfulqa/truthful_qa"
         answers = ("question", "best_answer", "correct_answers", "incorrect_answers")
         rows = from_hub(name, "generation", "validation", answers, _REMEDY)
@@ -88,7 +90,7 @@ class TruthfulQA(Suite):
         for row in rows:
             own = targets.get(row["question"], {})
             found.append(
-                Question(
+                TruthfulQAQuestion(
                     row["question"].strip(),
                     row["best_answer"].strip(),
                     tuple(a.strip() for a in row["correct_answers"] if a.strip()),
@@ -100,36 +102,38 @@ class TruthfulQA(Suite):
         return _checked(found, name)
 
 
-class _TwoFold(Task):
+class _TwoFoldTask(Task):
     """Fit on one half of the questions, answer the other, then swap."""
 
     version = "1"
     source = "Lin et al., ACL 2022; protocol of arXiv 2602.17560"
     changelog = ("1: the first version",)
 
-    def __init__(self, questions: Sequence[Question], sizes: Sizes) -> None:
+    def __init__(self, questions: Sequence[TruthfulQAQuestion], sizes: Sizes) -> None:
         self._questions = tuple(questions)
         self._sizes = sizes
 
     def folds(self, seed: int) -> tuple[Fold, ...]:
-        # The folds are the same for all seeds, which draw completions and what methods draw.
+        # The folds are the same for all seeds; seeds are for sampling and for methods.
         order = shuffled(self._questions, f"truthfulqa/{_FOLD_SEED}")
         halves = order[: len(order) // 2], order[len(order) // 2 :]
         return tuple(self._fold(f"fold {i + 1}", halves[1 - i], halves[i]) for i in range(2))
 
-    def _fold(self, name: str, known: Sequence[Question], asked: Sequence[Question]) -> Fold:
+    def _fold(
+        self, name: str, known: Sequence[TruthfulQAQuestion], tested: Sequence[TruthfulQAQuestion]
+    ) -> Fold:
         n = max(1, round(_VALIDATION_SHARE * len(known)))
         return Fold(
             name,
             self._contrast(first(known[n:], self._sizes.fit)),
             tuple(map(self._item, first(self._usable(known[:n]), self._sizes.validation))),
-            tuple(map(self._item, first(self._usable(asked), self._sizes.test))),
+            tuple(map(self._item, first(self._usable(tested), self._sizes.test))),
         )
 
-    def _usable(self, questions: Sequence[Question]) -> list[Question]:
+    def _usable(self, questions: Sequence[TruthfulQAQuestion]) -> list[TruthfulQAQuestion]:
         return list(questions)
 
-    def _contrast(self, questions: Sequence[Question]) -> ContrastData:
+    def _contrast(self, questions: Sequence[TruthfulQAQuestion]) -> ContrastData:
         sides: dict[str, list[tuple[Example, str]]] = {"correct": [], "incorrect": []}
         for question in questions:
             for side, examples in sides.items():
@@ -145,14 +149,14 @@ class _TwoFold(Task):
             tuple(group for _, group in incorrect),
         )
 
-    def _example(self, question: Question, answer: str) -> Example:
+    def _example(self, question: TruthfulQAQuestion, answer: str) -> Example:
         return Example(f"Q: {question.text}\nA:", f" {answer}")
 
-    def _item(self, question: Question) -> Item:
+    def _item(self, question: TruthfulQAQuestion) -> Item:
         raise NotImplementedError
 
 
-class Answers(_TwoFold):
+class TruthfulQAGeneration(_TwoFoldTask):
     """Answers in the model's own words."""
 
     name = "truthfulqa"
@@ -171,19 +175,21 @@ class Answers(_TwoFold):
     headline = "true_info"
     instruction = _INSTRUCTION
 
-    def __init__(self, questions: Sequence[Question], sizes: Sizes, *, chat: bool) -> None:
+    def __init__(
+        self, questions: Sequence[TruthfulQAQuestion], sizes: Sizes, *, chat: bool
+    ) -> None:
         super().__init__(questions, sizes)
         self._chat = chat
 
     def derived(self, scores: Mapping[str, float | None]) -> dict[str, float | None]:
         return {"true_info": product([scores.get("true"), scores.get("info")])}
 
-    def _example(self, question: Question, answer: str) -> Example:
+    def _example(self, question: TruthfulQAQuestion, answer: str) -> Example:
         if not self._chat:
             return super()._example(question, answer)
         return Example((Message("user", question.text),), answer)
 
-    def _item(self, question: Question) -> Item:
+    def _item(self, question: TruthfulQAQuestion) -> Item:
         prompt: str | tuple[Message, ...] = f"{SYSTEM}\n\nQ: {question.text}\nA:"
         if self._chat:
             prompt = (Message("system", SYSTEM), Message("user", question.text))
@@ -196,8 +202,8 @@ class Answers(_TwoFold):
         return Item(question.text, prompt, question.text, reference)
 
 
-class Choosing(_TwoFold):
-    """The published choices, by their likelihood."""
+class TruthfulQAChoice(_TwoFoldTask):
+    """Multiple choice: the likelihoods of the published choices."""
 
     name = "truthfulqa-mc"
     title = "probability of the true choices"
@@ -209,10 +215,10 @@ class Choosing(_TwoFold):
     judges = ("multiple-choice",)
     headline = "mc2"
 
-    def _usable(self, questions: Sequence[Question]) -> list[Question]:
+    def _usable(self, questions: Sequence[TruthfulQAQuestion]) -> list[TruthfulQAQuestion]:
         return [question for question in questions if question.mc1 and question.mc2]
 
-    def _item(self, question: Question) -> Item:
+    def _item(self, question: TruthfulQAQuestion) -> Item:
         kinds = {"mc1": question.mc1, "mc2": question.mc2}
         reference: dict[str, Any] = {
             # Every published choice follows 'A:' with a space between.
@@ -250,7 +256,7 @@ def _choices(targets: Mapping[str, Any] | None) -> dict[str, int]:
     return {str(c): int(v) for c, v in zip(targets["choices"], targets["labels"], strict=True)}
 
 
-def _checked(questions: list[Question], where: str) -> list[Question]:
+def _checked(questions: list[TruthfulQAQuestion], where: str) -> list[TruthfulQAQuestion]:
     found = {q.text: q for q in questions if q.correct and q.incorrect}
     if len(found) < 4:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Helpfulness on UltraFeedback (Cui et al., ICML 2024) as in arXiv 2602.17560."""
+"""Suite ``ultrafeedback`` (Cui et al., ICML 2024): helpfulness as in arXiv 2602.17560."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _ASSISTANT = "\n\nAssistant:"
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """A prompt, as messages, with a better and a worse answer."""
 
     prompt: tuple[Message, ...]
@@ -38,7 +38,9 @@ class Pair:
         return "\n".join(message.content for message in self.prompt)
 
 
-class UltraFeedback(Suite):
+class UltraFeedbackSuite(Suite):
+    """Reward of answers, and wins against no steering."""
+
     name = "ultrafeedback"
     title = "UltraFeedback: reward of answers, and wins against no steering"
     full = Sizes(_FIT, _VALIDATION, _TEST)
@@ -50,17 +52,17 @@ class UltraFeedback(Suite):
                 _pairs(from_hub(_DATASET, None, split, _COLUMNS, _REMEDY), _DATASET)
                 for split in ("train_prefs", "test_prefs")
             )
-            return (Preference(train, test, self.sizes, chat=self.chat),)
+            return (UltraFeedbackTask(train, test, self.sizes, chat=self.chat),)
         path = find(self.data, _FOLDERS, _NAMES, _REMEDY)
         pairs = _pairs(read_rows(path), str(path))
         # One file: a quarter of its prompts is the test split.
         n = max(1, len(pairs) // 4)
-        mixed = shuffled(pairs, f"ultrafeedback/{_SEED}")
-        return (Preference(mixed[n:], mixed[:n], self.sizes, chat=self.chat),)
+        order = shuffled(pairs, f"ultrafeedback/{_SEED}")
+        return (UltraFeedbackTask(order[n:], order[:n], self.sizes, chat=self.chat),)
 
 
-class Preference(Task):
-    """Answers that a reward model likes better."""
+class UltraFeedbackTask(Task):
+    """Answers with a higher reward of a reward model."""
 
     name = "ultrafeedback"
     title = "reward of answers"
@@ -82,7 +84,12 @@ class Preference(Task):
     instruction = "Give the most helpful, honest and complete answer that you can."
 
     def __init__(
-        self, train: Sequence[Pair], test: Sequence[Pair], sizes: Sizes, *, chat: bool
+        self,
+        train: Sequence[PreferencePair],
+        test: Sequence[PreferencePair],
+        sizes: Sizes,
+        *,
+        chat: bool,
     ) -> None:
         tested = {pair.text for pair in test}
         known = unique([pair for pair in train if pair.text not in tested], lambda p: p.text)
@@ -108,16 +115,16 @@ class Preference(Task):
         items = [tuple(map(self._item, part)) for part in (self._validation, self._test)]
         return (Fold("all", data, *items),)
 
-    def _example(self, pair: Pair, answer: str) -> Example:
+    def _example(self, pair: PreferencePair, answer: str) -> Example:
         return Example(pair.prompt, answer) if self._chat else Example(f"{pair.text}\n", answer)
 
-    def _item(self, pair: Pair) -> Item:
+    def _item(self, pair: PreferencePair) -> Item:
         prompt: str | tuple[Message, ...] = pair.prompt if self._chat else f"{pair.text}\n"
         reference: dict[str, Any] = {"chosen": pair.chosen, "rejected": pair.rejected}
         return Item(pair.text, prompt, pair.text, reference)
 
 
-def _pairs(rows: Sequence[dict[str, Any]], where: str) -> list[Pair]:
+def _pairs(rows: Sequence[dict[str, Any]], where: str) -> list[PreferencePair]:
     found = [pair for row in rows if (pair := _pair(row)) is not None]
     if not found:
         columns = ", ".join(map(str, rows[0])) if rows else "no rows"
@@ -127,31 +134,31 @@ def _pairs(rows: Sequence[dict[str, Any]], where: str) -> list[Pair]:
     return found
 
 
-def _pair(row: dict[str, Any]) -> Pair | None:
-    """One row of any of the usual forms; None for rows without a preference."""
+def _pair(row: dict[str, Any]) -> PreferencePair | None:
+    """A row in any of the usual formats; None for rows without a preference."""
     better, worse = row.get("score_chosen"), row.get("score_rejected")
     if better is not None and worse is not None and not better > worse:
         return None
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if isinstance(row.get("conversations"), list):
         turns = [_message(turn) for turn in row["conversations"]]
-        return _made(turns, _content(chosen), _content(rejected))
+        return _pair_of(turns, _content(chosen), _content(rejected))
     if isinstance(chosen, list) and isinstance(rejected, list):
         turns = [_message(turn) for turn in chosen[:-1]]
-        return _made(turns, _content(chosen[-1]), _content(rejected[-1]))
+        return _pair_of(turns, _content(chosen[-1]), _content(rejected[-1]))
     if not isinstance(chosen, str) or not isinstance(rejected, str):
         return None
     if isinstance(row.get("prompt"), str):
-        return _made([Message("user", row["prompt"])], chosen, rejected)
-    opening, marker, answer = chosen.rpartition(_ASSISTANT)
-    other, _, refused = rejected.rpartition(_ASSISTANT)
-    if not marker or opening != other:
+        return _pair_of([Message("user", row["prompt"])], chosen, rejected)
+    context, marker, answer = chosen.rpartition(_ASSISTANT)
+    other_context, _, rejected_answer = rejected.rpartition(_ASSISTANT)
+    if not marker or context != other_context:
         return None
-    return _made(_dialogue(opening), answer, refused)
+    return _pair_of(_dialogue(context), answer, rejected_answer)
 
 
 def _dialogue(text: str) -> list[Message]:
-    """Turns of a transcript with 'Human:' and 'Assistant:'."""
+    """Messages of a transcript with 'Human:' and 'Assistant:'."""
     turns = []
     for part in text.replace(_ASSISTANT, "\n\nHuman:\0").split("\n\nHuman:"):
         role = "assistant" if part.startswith("\0") else "user"
@@ -171,8 +178,8 @@ def _content(turn: Any) -> str:
     return turn if isinstance(turn, str) else ""
 
 
-def _made(turns: list[Message], chosen: str, rejected: str) -> Pair | None:
+def _pair_of(turns: list[Message], chosen: str, rejected: str) -> PreferencePair | None:
     chosen, rejected = chosen.strip(), rejected.strip()
     if not turns or not chosen or not rejected or chosen == rejected:
         return None
-    return Pair(tuple(turns), chosen, rejected)
+    return PreferencePair(tuple(turns), chosen, rejected)

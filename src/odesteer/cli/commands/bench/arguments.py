@@ -10,16 +10,16 @@ from odesteer.cli.output.files import check_new_folder
 from odesteer.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from odesteer.evaluation.config import Request
+    from odesteer.evaluation.config import BenchmarkConfig
     from odesteer.methods import Method
 
 
-def request(**asked: Any) -> "Request":
+def request(**asked: Any) -> "BenchmarkConfig":
     """Raises `UsageError` for what cannot be asked for."""
     with checking_usage():
-        from odesteer.evaluation.config import Request
+        from odesteer.evaluation.config import BenchmarkConfig
 
-        return Request(**asked)
+        return BenchmarkConfig(**asked)
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -183,11 +183,11 @@ def bench(
                     " --dry-run."
                 )
             plan = request.plan(tasks, n_layers)
-            show_plan(screen, plan, request.bench(None, tasks, size), bundled=model is None)
+            show_plan(screen, plan, request.judge_panel(None, tasks, size), bundled=model is None)
             return
         began = seconds()
         # Judges that cannot work are told before a model is loaded.
-        request.bench(None, tasks, size)
+        request.judge_panel(None, tasks, size)
         with where.started() as cluster, choice.opened(screen) as own:
             from odesteer.evaluation.report import write_report
             from odesteer.evaluation.runner import Runner
@@ -198,7 +198,7 @@ def bench(
             plan = request.plan(tasks, lm.n_layers, lm)
             for task, n in plan.left_out.items():
                 screen.note(f"{task}: {n} texts are longer than the model's context and left out")
-            judges = request.bench(lm, tasks, size)
+            judges = request.judge_panel(lm, tasks, size)
             for name, reason in judges.unavailable.items():
                 screen.note(f"not judged by {name}: {reason}")
             with progress(screen) as tell:
@@ -209,7 +209,7 @@ def bench(
                     folder,
                     batch_size=size,
                     on_progress=tell,
-                    elsewhere=elsewhere,
+                    executor=elsewhere,
                 )
                 outcome = runner.run()
             screen.note("writing the report …")

@@ -8,8 +8,8 @@ from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.text import seconds
 
 if TYPE_CHECKING:
-    from odesteer.evaluation.report import Line
-    from odesteer.evaluation.runner import Bench, Outcome, Plan, Progress
+    from odesteer.evaluation.report import SummaryRow
+    from odesteer.evaluation.runner import BenchmarkProgress, JudgePanel, Plan, RunResults
 
 _PACE = 40
 """Completions a second of the bundled model on one idle core, judged."""
@@ -28,28 +28,28 @@ def progress(screen: Screen) -> "Iterator[Any]":
         ) as bar:
             task = bar.add_task("", total=None, left="")
             yield lambda p: bar.update(
-                task, completed=p.done, total=p.total, description=p.doing, left=_left(p)
+                task, completed=p.done, total=p.total, description=p.activity, left=_left(p)
             )
         return
     last = seconds()
 
-    def line(now: "Progress") -> None:
+    def line(now: "BenchmarkProgress") -> None:
         nonlocal last
         if seconds() - last >= 60:
             last = seconds()
-            screen.note(f"{now.done} of about {now.total}, {_left(now)}: {now.doing}")
+            screen.note(f"{now.done} of about {now.total}, {_left(now)}: {now.activity}")
 
     yield line
 
 
-def _left(now: "Progress") -> str:
+def _left(now: "BenchmarkProgress") -> str:
     left = now.seconds_left
     if left is None:
         return ""
     return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
 
-def show_plan(screen: Screen, plan: "Plan", judges: "Bench", *, bundled: bool) -> None:
+def show_plan(screen: Screen, plan: "Plan", judges: "JudgePanel", *, bundled: bool) -> None:
     cost = plan.cost()
     rows = {}
     for task in plan.tasks:
@@ -87,7 +87,7 @@ def show_plan(screen: Screen, plan: "Plan", judges: "Bench", *, bundled: bool) -
     )
 
 
-def show(screen: Screen, outcome: "Outcome", lines: "Sequence[Line]") -> None:
+def show(screen: Screen, outcome: "RunResults", lines: "Sequence[SummaryRow]") -> None:
     """The headline figures; the folder has the rest."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
