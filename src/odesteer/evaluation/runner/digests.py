@@ -14,13 +14,45 @@ from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.models import SteeredModel
 
+_FORMER_MODULES = {
+    "BogackiShampine": "odesteer.flows.solvers.bogacki_shampine",
+    "CAA": "odesteer.methods.caa",
+    "Euler": "odesteer.flows.solvers.euler",
+    "FrozenBarrier": "odesteer.barriers.frozen",
+    "Geodesic": "odesteer.flows.solvers.geodesic",
+    "HomogeneousBarrier": "odesteer.barriers.homogeneous",
+    "ITI": "odesteer.methods.iti",
+    "LinearDiscriminantBarrier": "odesteer.barriers.linear",
+    "LogisticProbeBarrier": "odesteer.barriers.probe",
+    "Midpoint": "odesteer.flows.solvers.midpoint",
+    "MinimumBarrier": "odesteer.barriers.minimum",
+    "Perceptron": "odesteer.barriers.perceptron",
+    "PrincipalDifferenceBarrier": "odesteer.barriers.principal",
+    "ProductBarrier": "odesteer.barriers.product",
+    "RK4": "odesteer.flows.solvers.rk4",
+    "RandomFourierBarrier": "odesteer.barriers.fourier",
+    "RandomFourierFunction": "odesteer.barriers.fourier",
+    "RepE": "odesteer.methods.repe",
+    "Sum": "odesteer.methods.composition",
+    "TensorSketch": "odesteer.barriers.sketch",
+    "TensorSketchBarrier": "odesteer.barriers.sketch",
+    "ThreeEighths": "odesteer.flows.solvers.rk4",
+}
+"""For classes that were moved: the module in whose name results are stored."""
+
+
+def class_path(cls: type[Any]) -> str:
+    """The full name of a class in digests, which does not change when the class is moved."""
+    own = cls.__module__.startswith("odesteer.")
+    module = _FORMER_MODULES.get(cls.__qualname__, cls.__module__) if own else cls.__module__
+    return f"{module}.{cls.__qualname__}"
+
 
 def to_plain(value: Any) -> Any:
     """A value as JSON data; objects as their class and all their parameters."""
     if isinstance(value, Parametrised):
-        cls = type(value)
         parameters = {name: to_plain(inner) for name, inner in value.get_params().items()}
-        return {"class": f"{cls.__module__}.{cls.__qualname__}", **parameters}
+        return {"class": class_path(type(value)), **parameters}
     if is_dataclass(value) and not isinstance(value, type):
         return {name: to_plain(inner) for name, inner in asdict(value).items()}
     if isinstance(value, Mapping):
