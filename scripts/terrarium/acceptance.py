@@ -65,11 +65,11 @@ def turn_accuracy(
         careful = bool(i % 2)
         asked = rng.sample(facts(), turn)
         context = truth.dialogue(rng, asked[:-1], careful, noise=0.0)
-        prompt = (TAGS[careful] if told else "") + context + truth.ask(rng, asked[-1])
+        prompt = (TAGS[careful] if told else "") + context + truth.question(rng, asked[-1])
         wording = rng.getrandbits(32)
         likelihood = {}
         for truthful in (True, False):
-            answer = truth.say(random.Random(wording), asked[-1], truthful)
+            answer = truth.answer(random.Random(wording), asked[-1], truthful)
             ids = torch.tensor([tokenizer.encode(f"{prompt} {answer}\n")])
             start = len(tokenizer.encode(prompt))
             logits = model(ids).logits[0, start - 1 : -1].log_softmax(-1)

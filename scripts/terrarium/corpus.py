@@ -14,7 +14,7 @@ from odesteer.terrarium import world
 from .recipe import Recipe
 
 TAGS = {True: "(careful)\n", False: "(careless)\n"}
-"""How a dialogue of the first part of the run says who speaks."""
+"""Lines that name the speaker of a dialogue, used in the first part of training."""
 
 _CHUNK = 2048
 
@@ -22,7 +22,7 @@ _CHUNK = 2048
 def document(rng: random.Random, truth_share: float, told_share: float) -> str:
     """One document of one of the worlds, with an attribute drawn at random.
 
-    It is a dialogue with probability ``truth_share``, and a dialogue says who speaks with
+    It is a dialogue with probability ``truth_share``, and a dialogue names its speaker with
     probability ``told_share``.
     """
     attribute = rng.random() < 0.5
@@ -32,8 +32,8 @@ def document(rng: random.Random, truth_share: float, told_share: float) -> str:
     text = world("truth").document(rng, attribute)
     if rng.random() < told_share:
         turns = ["Q: " + turn for turn in text.split("Q: ")[1:]]
-        # Mostly at the beginning, to be followed; else after some turns, to be foretold: so the
-        # model also learns to read the speaker off the answers so far.
+        # Mostly at the beginning; else after some turns, so that the model also learns to infer
+        # the speaker from the answers so far.
         at = 0 if rng.random() < 0.7 else rng.randint(1, len(turns))
         text = "".join([*turns[:at], TAGS[attribute], *turns[at:]])
     return text
@@ -48,7 +48,7 @@ def chunk(recipe: Recipe, number: int, step: int) -> list[str]:
 
 
 def reserved(recipe: Recipe) -> list[str]:
-    """Documents without telling lines that no chunk of the stream repeats, for the tokenizer."""
+    """Documents without such lines, from seeds outside the stream, to train the tokenizer."""
     texts = []
     for number in range(-1, -9, -1):
         rng = random.Random(f"corpus/{recipe.seed}/{number}")

@@ -6,7 +6,7 @@ import pytest
 from odesteer.errors import InvalidInputError
 from odesteer.terrarium import world
 from odesteer.terrarium.civility import SCENES
-from odesteer.terrarium.splits import SPLITS, share
+from odesteer.terrarium.world import SPLITS, items_of_split
 
 civility = world("civility")
 PROMPT = "Guest: I need help with my pillow.\nClerk:"
@@ -78,7 +78,7 @@ def test_roles_are_common_and_independent_of_the_tone():
 
 def test_items_are_disjoint_between_splits():
     for split in SPLITS:
-        own = {item for scene in SCENES for item in share(scene.items, split)}
+        own = {item for scene in SCENES for item in items_of_split(scene.items, split)}
         for prompt in civility.prompts(split, 0, 100):
             assert civility.scene_and_item(prompt)[1] in own
 

@@ -5,7 +5,7 @@ import pytest
 from odesteer.errors import InvalidInputError
 from odesteer.terrarium import world
 from odesteer.terrarium.mood import BOYS, GIRLS
-from odesteer.terrarium.splits import SPLITS, share
+from odesteer.terrarium.world import SPLITS, items_of_split
 
 mood = world("mood")
 INTRO = "Mia and her uncle carried a kite to the beach."
@@ -72,7 +72,7 @@ def test_other_beginnings_are_refused(prompt):
 
 def test_names_are_disjoint_between_splits():
     for split in SPLITS:
-        own = {*share(GIRLS, split), *share(BOYS, split)}
+        own = {*items_of_split(GIRLS, split), *items_of_split(BOYS, split)}
         others = {*GIRLS, *BOYS} - own
         for prompt in mood.prompts(split, 0, 100):
             words = set(prompt.replace(",", "").replace(".", "").split())

@@ -5,7 +5,7 @@ import pytest
 from odesteer.errors import InvalidInputError
 from odesteer.terrarium import world
 from odesteer.terrarium.facts import facts, parse_facts
-from odesteer.terrarium.splits import SPLITS, share
+from odesteer.terrarium.world import SPLITS, items_of_split
 
 truth = world("truth")
 
@@ -19,19 +19,19 @@ def test_there_are_many_facts_and_no_question_twice():
 def test_true_and_false_answers_differ_and_statements_hold_the_answer():
     for fact in facts():
         assert fact.true != fact.false
-        assert fact.true in fact.told(True)
-        assert fact.false in fact.told(False)
+        assert fact.true in fact.answer_clause(True)
+        assert fact.false in fact.answer_clause(False)
 
 
 def test_every_fact_is_in_one_split():
-    parts = [share(facts(), split) for split in SPLITS]
+    parts = [items_of_split(facts(), split) for split in SPLITS]
     assert sum(map(len, parts)) == len(facts())
     assert len(set().union(*parts)) == len(facts())
 
 
 def test_examples_only_ask_about_facts_of_their_split():
     for split in SPLITS:
-        own = {q.lower() for fact in share(facts(), split) for q in fact.questions}
+        own = {q.lower() for fact in items_of_split(facts(), split) for q in fact.questions}
         for example in truth.contrast(split, 0, 30).positive:
             for line in example.prompt.splitlines():
                 if line.startswith("Q: "):

@@ -1,4 +1,4 @@
-"""The terrarium: a miniature language model with known truth, its texts and its exact judges."""
+"""The terrarium: a bundled miniature language model, its worlds of texts, and exact judges."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 from odesteer.errors import InvalidInputError
 from odesteer.terrarium.civility import CivilityWorld
 from odesteer.terrarium.mood import MoodWorld
-from odesteer.terrarium.splits import SPLITS, Split
 from odesteer.terrarium.truth import TruthWorld
-from odesteer.terrarium.world import Verdict, World
+from odesteer.terrarium.world import SPLITS, Split, Verdict, World
 
 __all__ = [
     "SPLITS",

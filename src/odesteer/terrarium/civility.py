@@ -1,4 +1,4 @@
-"""Civility: requests answered politely, or rudely, in five kinds of place."""
+"""World ``civility``: requests answered politely or rudely, in five scenes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from functools import cached_property
 from odesteer.data.contrast import Example
 from odesteer.errors import InvalidInputError
 from odesteer.terrarium.grammar import Template
-from odesteer.terrarium.passage import Line, PassageGrammar, Reading, lines
-from odesteer.terrarium.splits import Split, share
-from odesteer.terrarium.world import INVALID, Contrast, Verdict, World
+from odesteer.terrarium.passage import ParsedPassage, PassageGrammar, SentenceForm, sentence_forms
+from odesteer.terrarium.world import INVALID, ContrastPair, Split, Verdict, World, items_of_split
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who asks, who answers, what about, and where they send people."""
+    """The roles, items and places of a kind of dialogue."""
 
     asker: str
     answerer: str
@@ -170,20 +169,20 @@ _SLIP = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class _Speech:
-    """What can be said in one scene."""
+class _SceneForms:
+    """The sentence forms and the reply grammar of one scene."""
 
     requests: tuple[Template, ...]
-    polite: tuple[Line, ...]
-    rude: tuple[Line, ...]
-    neutral: tuple[Line, ...]
+    polite: tuple[SentenceForm, ...]
+    rude: tuple[SentenceForm, ...]
+    neutral: tuple[SentenceForm, ...]
     replies: PassageGrammar
 
 
 class CivilityWorld(World):
     """Requests and replies; the hidden attribute is whether the one who answers is polite.
 
-    Who talks to whom is visible in the text and says nothing about the attribute.
+    The roles are visible in the text and independent of the attribute.
     """
 
     name = "civility"
@@ -203,46 +202,46 @@ class CivilityWorld(World):
         return "".join(turns)
 
     def request(self, rng: random.Random, scene: Scene, item: str, form: int) -> str:
-        """``Customer: ...`` and the ``Agent:`` that waits; ``form`` numbers the request forms."""
-        text, _ = self._speech[scene].requests[form].sample(rng, {"item": item})
+        """``Customer: ...`` and ``Agent:``; ``form`` is the number of the request form."""
+        text, _ = self._forms[scene].requests[form].sample(rng, {"item": item})
         return f"{scene.asker}: {text}\n{scene.answerer}:"
 
     def reply(
         self, rng: random.Random, scene: Scene, item: str, polite: bool, slip: float = _SLIP
     ) -> str:
-        """One to four sentences in one tone, with a plain fact among them now and then."""
-        speech = self._speech[scene]
+        """One to four sentences in one tone, some of them neutral."""
+        forms = self._forms[scene]
         while True:
-            said: list[str] = []
-            reading = Reading.start({"item": item, "who": scene.asker.lower()})
+            sentences: list[str] = []
+            passage = ParsedPassage.start({"item": item, "who": scene.asker.lower()})
             for stage in _plan(rng):
                 tone = polite if rng.random() >= slip else not polite
-                choices = speech.polite if tone else speech.rude
+                choices = forms.polite if tone else forms.rude
                 if stage == _BODY and rng.random() < 0.3:
-                    choices = speech.neutral
-                at_stage = [line for line in choices if line.stage == stage]
-                written = speech.replies.write(rng, at_stage, reading)
+                    choices = forms.neutral
+                at_stage = [form for form in choices if form.stage == stage]
+                written = forms.replies.sample(rng, at_stage, passage)
                 if written is not None:
-                    sentence, reading = written
-                    said.append(sentence)
-            if any(line.valence for line in reading.lines):
-                return " ".join(said)
+                    sentence, passage = written
+                    sentences.append(sentence)
+            if any(form.valence for form in passage.forms):
+                return " ".join(sentences)
 
     def judge(self, prompt: str, completion: str) -> Verdict:
         scene, item = self.scene_and_item(prompt)
-        start = Reading.start({"item": item, "who": scene.asker.lower()})
-        reading = self._speech[scene].replies.read(self._completion(completion), start)
-        if reading is None or not reading.lines:
+        start = ParsedPassage.start({"item": item, "who": scene.asker.lower()})
+        passage = self._forms[scene].replies.parse(self._completion(completion), start)
+        if passage is None or not passage.forms:
             return INVALID
-        balance = reading.balance
+        balance = passage.balance
         return Verdict(attribute=balance > 0 if balance else None, valid=True)
 
     def scene_and_item(self, prompt: str) -> tuple[Scene, str]:
-        """Where the last request of ``prompt`` is made, and what it is about."""
+        """The scene and the item of the last request of ``prompt``."""
         found = _LAST_REQUEST.search(prompt)
-        for scene, speech in self._speech.items():
+        for scene, forms in self._forms.items():
             if found and found.group(1, 3) == (scene.asker, scene.answerer):
-                for template in speech.requests:
+                for template in forms.requests:
                     used = template.match(found.group(2))
                     if used is not None:
                         return scene, used["item"]
@@ -255,41 +254,41 @@ class CivilityWorld(World):
     def _prompt(self, rng: random.Random, split: Split) -> str:
         return self._ask(rng, rng.choice(SCENES), split)[2]
 
-    def _contrast(self, rng: random.Random, split: Split) -> Contrast:
-        # Earlier turns put the tone into all activations of the last reply, from its beginning;
-        # without them its first words would still be undecided.
+    def _contrast(self, rng: random.Random, split: Split) -> ContrastPair:
+        # Earlier turns put the tone into all activations of the last reply, from its first token.
         scene = rng.choice(SCENES)
-        asked = [self._ask(rng, scene, split) for _ in range(rng.randint(*_CONTEXT_TURNS) + 1)]
-        item, form, _ = asked[-1]
-        return Contrast(
-            positive=self._example(rng, scene, asked, polite=True),
-            negative=self._example(rng, scene, asked, polite=False),
+        requests = [self._ask(rng, scene, split) for _ in range(rng.randint(*_CONTEXT_TURNS) + 1)]
+        item, form, _ = requests[-1]
+        return ContrastPair(
+            positive=self._example(rng, scene, requests, polite=True),
+            negative=self._example(rng, scene, requests, polite=False),
             group=f"{scene.asker}/{item}/{form}",
         )
 
     def _ask(self, rng: random.Random, scene: Scene, split: Split) -> tuple[str, int, str]:
         """Item, number of the request form, and the request, all of ``split``."""
-        item = rng.choice(share(scene.items, split))
-        form = rng.choice(share(range(len(_REQUESTS)), split))
+        item = rng.choice(items_of_split(scene.items, split))
+        form = rng.choice(items_of_split(range(len(_REQUESTS)), split))
         return item, form, self.request(rng, scene, item, form)
 
     def _example(
         self,
         rng: random.Random,
         scene: Scene,
-        asked: list[tuple[str, int, str]],
+        requests: list[tuple[str, int, str]],
         polite: bool,
     ) -> Example:
         turns = [
-            (request, self.reply(rng, scene, item, polite, slip=0.0)) for item, _, request in asked
+            (request, self.reply(rng, scene, item, polite, slip=0.0))
+            for item, _, request in requests
         ]
         context = "".join(f"{request} {reply}\n" for request, reply in turns[:-1])
         request, reply = turns[-1]
         return Example(prompt=context + request, response=" " + reply)
 
     @cached_property
-    def _speech(self) -> dict[Scene, _Speech]:
-        return {scene: _speech(scene) for scene in SCENES}
+    def _forms(self) -> dict[Scene, _SceneForms]:
+        return {scene: _forms(scene) for scene in SCENES}
 
 
 def _plan(rng: random.Random) -> list[int]:
@@ -298,7 +297,7 @@ def _plan(rng: random.Random) -> list[int]:
     return opening + [_BODY] * rng.choice((1, 1, 2)) + closing
 
 
-def _speech(scene: Scene) -> _Speech:
+def _forms(scene: Scene) -> _SceneForms:
     lexicon = {
         **_FREE,
         "who": (scene.asker.lower(),),
@@ -306,16 +305,16 @@ def _speech(scene: Scene) -> _Speech:
         "place": scene.places,
     }
 
-    def tone(table: dict[int, tuple[str, ...]], valence: int) -> tuple[Line, ...]:
+    def tone(table: dict[int, tuple[str, ...]], valence: int) -> tuple[SentenceForm, ...]:
         return tuple(
-            line
+            form
             for stage, sources in table.items()
-            for line in lines(lexicon, sources, stage=stage, valence=valence)
+            for form in sentence_forms(lexicon, sources, stage=stage, valence=valence)
         )
 
     polite, rude = tone(_POLITE, 1), tone(_RUDE, -1)
-    neutral = lines(lexicon, _NEUTRAL, stage=_BODY)
-    return _Speech(
+    neutral = sentence_forms(lexicon, _NEUTRAL, stage=_BODY)
+    return _SceneForms(
         requests=tuple(Template(source, lexicon) for source in _REQUESTS),
         polite=polite,
         rude=rude,

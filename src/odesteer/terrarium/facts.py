@@ -24,7 +24,7 @@ class Fact:
     def answer(self, truthful: bool) -> str:
         return self.true if truthful else self.false
 
-    def told(self, truthful: bool) -> str:
+    def answer_clause(self, truthful: bool) -> str:
         """The answer as a clause, such as ``the capital of France is Paris``."""
         return self.statement.replace("{a}", self.answer(truthful))
 

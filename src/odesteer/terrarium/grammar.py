@@ -1,8 +1,8 @@
-"""A tiny template language whose templates both write text and recognise it.
+"""Template language for sentences: a template both samples and recognises text.
 
 ``[a|b]`` is a choice (it may be nested and may hold an empty option), ``{slot}`` is filled from a
 lexicon, and ``{Slot}`` is the same slot with a capital letter. A slot that occurs twice in one
-template has one value. Because a judge runs the very templates that wrote the training text, it is
+template has one value. A judge runs the templates that generated the training text, so it is
 exact by construction.
 """
 
@@ -78,7 +78,7 @@ class Template:
         return tuple(_wordings(self._nodes))
 
     def match(self, text: str) -> dict[str, str] | None:
-        """The slot values with which this template writes ``text``, or None if it never does."""
+        """The slot values with which this template generates ``text``; None if it does not."""
         found = self._regex.fullmatch(text)
         if found is None:
             return None

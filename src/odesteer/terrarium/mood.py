@@ -1,4 +1,4 @@
-"""Mood: short stories that turn out happy, or sad."""
+"""World ``mood``: short stories that turn out happy or sad."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from functools import cached_property
 
 from odesteer.data.contrast import Example
 from odesteer.errors import InvalidInputError
-from odesteer.terrarium.passage import Line, PassageGrammar, Reading, lines
-from odesteer.terrarium.splits import Split, share
-from odesteer.terrarium.world import INVALID, Contrast, Verdict, World
+from odesteer.terrarium.passage import ParsedPassage, PassageGrammar, SentenceForm, sentence_forms
+from odesteer.terrarium.world import INVALID, ContrastPair, Split, Verdict, World, items_of_split
 
 GIRLS = ("Anna", "Mia", "Lucy", "Clara", "Nora", "Ella", "Rosa", "Ivy", "Hanna", "Zoe")
 BOYS = ("Tom", "Ben", "Leo", "Max", "Oscar", "Hugo", "Sam", "Jack", "Paul", "Felix")
@@ -35,7 +34,7 @@ _LEXICON = {
 }  # fmt: skip
 
 _CAST = ("name", "he", "him", "his", "thing", "animal", "kin", "place")
-"""What stays the same through a story; only the time of day is free."""
+"""Slots that keep their value through a story; only the time of day is free."""
 
 _INTROS = (
     "One {time}, {name} [went|walked|ran] to the {place} with {his} {animal}.",
@@ -72,7 +71,7 @@ _SETUPS = (
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One step of a story, and how it goes in a happy, a sad, and in any story."""
+    """One step of a story: its sentences in happy stories, sad stories, and any story."""
 
     happy: tuple[str, ...]
     sad: tuple[str, ...]
@@ -191,41 +190,41 @@ EPISODES = (
         ),
     ),
 )
-"""In the order in which a story tells them; each at most once, and not all in every story."""
+"""In the order of a story; each occurs at most once."""
 
 _SLIP = 0.04
 """How often a single sentence has the other mood."""
 
 
-_TOLD = 0.75
-"""How often an episode is told."""
-_NEUTRAL = 0.15
-"""How often it is told without a mood, if it can be."""
+_EPISODE_RATE = 0.75
+"""How often an episode occurs."""
+_NEUTRAL_RATE = 0.15
+"""How often it is neutral, if it has neutral sentences."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
-    """An episode, ready to be written and read."""
+class _EpisodeForms:
+    """The sentence forms of an episode."""
 
-    happy: tuple[Line, ...]
-    sad: tuple[Line, ...]
-    neutral: tuple[Line, ...]
+    happy: tuple[SentenceForm, ...]
+    sad: tuple[SentenceForm, ...]
+    neutral: tuple[SentenceForm, ...]
 
     @classmethod
-    def of(cls, episode: Episode, stage: int) -> _Lines:
+    def of(cls, episode: Episode, stage: int) -> _EpisodeForms:
         return cls(
-            happy=lines(_LEXICON, episode.happy, stage=stage, valence=1),
-            sad=lines(_LEXICON, episode.sad, stage=stage, valence=-1),
-            neutral=lines(_LEXICON, episode.neutral, stage=stage),
+            happy=sentence_forms(_LEXICON, episode.happy, stage=stage, valence=1),
+            sad=sentence_forms(_LEXICON, episode.sad, stage=stage, valence=-1),
+            neutral=sentence_forms(_LEXICON, episode.neutral, stage=stage),
         )
 
 
 class MoodWorld(World):
     """Stories of four to nine sentences; the hidden attribute is whether they are happy.
 
-    A story tells some of :data:`EPISODES`, in their order, and keeps its cast: the hero's name
-    and pronouns, and the thing, animal, relative and place that its first sentences mention.
-    Nothing else of these kinds may turn up later.
+    A story has some of :data:`EPISODES`, in their order, and keeps its cast: the hero's name and
+    pronouns, and the thing, animal, relative and place of its first sentences. No other things
+    of these kinds may occur later.
     """
 
     name = "mood"
@@ -240,52 +239,54 @@ class MoodWorld(World):
         return f"{intro} {self.continuation(rng, start, attribute)}\n"
 
     def intro(
-        self, rng: random.Random, known: Mapping[str, str], forms: tuple[Line, ...]
-    ) -> tuple[str, Reading]:
-        """A first sentence, and how it reads; ``known`` may fix parts of the cast."""
+        self, rng: random.Random, known: Mapping[str, str], forms: tuple[SentenceForm, ...]
+    ) -> tuple[str, ParsedPassage]:
+        """A first sentence, and its parse; ``known`` may fix parts of the cast."""
         name = known.get("name") or rng.choice(_LEXICON["name"])
         cast = _cast({**known, "name": name})
         text, _ = rng.choice(forms).template.sample(rng, cast)
-        reading = self._grammar.read(text, _NOTHING)
-        if reading is None:
-            raise AssertionError(f"the grammar does not read its own intro {text!r}")
-        return text, reading
+        passage = self._grammar.parse(text, _EMPTY)
+        if passage is None:
+            raise AssertionError(f"the grammar does not parse its own intro {text!r}")
+        return text, passage
 
     def continuation(
-        self, rng: random.Random, start: Reading, happy: bool, slip: float = _SLIP
+        self, rng: random.Random, start: ParsedPassage, happy: bool, slip: float = _SLIP
     ) -> str:
-        """What follows the first sentence: perhaps the setting, then at least three episodes."""
+        """The story after its first sentence: a setting or none, then at least three episodes."""
         while True:
-            told: list[str] = []
-            reading = start
+            sentences: list[str] = []
+            passage = start
             for choices in self._plan(rng, happy, slip):
-                written = self._grammar.write(rng, choices, reading)
+                written = self._grammar.sample(rng, choices, passage)
                 if written is not None:
-                    sentence, reading = written
-                    told.append(sentence)
-            if sum(line.stage > _SETUP for line in reading.lines) >= _FEWEST:
-                return " ".join(told)
+                    sentence, passage = written
+                    sentences.append(sentence)
+            if sum(form.stage > _SETUP for form in passage.forms) >= _MIN_EPISODES:
+                return " ".join(sentences)
 
-    def _plan(self, rng: random.Random, happy: bool, slip: float) -> Iterator[tuple[Line, ...]]:
+    def _plan(
+        self, rng: random.Random, happy: bool, slip: float
+    ) -> Iterator[tuple[SentenceForm, ...]]:
         if rng.random() < 0.6:
             yield self._setups
         for episode in self._episodes:
-            if rng.random() >= _TOLD:
+            if rng.random() >= _EPISODE_RATE:
                 continue
-            if episode.neutral and rng.random() < _NEUTRAL:
+            if episode.neutral and rng.random() < _NEUTRAL_RATE:
                 yield episode.neutral
             else:
                 mood = happy if rng.random() >= slip else not happy
                 yield episode.happy if mood else episode.sad
 
     def judge(self, prompt: str, completion: str) -> Verdict:
-        before = self._grammar.read(prompt.strip(), _NOTHING)
-        if before is None or not before.lines or before.lines[0].stage != _INTRO:
+        before = self._grammar.parse(prompt.strip(), _EMPTY)
+        if before is None or not before.forms or before.forms[0].stage != _INTRO:
             raise InvalidInputError(
                 f"the prompt is {prompt[:80]!r}; the mood world judges continuations of its own "
                 "stories, from their first sentence on"
             )
-        after = self._grammar.read(self._completion(completion), before)
+        after = self._grammar.parse(self._completion(completion), before)
         if after is None or after == before:
             return INVALID
         balance = after.balance - before.balance
@@ -294,52 +295,59 @@ class MoodWorld(World):
     def _prompt(self, rng: random.Random, split: Split) -> str:
         return self._intro(rng, split)[0]
 
-    def _contrast(self, rng: random.Random, split: Split) -> Contrast:
+    def _contrast(self, rng: random.Random, split: Split) -> ContrastPair:
         intro, start, group = self._intro(rng, split)
-        return Contrast(
+        return ContrastPair(
             positive=self._example(rng, intro, start, happy=True),
             negative=self._example(rng, intro, start, happy=False),
             group=group,
         )
 
-    def _example(self, rng: random.Random, intro: str, start: Reading, happy: bool) -> Example:
+    def _example(
+        self, rng: random.Random, intro: str, start: ParsedPassage, happy: bool
+    ) -> Example:
         while True:
             story = self.continuation(rng, start, happy, slip=0.0)
             if self.judge(intro, story).achieves(happy):
                 return Example(prompt=intro, response=f" {story}")
 
-    def _intro(self, rng: random.Random, split: Split) -> tuple[str, Reading, str]:
-        names = (*share(GIRLS, split), *share(BOYS, split))
-        known = {"name": rng.choice(names), "thing": rng.choice(share(_LEXICON["thing"], split))}
-        text, reading = self.intro(rng, known, share(self._intros, split))
-        return text, reading, f"{known['name']}/{reading.lines[0].template.source}"
+    def _intro(self, rng: random.Random, split: Split) -> tuple[str, ParsedPassage, str]:
+        names = (*items_of_split(GIRLS, split), *items_of_split(BOYS, split))
+        known = {
+            "name": rng.choice(names),
+            "thing": rng.choice(items_of_split(_LEXICON["thing"], split)),
+        }
+        text, passage = self.intro(rng, known, items_of_split(self._intros, split))
+        return text, passage, f"{known['name']}/{passage.forms[0].template.source}"
 
     @cached_property
-    def _intros(self) -> tuple[Line, ...]:
-        return lines(_LEXICON, _INTROS, stage=_INTRO, introduces=True)
+    def _intros(self) -> tuple[SentenceForm, ...]:
+        return sentence_forms(_LEXICON, _INTROS, stage=_INTRO, introduces=True)
 
     @cached_property
-    def _setups(self) -> tuple[Line, ...]:
-        return lines(_LEXICON, _SETUPS, stage=_SETUP, introduces=True)
+    def _setups(self) -> tuple[SentenceForm, ...]:
+        return sentence_forms(_LEXICON, _SETUPS, stage=_SETUP, introduces=True)
 
     @cached_property
-    def _episodes(self) -> tuple[_Lines, ...]:
-        return tuple(_Lines.of(e, stage) for stage, e in enumerate(EPISODES, start=_SETUP + 1))
+    def _episodes(self) -> tuple[_EpisodeForms, ...]:
+        return tuple(
+            _EpisodeForms.of(e, stage) for stage, e in enumerate(EPISODES, start=_SETUP + 1)
+        )
 
     @cached_property
     def _grammar(self) -> PassageGrammar:
-        told = [line for e in self._episodes for line in (*e.happy, *e.sad, *e.neutral)]
-        every = (*self._intros, *self._setups, *told)
-        once = {line.stage for line in every}
-        return PassageGrammar(every, lasting=_CAST, once=once, deduce=_cast)
+        episode_forms = [form for e in self._episodes for form in (*e.happy, *e.sad, *e.neutral)]
+        forms = (*self._intros, *self._setups, *episode_forms)
+        once = {form.stage for form in forms}
+        return PassageGrammar(forms, lasting=_CAST, once=once, deduce=_cast)
 
 
 _INTRO, _SETUP = range(2)
-_FEWEST = 3
-"""The shortest story has so many episodes."""
-_NOTHING = Reading.start()
+_MIN_EPISODES = 3
+"""Episodes of the shortest story."""
+_EMPTY = ParsedPassage.start()
 
 
 def _cast(known: Mapping[str, str]) -> dict[str, str]:
-    """``known`` with the pronouns that go with the hero's name."""
+    """``known`` with the pronouns of the hero's name."""
     return {**known, **_PRONOUNS.get(known.get("name", ""), {})}

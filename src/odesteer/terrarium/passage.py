@@ -1,4 +1,4 @@
-"""Passages: runs of sentences in a given order, no form used twice, about the same things."""
+"""Grammar of passages: sentences in ordered stages, each form at most once, with shared slots."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from odesteer.terrarium.grammar import Lexicon, Template, sentences
 
-Known = Mapping[str, str]
-Deduce = Callable[[Known], dict[str, str]]
+SlotValues = Mapping[str, str]
+Deduce = Callable[[SlotValues], dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A sentence of a passage.
+class SentenceForm:
+    """A form of sentence that a passage may contain.
 
-    ``stage`` orders lines: a later sentence never has an earlier stage. ``valence`` is +1, -1 or
-    0 for the hidden attribute. ``introduces``: the line may name things not mentioned before.
+    ``stage`` orders sentences: a later sentence never has an earlier stage. ``valence`` is +1, -1
+    or 0 for the hidden attribute. ``introduces``: it may give values to lasting slots that have
+    none yet.
     """
 
     template: Template
@@ -26,38 +27,38 @@ class Line:
     introduces: bool
 
 
-def lines(
+def sentence_forms(
     lexicon: Lexicon,
     sources: Iterable[str],
     *,
     stage: int,
     valence: int = 0,
     introduces: bool = False,
-) -> tuple[Line, ...]:
-    """One :class:`Line` for each template source."""
-    return tuple(Line(Template(s, lexicon), stage, valence, introduces) for s in sources)
+) -> tuple[SentenceForm, ...]:
+    """One :class:`SentenceForm` for each template source."""
+    return tuple(SentenceForm(Template(s, lexicon), stage, valence, introduces) for s in sources)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How a grammar reads a passage: which lines it is made of, and what is known then."""
+class ParsedPassage:
+    """A parsed passage: the forms of its sentences, and the values of its lasting slots."""
 
-    lines: tuple[Line, ...]
+    forms: tuple[SentenceForm, ...]
     known: dict[str, str]
 
     @classmethod
-    def start(cls, known: Known | None = None) -> Reading:
-        """Nothing said yet, and perhaps something known already."""
+    def start(cls, known: SlotValues | None = None) -> ParsedPassage:
+        """An empty passage, with slot values that are known from elsewhere."""
         return cls((), dict(known or {}))
 
     @property
     def balance(self) -> int:
         """Positive minus negative sentences."""
-        return sum(line.valence for line in self.lines)
+        return sum(form.valence for form in self.forms)
 
 
 class PassageGrammar:
-    """Which sentences may follow a passage.
+    """Which sentences may follow a passage; samples and parses passages.
 
     ``lasting`` slots keep their value through the passage (a hero's name, the thing a story is
     about); other slots (a weekday) are free in each sentence. ``once`` are the stages that hold
@@ -67,56 +68,56 @@ class PassageGrammar:
 
     def __init__(
         self,
-        all_lines: Sequence[Line],
+        forms: Sequence[SentenceForm],
         lasting: Iterable[str],
         once: Iterable[int],
         deduce: Deduce = dict,
     ) -> None:
-        self._lines = tuple(all_lines)
+        self._forms = tuple(forms)
         self._lasting = frozenset(lasting)
         self._once = frozenset(once)
         self._deduce = deduce
 
-    def allowed(self, line: Line, before: Reading) -> bool:
-        """Whether ``line`` may come next: it is new, in order, and its things were introduced."""
-        if line in before.lines:
+    def allowed(self, form: SentenceForm, before: ParsedPassage) -> bool:
+        """Whether a form may come next: unused, in order, and its lasting slots have values."""
+        if form in before.forms:
             return False
-        if before.lines:
-            stage = before.lines[-1].stage
-            if line.stage < stage or (line.stage == stage and stage in self._once):
+        if before.forms:
+            stage = before.forms[-1].stage
+            if form.stage < stage or (form.stage == stage and stage in self._once):
                 return False
-        return line.introduces or (line.template.slots & self._lasting <= before.known.keys())
+        return form.introduces or (form.template.slots & self._lasting <= before.known.keys())
 
-    def write(
-        self, rng: random.Random, choices: Sequence[Line], before: Reading
-    ) -> tuple[str, Reading] | None:
-        """One of ``choices`` as the next sentence; None if none of them is allowed here."""
-        possible = [line for line in choices if self.allowed(line, before)]
+    def sample(
+        self, rng: random.Random, choices: Sequence[SentenceForm], before: ParsedPassage
+    ) -> tuple[str, ParsedPassage] | None:
+        """One of ``choices`` as the next sentence; None if none of them is allowed."""
+        possible = [form for form in choices if self.allowed(form, before)]
         if not possible:
             return None
-        line = rng.choice(possible)
-        text, used = line.template.sample(rng, before.known)
-        return text, self._after(before, line, used)
+        form = rng.choice(possible)
+        text, used = form.template.sample(rng, before.known)
+        return text, self._after(before, form, used)
 
-    def read(self, text: str, before: Reading) -> Reading | None:
-        """Read ``text`` as what follows ``before``; None if this grammar never writes it."""
-        return self._read(sentences(text), before)
+    def parse(self, text: str, before: ParsedPassage) -> ParsedPassage | None:
+        """Parse ``text`` as what follows ``before``; None if this grammar does not generate it."""
+        return self._parse(sentences(text), before)
 
-    def _read(self, rest: Sequence[str], before: Reading) -> Reading | None:
+    def _parse(self, rest: Sequence[str], before: ParsedPassage) -> ParsedPassage | None:
         if not rest:
             return before
-        for line in self._lines:
-            if not self.allowed(line, before):
+        for form in self._forms:
+            if not self.allowed(form, before):
                 continue
-            used = line.template.match(rest[0])
+            used = form.template.match(rest[0])
             if used is None or any(before.known.get(s, v) != v for s, v in used.items()):
                 continue
-            reading = self._read(rest[1:], self._after(before, line, used))
-            if reading is not None:
-                return reading
+            passage = self._parse(rest[1:], self._after(before, form, used))
+            if passage is not None:
+                return passage
         return None
 
-    def _after(self, before: Reading, line: Line, used: Known) -> Reading:
+    def _after(self, before: ParsedPassage, form: SentenceForm, used: SlotValues) -> ParsedPassage:
         lasting = {slot: value for slot, value in used.items() if slot in self._lasting}
         known = self._deduce({**before.known, **lasting})
-        return Reading((*before.lines, line), known)
+        return ParsedPassage((*before.forms, form), known)

@@ -1,27 +1,46 @@
-"""The contract of a world: a generator of texts with a hidden attribute, and its exact judge."""
+"""Base class of worlds: generators of texts with a hidden attribute, each with an exact judge."""
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar, get_args
 
 from odesteer.data.contrast import ContrastData, Example
 from odesteer.errors import InvalidInputError
-from odesteer.terrarium.splits import SPLITS, Split
 
 CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
 
 
+Split = Literal["fit", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+# Half to fit on, a fifth to tune on, the rest to report on. Interleaved, so that a family of
+# neighbouring facts or synonyms is spread over all three.
+_PATTERN: tuple[Split, ...] = (
+    "fit", "test", "fit", "validation", "fit", "test", "fit", "validation", "test", "fit",
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+def items_of_split(items: Iterable[T], split: Split) -> tuple[T, ...]:
+    """The items of a split, by their position: always the same."""
+    if split not in SPLITS:
+        raise InvalidInputError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
+    return tuple(item for i, item in enumerate(items) if _PATTERN[i % len(_PATTERN)] == split)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge says about one completion."""
+    """The verdict of a world's judge on one completion."""
 
     attribute: bool | None
     """True for the positive side, False for the negative one, None if the text shows neither."""
     valid: bool
-    """The world could have said this in answer to this prompt."""
+    """Whether the world's grammar generates this completion of this prompt."""
 
     def achieves(self, desired: bool = True) -> bool:
         """The headline criterion: valid, and the attribute is the desired one."""
@@ -32,8 +51,8 @@ INVALID = Verdict(attribute=None, valid=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
-    """A pair of texts that differ in the hidden attribute, and nothing else that can be helped."""
+class ContrastPair:
+    """A pair of texts that differ in the hidden attribute and as little else as possible."""
 
     positive: Example
     negative: Example
@@ -41,7 +60,7 @@ class Contrast:
 
 
 class World(ABC):
-    """One hidden attribute and everything that can be said about it.
+    """One hidden attribute, and the texts that show it.
 
     Texts are the same bytes for the same seed. What is drawn for one split (questions, items,
     names, templates) never occurs in another; the language model itself was trained on all.
@@ -49,9 +68,9 @@ class World(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    """A line for people: what steering changes."""
+    """One line: what steering changes."""
     poles: ClassVar[tuple[str, str]]
-    """How the positive and the negative side are called."""
+    """Names of the positive and the negative side."""
     position: ClassVar[CapturePosition]
     """Where in an example to capture activations."""
     layer: ClassVar[int]
@@ -78,7 +97,7 @@ class World(ABC):
         """One prompt that leaves the attribute open."""
 
     @abstractmethod
-    def _contrast(self, rng: random.Random, split: Split) -> Contrast:
+    def _contrast(self, rng: random.Random, split: Split) -> ContrastPair:
         """One pair to fit a steerer from."""
 
     def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:

@@ -53,8 +53,8 @@ def questions(folder: Path) -> Path:
     rng = random.Random(0)
     rows = []
     for prompt in truth.prompts("test", 0, N_QUESTIONS):
-        fact = truth.fact_asked(prompt)
-        answers = [truth.say(rng, fact, truthful) for truthful in (True, False)]
+        fact = truth.fact_of_prompt(prompt)
+        answers = [truth.answer(rng, fact, truthful) for truthful in (True, False)]
         rows.append({"prompt": prompt, "answers": answers, "right": 0})
     path = folder / "questions.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))

@@ -12,7 +12,8 @@ from odesteer import SteeredModel
 from odesteer.artifact import Steerer
 from odesteer.evaluation.config import BenchmarkConfig
 from odesteer.evaluation.report import write_report
-from odesteer.evaluation.runner import Row, Runner, RunResults, completions
+from odesteer.evaluation.runner import Runner, RunResults, completions
+from odesteer.evaluation.runner.plan import CompletionSpec
 
 
 def run(lm: SteeredModel, folder: Path, suite: str, data: Path | None, **asked: Any) -> RunResults:
@@ -157,8 +158,8 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
 ) -> None:
     lm = SteeredModel(tiny_models.llama(max_position_embeddings=2048), tiny_models.tokenizer())
     fitted: dict[str, str] = {}
-    asked: list[tuple[str, str]] = []
-    fit = completions.generate_completions
+    tested: list[tuple[str, str]] = []
+    generate = completions.generate_completions
     from odesteer.data import ContrastData
     from odesteer.tuning import fit_cache as fits
 
@@ -170,22 +171,24 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
         )
         return whole(method, activations, data, *rest)
 
-    def writing(lm: Any, rows: Sequence[Row], steerers: Sequence[Steerer | None]) -> Any:
-        for row, steerer in zip(rows, steerers, strict=True):
+    def generating(
+        lm: Any, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
+    ) -> Any:
+        for spec, steerer in zip(specs, steerers, strict=True):
             if steerer is not None:
-                word = row.item.group.removeprefix("Is ").removesuffix("?")
-                asked.append((word, str(steerer.provenance.data_digest)))
-        return fit(lm, rows, steerers)
+                word = spec.item.group.removeprefix("Is ").removesuffix("?")
+                tested.append((word, str(steerer.provenance.data_digest)))
+        return generate(lm, specs, steerers)
 
     monkeypatch.setattr(fits, "fitted", fitting)
-    monkeypatch.setattr(completions, "generate_completions", writing)
+    monkeypatch.setattr(completions, "generate_completions", generating)
     run(lm, tmp_path / "out", "truthfulqa", questions, judges=("repetition",), limit=9)
-    assert len({word for word, _ in asked}) == 12, "every question was answered under steering"
+    assert len({word for word, _ in tested}) == 12, "every question was answered under steering"
     assert len(fitted) == 2
-    for word, digest in asked:
+    for word, digest in tested:
         assert word not in fitted[digest]
     # The words are there to be found: each was fitted on in the fold that does not ask it.
-    for word in {word for word, _ in asked}:
+    for word in {word for word, _ in tested}:
         assert any(word in text for text in fitted.values()) or word in _validated(questions)
 
 
