@@ -1,4 +1,4 @@
-"""What model arguments say about steering, and what is said back where they are wrong."""
+"""Steering arguments of the harness's model, and the errors for wrong ones."""
 
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,23 @@ from odesteer.models import SteeredModel
 def test_an_amount_behind_the_file_or_beside_it(truthful: Path) -> None:
     for steer, amount in ((f"{truthful}@1.5", None), (truthful, Amount("level", 1.5))):
         (one,) = read_steering(steer, amount)
-        assert one.quantity == {"level": 1.5}
-    assert read_steering(f"{truthful}@T=5", None)[0].quantity == {"T": 5.0}
-    assert read_steering(str(truthful), None)[0].quantity == {}
+        assert one.arguments == {"level": 1.5}
+    assert read_steering(f"{truthful}@T=5", None)[0].arguments == {"T": 5.0}
+    assert read_steering(str(truthful), None)[0].arguments == {}
     assert read_steering(None, None) == []
 
 
 def test_an_at_sign_may_be_part_of_a_name(truthful: Path, tmp_path: Path) -> None:
     path = tmp_path / "a@2"
     path.write_bytes(truthful.read_bytes())
-    assert read_steering(str(path), None)[0].quantity == {}
-    assert read_steering(f"{path}@3", None)[0].quantity == {"level": 3.0}
+    assert read_steering(str(path), None)[0].arguments == {}
+    assert read_steering(f"{path}@3", None)[0].arguments == {"level": 3.0}
 
 
 def test_several_each_with_its_own_amount(truthful: Path) -> None:
     steerer = Steerer.load(truthful)
     found = read_steering([f"{truthful}@2", steerer], None)
-    assert [each.quantity for each in found] == [{"level": 2.0}, {}]
+    assert [each.arguments for each in found] == [{"level": 2.0}, {}]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.evaluation.harness.arguments import Steers, read_steering
+from odesteer.evaluation.harness.arguments import SteerArgument, applied_json, read_steering
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
 from odesteer.tuning.objectives.log_likelihood import Batch, Row, answer, is_read_late, logits_of
@@ -43,7 +43,7 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
     def __init__(
         self,
         pretrained: Any = None,
-        steer: Steers | Sequence[Steers] | None = None,
+        steer: SteerArgument | Sequence[SteerArgument] | None = None,
         *,
         level: float | None = None,
         T: float | None = None,
@@ -67,20 +67,20 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         self._lm = SteeredModel(self.model, self.tokenizer)
         self._applied = applied
         for each in applied:
-            self._lm.steering(each.steerer, **each.quantity)  # checks that it fits
+            self._lm.steering(each.steerer, **each.arguments)  # checks that it fits
         self._prompts_first = any(is_read_late(each.steerer) for each in applied)
 
     def get_model_info(self) -> dict[str, Any]:
         """The harness's facts about the model, with the steerers and amounts added."""
         info: dict[str, Any] = super().get_model_info()
-        return {**info, "steering": [each.to_json() for each in self._applied]}
+        return {**info, "steering": [applied_json(each) for each in self._applied]}
 
     @contextmanager
     def _steered(self, prompt_width: int) -> Iterator[None]:
         with ExitStack() as stack:
             for each in self._applied:
                 stack.enter_context(
-                    self._lm.steering(each.steerer, prompt_width=prompt_width, **each.quantity)
+                    self._lm.steering(each.steerer, prompt_width=prompt_width, **each.arguments)
                 )
             yield
 

@@ -7,7 +7,7 @@ from typing import Any
 from odesteer.evaluation.metrics import Estimate, Observation, PairedBootstrap, wins
 from odesteer.evaluation.runner import Result, RunResults
 from odesteer.evaluation.runner.contenders import DEFAULT, NONE, ONE_STEP, Contender
-from odesteer.evaluation.runner.runner import per_item
+from odesteer.evaluation.runner.results import per_item
 from odesteer.evaluation.task import Task
 
 REFERENCES = (NONE, ONE_STEP, DEFAULT)

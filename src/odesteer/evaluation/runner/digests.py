@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from odesteer import __version__
 from odesteer.estimator import Parametrised
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.models import SteeredModel
+from odesteer.version import __version__
 
 _FORMER_MODULES = {
     "BogackiShampine": "odesteer.flows.solvers.bogacki_shampine",

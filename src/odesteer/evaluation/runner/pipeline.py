@@ -18,13 +18,13 @@ from odesteer.evaluation.runner.completions import (
     CompletionBatch,
     complete_batch,
 )
-from odesteer.evaluation.runner.digests import completion_keys, model_digest, to_plain
+from odesteer.evaluation.runner.digests import completion_keys, model_digest
 from odesteer.evaluation.runner.fit_cache import FitCache
 from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.evaluation.runner.result_store import ResultStore
+from odesteer.evaluation.runner.results import Result
 from odesteer.models import SteeredModel
-from odesteer.version import __version__
 
 GENERATIONS, SCORES, TIMES = "generations.jsonl", "scores.jsonl", "times.jsonl"
 
@@ -44,36 +44,6 @@ class BenchmarkProgress:
     total: int
     seconds_left: float | None
     activity: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """One completion with its spec and its scores."""
-
-    spec: CompletionSpec
-    completion: Mapping[str, Any]
-    scores: Scores
-
-    @property
-    def setting(self) -> str:
-        """The setting as text."""
-        return self.spec.contender.describe(self.spec.cell)
-
-    def to_json(self) -> dict[str, Any]:
-        spec = self.spec
-        return {
-            "task": spec.task.name,
-            "phase": spec.phase,
-            "fold": spec.fold.name,
-            "seed": spec.seed,
-            "contender": spec.contender.name,
-            **spec.cell_json(),
-            "item": spec.item.key,
-            "sample": spec.sample,
-            "prompt": to_plain(spec.item.prompt),
-            **self.completion,
-            "scores": self.scores,
-        }
 
 
 class CompletionPipeline:
