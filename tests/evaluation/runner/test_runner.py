@@ -149,8 +149,8 @@ def test_what_a_method_cannot_do_is_missing_and_the_rest_goes_on(
     outcome = run.run()
     write_report(outcome, tmp_path, title="numbers", about={})
     caa = [point for point in outcome.curve if point.contender.name == "caa"]
-    assert all(p.missing == p.n for p in caa if p.cell.value > 0.2)
-    assert [p.cell.value <= 0.2 for p in caa if p.chosen] == [True, True]
+    assert all(p.missing == p.n for p in caa if p.setting.value > 0.2)
+    assert [p.setting.value <= 0.2 for p in caa if p.chosen] == [True, True]
     assert "numbers, caa, strength=0.3, layer 1: out of reach" in outcome.failures()
     assert "out of reach" in (tmp_path / "summary.md").read_text()
     assert not any("failed" in result.completion for result in outcome.results)

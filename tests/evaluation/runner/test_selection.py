@@ -5,7 +5,7 @@ from bench_case import Numbers
 
 from odesteer.evaluation.runner.selection import chosen, measurements
 from odesteer.methods import CAA, Amount
-from odesteer.tuning import Candidate, Cell, Halving, Row, Score, Surface
+from odesteer.tuning import Candidate, Halving, Score, SearchResults, Setting, SettingResult
 
 
 def test_the_cost_is_the_rise_over_unsteered_texts_item_by_item() -> None:
@@ -34,8 +34,10 @@ def test_where_fluency_is_not_measured_nothing_costs() -> None:
 def test_the_best_affordable(costs: tuple[float, ...], expected: float) -> None:
     candidate = Candidate("caa", CAA(), "strength", (0.1, 0.2, 0.4))
     rows = tuple(
-        Row(Cell(0, 1, Amount("strength", size)), Score(size, cost, n=8), "measured", 0)
+        SettingResult(
+            Setting(0, 1, Amount("strength", size)), Score(size, cost, n=8), "measured", 0
+        )
         for size, cost in zip(candidate.values, costs, strict=True)
     )
-    surface = Surface((candidate,), rows, Score(0.0, 0.0, n=8), 0.5, Halving(), {})
+    surface = SearchResults((candidate,), rows, Score(0.0, 0.0, n=8), 0.5, Halving(), {})
     assert chosen(surface).value == expected

@@ -14,7 +14,13 @@ from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.harness.arguments import SteerArgument, applied_json, read_steering
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
-from odesteer.tuning.objectives.log_likelihood import Batch, Row, answer, is_read_late, logits_of
+from odesteer.tuning.objectives.log_likelihood import (
+    ScoredSequence,
+    SequenceBatch,
+    forward_logits,
+    needs_prompt_pass,
+    score_tokens,
+)
 
 LoglikelihoodRequest = tuple[Any, Sequence[int], Sequence[int]]
 """A request of the harness: a key for its cache (None for a window of a longer text), the tokens
@@ -68,7 +74,7 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         self._applied = applied
         for each in applied:
             self._lm.steering(each.steerer, **each.arguments)  # checks that it fits
-        self._prompts_first = any(is_read_late(each.steerer) for each in applied)
+        self._needs_prompt_pass = any(needs_prompt_pass(each.steerer) for each in applied)
 
     def get_model_info(self) -> dict[str, Any]:
         """The harness's facts about the model, with the steerers and amounts added."""
@@ -109,25 +115,25 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
         ) as bar:
             for start in range(0, len(rows), size):
                 batch_rows = rows[start : start + size]
-                batch = Batch.of([row for row, _ in batch_rows], self.device)
+                batch = SequenceBatch.of([row for row, _ in batch_rows], self.device)
                 logits = self._logits(batch)
                 for i, (_, indices) in enumerate(batch_rows):
                     scored = batch.scored(i, logits)
                     for index in indices:
                         key, _, continuation = requests[index]
-                        found = answer(scored, continuation, self.softmax_dtype)
+                        found = score_tokens(scored, continuation, self.softmax_dtype)
                         answers[index] = found
                         if key is not None:
                             self.cache_hook.add_partial("loglikelihood", key, found)
                         bar.update(1)
         return [answers[i] for i in range(len(requests))]
 
-    def _logits(self, batch: Batch) -> Tensor:
+    def _logits(self, batch: SequenceBatch) -> Tensor:
         """`[n, columns, vocabulary]` from the last token of the prompts on."""
         dtype = self.mixed_precision_dtype
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             steering = self._steered(batch.prompt_width)
-            return logits_of(self._lm, batch, steering, in_two=self._prompts_first)
+            return forward_logits(self._lm, batch, steering, prompt_first=self._needs_prompt_pass)
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -140,7 +146,7 @@ def _check_options(options: dict[str, Any]) -> None:
         )
 
 
-def row_of(request: LoglikelihoodRequest, max_length: int) -> Row:
+def row_of(request: LoglikelihoodRequest, max_length: int) -> ScoredSequence:
     """The row that a request is scored in; contexts that are too long lose their beginning.
 
     A text that is scored as a whole (without a key) counts as generated from its first token on,
@@ -149,19 +155,19 @@ def row_of(request: LoglikelihoodRequest, max_length: int) -> Row:
     key, context, continuation = request
     tokens = (*context, *continuation)[-(max_length + 1) :][:-1]
     n_context = len(tokens) - len(continuation) + 1
-    return Row(tokens, 1 if key is None else n_context, n_context - 1)
+    return ScoredSequence(tokens, 1 if key is None else n_context, n_context - 1)
 
 
 def rows_of(
     requests: Sequence[LoglikelihoodRequest], max_length: int
-) -> list[tuple[Row, list[int]]]:
+) -> list[tuple[ScoredSequence, list[int]]]:
     """Each distinct row with the indices of its requests, the longest row first.
 
     Requests that differ in the last token of the continuation share a row. Those whose contexts
     end at different tokens do not, even where all their tokens are the same: they are steered
     from different tokens on.
     """
-    rows: dict[Row, list[int]] = {}
+    rows: dict[ScoredSequence, list[int]] = {}
     for i, request in enumerate(requests):
         rows.setdefault(row_of(request, max_length), []).append(i)
     return sorted(rows.items(), key=lambda item: (-item[0].n_prompt, -len(item[0].tokens)))

@@ -25,8 +25,8 @@ def plots(run: RunResults, lines: Sequence[SummaryRow]) -> Iterator[tuple[str, s
         if len(curve) > 1:
             caption = f"{task.name}: {task.headline} against perplexity on validation items"
             yield f"curves-{task.name}.png", caption, _curves(run, task, curve)
-        tried = [point for point in curve if point.cell is not None]
-        if len({point.cell.layer for point in tried if point.cell is not None}) > 1:
+        tried = [point for point in curve if point.setting is not None]
+        if len({point.setting.layer for point in tried if point.setting is not None}) > 1:
             caption = f"{task.name}: {task.headline} by layer and amount on validation items"
             yield f"layers-{task.name}.png", caption, _heat_maps(task, tried)
         histogram = _barriers(run, task)
@@ -73,7 +73,7 @@ def _curves(run: RunResults, task: Task, curve: Sequence[CurvePoint]) -> bytes:
     from matplotlib.ticker import NullFormatter
 
     def coordinates(point: CurvePoint) -> tuple[float, float]:
-        size = 0.0 if point.cell is None else point.cell.value
+        size = 0.0 if point.setting is None else point.setting.value
         across = math.exp(min(point.means["nll"], 20.0)) if fluent else size
         return across, point.means[task.headline]
 
@@ -97,7 +97,7 @@ def _curves(run: RunResults, task: Task, curve: Sequence[CurvePoint]) -> bytes:
             whole = point.state == "measured"
             face = style["color"] if whole else "white"
             size = 9 if point.chosen else 4
-            if point.chosen or point.cell is None or _at_start(run, task, point):
+            if point.chosen or point.setting is None or _at_start(run, task, point):
                 axes.plot(
                     *coordinates(point), marker="o", markersize=size, markerfacecolor=face,
                     markeredgecolor="black" if point.chosen else style["color"],
@@ -123,16 +123,16 @@ def _curves(run: RunResults, task: Task, curve: Sequence[CurvePoint]) -> bytes:
 
 def _at_start(run: RunResults, task: Task, point: CurvePoint) -> bool:
     layer = run.plan.layers[task.name].default
-    return point.cell is not None and point.cell.layer == layer
+    return point.setting is not None and point.setting.layer == layer
 
 
 def _paths(run: RunResults, task: Task, points: Sequence[CurvePoint]) -> Iterator[list[CurvePoint]]:
     """The points of each fold and variant at the layer that searches begin with, by amount."""
     found: dict[tuple[str, int], list[tuple[float, CurvePoint]]] = {}
     for point in points:
-        if point.cell is not None and _at_start(run, task, point):
-            at = point.fold, point.cell.candidate
-            found.setdefault(at, []).append((point.cell.value, point))
+        if point.setting is not None and _at_start(run, task, point):
+            at = point.fold, point.setting.candidate
+            found.setdefault(at, []).append((point.setting.value, point))
     for path in found.values():
         yield [point for _, point in sorted(path, key=lambda pair: pair[0])]
 
@@ -140,24 +140,24 @@ def _paths(run: RunResults, task: Task, points: Sequence[CurvePoint]) -> Iterato
 def _heat_maps(task: Task, tried: Sequence[CurvePoint]) -> bytes:
     """A heat map for each method: layers across, amounts up; folds and variants together."""
     names = list(dict.fromkeys(point.contender.name for point in tried))
-    cells = [(p.contender.name, p.cell, p.means.get(task.headline, math.nan)) for p in tried]
-    layers = sorted({cell.layer for _, cell, _ in cells if cell is not None})
+    settings = [(p.contender.name, p.setting, p.means.get(task.headline, math.nan)) for p in tried]
+    layers = sorted({setting.layer for _, setting, _ in settings if setting is not None})
     n_columns = min(4, len(names))
     n_rows = -(-len(names) // n_columns)
     figure, axes = _figure(3.2 * n_columns, 2.8 * n_rows, n_rows, n_columns)
     flat = [ax for row in axes for ax in row]
-    known = [value for *_, value in cells if not math.isnan(value)]
+    known = [value for *_, value in settings if not math.isnan(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     for ax, name in zip(flat, names, strict=False):
         own = [
-            (cell, value)
-            for contender, cell, value in cells
-            if contender == name and cell is not None
+            (setting, value)
+            for contender, setting, value in settings
+            if contender == name and setting is not None
         ]
-        amounts = sorted({cell.value for cell, _ in own})
+        amounts = sorted({setting.value for setting, _ in own})
         grid = [[math.nan] * len(layers) for _ in amounts]
-        for cell, value in own:
-            grid[amounts.index(cell.value)][layers.index(cell.layer)] = value
+        for setting, value in own:
+            grid[amounts.index(setting.value)][layers.index(setting.layer)] = value
         image = ax.imshow(grid, origin="lower", aspect="auto", vmin=low, vmax=high)
         ax.set_xticks(range(len(layers)), [str(layer) for layer in layers])
         ax.set_yticks(range(len(amounts)), [f"{amount:g}" for amount in amounts])

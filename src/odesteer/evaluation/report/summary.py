@@ -131,8 +131,8 @@ def _item_key(result: Result) -> tuple[str, int, str]:
 
 def _settings(run: RunResults, task: Task, contender: Contender) -> dict[str, str]:
     return {
-        fold: contender.describe(cell)
-        for (name, fold, of_contender), cell in sorted(
+        fold: contender.describe(setting)
+        for (name, fold, of_contender), setting in sorted(
             run.choices.items(), key=lambda pair: pair[0]
         )
         if (name, of_contender) == (task.name, contender.name)

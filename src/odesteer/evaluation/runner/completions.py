@@ -58,10 +58,10 @@ def complete_batch(lm: SteeredModel, batch: CompletionBatch) -> list[Completion]
     except FAILURES as error:
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, spec in enumerate(batch.specs):
-            key = (spec.contender.name, spec.cell, spec.fold.name, spec.seed)
+            key = (spec.contender.name, spec.setting, spec.fold.name, spec.seed)
             groups.setdefault(key, []).append(i)
         if len(groups) == 1:
-            if batch.specs[0].cell is None:
+            if batch.specs[0].setting is None:
                 raise
             return [{"failed": str(error)} for _ in batch.specs]
     found: dict[int, Completion] = {}
@@ -109,13 +109,13 @@ def generate_completions(
 
 def _amounts(specs: Sequence[CompletionSpec]) -> dict[str, Any]:
     """The amounts as the argument of `SteeredModel.generate` that is named after their quantity."""
-    cells = [spec.cell for spec in specs]
-    quantities = {cell.amount.quantity for cell in cells if cell is not None}
+    settings = [spec.setting for spec in specs]
+    quantities = {setting.amount.quantity for setting in settings if setting is not None}
     if not quantities:
         return {}
     if len(quantities) > 1:
         raise InvalidInputError(f"a batch steers by one quantity, not by {quantities}.")
-    return {quantities.pop(): [None if cell is None else cell.value for cell in cells]}
+    return {quantities.pop(): [None if setting is None else setting.value for setting in settings]}
 
 
 def _fits(lm: SteeredModel, max_new_tokens: int, item: Item) -> bool:
@@ -175,12 +175,12 @@ def _score_choices(
     # log_likelihoods takes one steerer and one amount at a time.
     groups: dict[tuple[int, Any], list[int]] = {}
     for i, (spec, steerer) in enumerate(zip(specs, steerers, strict=True)):
-        groups.setdefault((id(steerer), spec.cell), []).append(i)
+        groups.setdefault((id(steerer), spec.setting), []).append(i)
     found: dict[int, Completion] = {}
-    for (_, cell), indices in groups.items():
+    for (_, setting), indices in groups.items():
         choices = {i: _choices(specs[i]) for i in indices}
         examples = [Example(specs[i].item.prompt, text) for i in indices for text in choices[i]]
-        amount = None if cell is None else cell.amount
+        amount = None if setting is None else setting.amount
         scored = log_likelihoods(lm, examples, steerers[indices[0]], amount, truncate=True)
         remaining = iter(scored)
         for i in indices:

@@ -9,7 +9,7 @@ from odesteer.methods import CAA, Method, ODESteer, OneStep, registry
 from odesteer.methods.conditional import Conditional
 from odesteer.methods.sum import Sum
 from odesteer.registry import Registry
-from odesteer.tuning import Candidate, Cell
+from odesteer.tuning import Candidate, Setting
 
 ContenderKind = Literal["none", "prompt", "method"]
 
@@ -38,23 +38,23 @@ class Contender:
         """Whether its setting is chosen on validation items."""
         return sum(len(candidate.values) for candidate in self.candidates) > 1
 
-    def method(self, cell: Cell) -> Method:
+    def method(self, setting: Setting) -> Method:
         """The method of a setting, unfitted."""
-        return self.candidates[cell.candidate].method
+        return self.candidates[setting.candidate].method
 
-    def default(self, layer: int) -> Cell | None:
+    def default(self, layer: int) -> Setting | None:
         """The setting with the method's default amount, if that is among the amounts."""
         first = self.candidates[0]
         amount = first.method.default_amount
         known = amount.quantity == first.quantity and float(amount.value) in first.values
-        return Cell(0, layer, amount) if known else None
+        return Setting(0, layer, amount) if known else None
 
-    def describe(self, cell: Cell | None) -> str:
+    def describe(self, setting: Setting | None) -> str:
         """A setting as text."""
-        if cell is None:
+        if setting is None:
             return "–"
-        label = self.candidates[cell.candidate].label if len(self.candidates) > 1 else ""
-        return f"{cell}, {label}" if label else str(cell)
+        label = self.candidates[setting.candidate].label if len(self.candidates) > 1 else ""
+        return f"{setting}, {label}" if label else str(setting)
 
 
 def baselines() -> tuple[Contender, ...]:

@@ -100,13 +100,13 @@ def completion_keys(model: str, specs: Sequence[CompletionSpec]) -> list[str]:
 
     ``model`` is the model's digest.
     """
-    settings: dict[tuple[Any, ...], str] = {}
+    digests: dict[tuple[Any, ...], str] = {}
     keys = []
     for spec in specs:
-        setting = (spec.contender.name, spec.cell, spec.fold.name, spec.seed)
-        if setting not in settings:
-            settings[setting] = digest(_dependencies(model, spec))
-        keys.append(f"{settings[setting]}/{item_digest(spec.item)}/{spec.seed}/{spec.sample}")
+        group = (spec.contender.name, spec.setting, spec.fold.name, spec.seed)
+        if group not in digests:
+            digests[group] = digest(_dependencies(model, spec))
+        keys.append(f"{digests[group]}/{item_digest(spec.item)}/{spec.seed}/{spec.sample}")
     return keys
 
 
@@ -122,8 +122,8 @@ def _dependencies(model: str, spec: CompletionSpec) -> dict[str, Any]:
     }
     if spec.contender.kind == "prompt":
         found["asking"] = [task.instruction, task.shots, data]
-    elif spec.cell is not None:
+    elif spec.setting is not None:
         found["fit"] = [data, spec.seed, task.capture_position]
-        found["method"] = spec.contender.method(spec.cell)
-        found["cell"] = [spec.cell.layer, spec.cell.amount.quantity, spec.cell.value]
+        found["method"] = spec.contender.method(spec.setting)
+        found["cell"] = [spec.setting.layer, spec.setting.amount.quantity, spec.setting.value]
     return found

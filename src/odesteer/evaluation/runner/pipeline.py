@@ -19,11 +19,11 @@ from odesteer.evaluation.runner.completions import (
     complete_batch,
 )
 from odesteer.evaluation.runner.digests import completion_keys, model_digest
-from odesteer.evaluation.runner.fit_cache import FitCache
 from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.evaluation.runner.result_store import ResultStore
 from odesteer.evaluation.runner.results import Result
+from odesteer.evaluation.runner.steerer_cache import SteererCache
 from odesteer.models import SteeredModel
 
 GENERATIONS, SCORES, TIMES = "generations.jsonl", "scores.jsonl", "times.jsonl"
@@ -75,7 +75,7 @@ class CompletionPipeline:
         self._on_progress = on_progress
         self._executor = executor
         self._model = model_digest(lm)
-        self._fits = FitCache(lm, min(batch_size, 16))
+        self._fits = SteererCache(lm, min(batch_size, 16))
         self._done = self._generated = 0
         self._started = 0.0
 
@@ -100,7 +100,7 @@ class CompletionPipeline:
 
     def clear_fits(self) -> None:
         """Drop all fitted steerers; the next task has its own."""
-        self._fits = FitCache(self._lm, min(self._batch_size, 16))
+        self._fits = SteererCache(self._lm, min(self._batch_size, 16))
 
     def complete(self, specs: Iterable[CompletionSpec]) -> list[Result]:
         """The completions of one task, generated and judged, in order."""
@@ -147,8 +147,8 @@ class CompletionPipeline:
         """Indices of each batch: one quantity, specs of one steerer side by side."""
         groups: dict[str, list[int]] = {}
         for i in sorted(range(len(specs)), key=lambda i: _steerer_order(specs[i])):
-            cell = specs[i].cell
-            groups.setdefault("" if cell is None else cell.amount.quantity, []).append(i)
+            setting = specs[i].setting
+            groups.setdefault("" if setting is None else setting.amount.quantity, []).append(i)
         for indices in groups.values():
             for start in range(0, len(indices), self._batch_size):
                 yield indices[start : start + self._batch_size]
@@ -278,6 +278,6 @@ class CompletionPipeline:
 
 def _steerer_order(spec: CompletionSpec) -> tuple[Any, ...]:
     """Sort key that puts specs of one steerer side by side."""
-    cell = spec.cell
-    steerer = () if cell is None else (cell.candidate, cell.layer)
+    setting = spec.setting
+    steerer = () if setting is None else (setting.candidate, setting.layer)
     return spec.contender.name, steerer, spec.fold.name, spec.seed

@@ -11,8 +11,8 @@ from odesteer.evaluation.runner.contenders import PROMPT, Contender
 from odesteer.evaluation.runner.context_limits import ContextFilter
 from odesteer.evaluation.runner.prompt_only import has_instruction
 from odesteer.evaluation.task import Fold, Task
-from odesteer.tuning import Cell, Halving, Search
-from odesteer.tuning.search.grid import coarse
+from odesteer.tuning import Halving, Search, Setting
+from odesteer.tuning.search.grid import coarse_grid
 
 Phase = Literal["validation", "test"]
 
@@ -56,12 +56,12 @@ class FoldItem:
 
 @dataclass(frozen=True)
 class CompletionSpec:
-    """One completion to generate; without a cell it is not steered."""
+    """One completion to generate; without a setting it is not steered."""
 
     task: Task
     contender: Contender
     phase: Phase
-    cell: Cell | None
+    setting: Setting | None
     fold_item: FoldItem
     sample: int
 
@@ -77,20 +77,20 @@ class CompletionSpec:
     def seed(self) -> int:
         return self.fold_item.seed
 
-    def cell_json(self) -> dict[str, Any]:
-        return cell_json(self.contender, self.cell)
+    def setting_json(self) -> dict[str, Any]:
+        return setting_json(self.contender, self.setting)
 
 
-def cell_json(contender: Contender, cell: Cell | None) -> dict[str, Any]:
+def setting_json(contender: Contender, setting: Setting | None) -> dict[str, Any]:
     """A setting as plain data."""
-    if cell is None:
+    if setting is None:
         return {"layer": None, "quantity": None, "value": None}
-    found = {"layer": cell.layer, "quantity": cell.amount.quantity, "value": cell.value}
-    label = contender.candidates[cell.candidate].label
+    found = {"layer": setting.layer, "quantity": setting.amount.quantity, "value": setting.value}
+    label = contender.candidates[setting.candidate].label
     return {**found, "variant": label} if label else found
 
 
-Choices = Mapping[tuple[str, str, str], Cell]
+Choices = Mapping[tuple[str, str, str], Setting]
 """The chosen setting by task, fold name and contender."""
 
 
@@ -205,11 +205,11 @@ class Plan:
             if contender.is_tuned
         }
 
-    def untuned(self, task: Task, name: str) -> dict[tuple[str, str, str], Cell]:
+    def untuned(self, task: Task, name: str) -> dict[tuple[str, str, str], Setting]:
         """The settings of contenders with only one."""
         layer = self.layers[task.name].default
         return {
-            (task.name, name, c.name): coarse(c.candidates, [layer])[0]
+            (task.name, name, c.name): coarse_grid(c.candidates, [layer])[0]
             for c in self.contenders_of(task)
             if c.kind == "method" and not c.is_tuned
         }

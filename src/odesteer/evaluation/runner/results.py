@@ -11,7 +11,7 @@ from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.plan import CompletionSpec, FoldItem, Plan
 from odesteer.evaluation.runner.selection import CurvePoint
 from odesteer.evaluation.task import Task
-from odesteer.tuning import Cell
+from odesteer.tuning import Setting
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Result:
     scores: Scores
 
     @property
-    def setting(self) -> str:
+    def setting_text(self) -> str:
         """The setting as text."""
-        return self.spec.contender.describe(self.spec.cell)
+        return self.spec.contender.describe(self.spec.setting)
 
     def to_json(self) -> dict[str, Any]:
         spec = self.spec
@@ -35,7 +35,7 @@ class Result:
             "fold": spec.fold.name,
             "seed": spec.seed,
             "contender": spec.contender.name,
-            **spec.cell_json(),
+            **spec.setting_json(),
             "item": spec.item.key,
             "sample": spec.sample,
             "prompt": to_plain(spec.item.prompt),
@@ -60,9 +60,9 @@ class RunResults:
     results: list[Result] = field(default_factory=list)
     validation: list[Result] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
-    choices: dict[tuple[str, str, str], Cell] = field(default_factory=dict)
+    choices: dict[tuple[str, str, str], Setting] = field(default_factory=dict)
 
-    def choice(self, task: Task, fold_item: FoldItem, contender: Contender) -> Cell | None:
+    def choice(self, task: Task, fold_item: FoldItem, contender: Contender) -> Setting | None:
         """The setting at which a contender is reported."""
         return self.choices.get((task.name, fold_item.fold.name, contender.name))
 
@@ -70,7 +70,7 @@ class RunResults:
         """What could not be fitted or generated, with the reason, each once."""
         return list(
             dict.fromkeys(
-                f"{r.spec.task.name}, {r.spec.contender.name}, {r.setting}:"
+                f"{r.spec.task.name}, {r.spec.contender.name}, {r.setting_text}:"
                 f" {r.completion['failed']}"
                 for r in (*self.validation, *self.results)
                 if "failed" in r.completion
@@ -93,7 +93,7 @@ def per_item(results: Iterable[Result]) -> Iterator[tuple[Result, dict[str, floa
     for result in results:
         spec = result.spec
         key = (spec.task.name, spec.fold.name, spec.seed, spec.contender.name)
-        found.setdefault((*key, spec.cell, spec.item.key), []).append(result)
+        found.setdefault((*key, spec.setting, spec.item.key), []).append(result)
     for samples in found.values():
         first = samples[0]
         yield first, first.spec.task.combined([sample.scores for sample in samples])

@@ -18,7 +18,7 @@ from odesteer.evaluation.runner.selection import (
 )
 from odesteer.evaluation.task import Task
 from odesteer.models import SteeredModel
-from odesteer.tuning import Ask, Cell, Measurement, Surface
+from odesteer.tuning import Measurement, MeasurementRequest, SearchResults, Setting
 
 
 class Runner:
@@ -59,21 +59,21 @@ class Runner:
         """Run what is not on disk yet. Raises `DataError` if results cannot be written."""
         run = RunResults(self._plan, self._judges)
         self._n_later = self._plan.cost().completions
-        surfaces: dict[tuple[str, str, str], Surface] = {}
+        searched: dict[tuple[str, str, str], SearchResults] = {}
         with self._pipeline as pipeline:
             for task in self._plan.tasks:
                 for name in self._plan.fold_names(task):
                     run.choices |= self._plan.untuned(task, name)
                     self._n_later -= self._plan.max_validation_completions(task, name)
                     found = self._select(pipeline, run, task, name)
-                    surfaces |= found
+                    searched |= found
                     run.choices |= {key: chosen(surface) for key, surface in found.items()}
                 pipeline.set_remaining(self._n_later)
                 tests = [
                     [
-                        CompletionSpec(task, contender, "test", cell, item, sample)
+                        CompletionSpec(task, contender, "test", setting, item, sample)
                         for item in self._plan.test(task)
-                        for cell in [run.choice(task, item, contender)]
+                        for setting in [run.choice(task, item, contender)]
                         for sample in range(task.samples)
                     ]
                     for contender in self._plan.contenders_of(task)
@@ -84,13 +84,13 @@ class Runner:
                 self._n_later -= self._plan.test_completions(task)
                 pipeline.clear_fits()
         run.curve = points((r.spec, scores) for r, scores in per_item(run.validation))
-        mark(run.curve, surfaces)
+        mark(run.curve, searched)
         return run
 
     def _select(
         self, pipeline: CompletionPipeline, run: RunResults, task: Task, name: str
-    ) -> dict[tuple[str, str, str], Surface]:
-        """The search surfaces of one fold, over all seeds."""
+    ) -> dict[tuple[str, str, str], SearchResults]:
+        """The results of the searches of one fold, over all seeds."""
         searches = self._plan.searches(task, name)
         if not searches:
             return {}
@@ -102,41 +102,43 @@ class Runner:
         unsteered_scores = [scores for _, scores in per_item(unsteered_results)]
         unsteered = measurements(task, unsteered_scores, None, less=less)
         running = {contender: search.run(unsteered) for contender, search in searches.items()}
-        asks: dict[Contender, Ask] = {
+        requests: dict[Contender, MeasurementRequest] = {
             contender: next(asking) for contender, asking in running.items()
         }
-        surfaces: dict[tuple[str, str, str], Surface] = {}
-        while asks:
-            n_now = sum(ask.left for ask in asks.values()) * task.samples
+        searched: dict[tuple[str, str, str], SearchResults] = {}
+        while requests:
+            n_now = sum(request.left for request in requests.values()) * task.samples
             pipeline.set_remaining(n_now + self._n_later)
             results = pipeline.complete(
                 spec
-                for contender, ask in asks.items()
-                for cell in ask.cells
-                for spec in _validation_specs(task, contender, cell, [items[i] for i in ask.items])
+                for contender, request in requests.items()
+                for setting in request.settings
+                for spec in _validation_specs(
+                    task, contender, setting, [items[i] for i in request.items]
+                )
             )
             run.validation += results
-            scored: dict[tuple[Contender, Cell | None], list[ItemScores]] = {}
+            scored: dict[tuple[Contender, Setting | None], list[ItemScores]] = {}
             for result, scores in per_item(results):
-                scored.setdefault((result.spec.contender, result.spec.cell), []).append(scores)
-            further: dict[Contender, Ask] = {}
-            for contender, ask in asks.items():
-                base = [unsteered_scores[i] for i in ask.items]
-                answers: dict[Cell, list[Measurement]] = {
-                    cell: measurements(task, scored[contender, cell], base, less=less)
-                    for cell in ask.cells
+                scored.setdefault((result.spec.contender, result.spec.setting), []).append(scores)
+            further: dict[Contender, MeasurementRequest] = {}
+            for contender, request in requests.items():
+                base = [unsteered_scores[i] for i in request.items]
+                answers: dict[Setting, list[Measurement]] = {
+                    setting: measurements(task, scored[contender, setting], base, less=less)
+                    for setting in request.settings
                 }
                 try:
                     further[contender] = running[contender].send(answers)
                 except StopIteration as end:
-                    surfaces[task.name, name, contender.name] = end.value
-            asks = further
-        return surfaces
+                    searched[task.name, name, contender.name] = end.value
+            requests = further
+        return searched
 
 
 def _validation_specs(
-    task: Task, contender: Contender, cell: Cell | None, items: Sequence[FoldItem]
+    task: Task, contender: Contender, setting: Setting | None, items: Sequence[FoldItem]
 ) -> Iterator[CompletionSpec]:
     for item in items:
         for sample in range(task.samples):
-            yield CompletionSpec(task, contender, "validation", cell, item, sample)
+            yield CompletionSpec(task, contender, "validation", setting, item, sample)

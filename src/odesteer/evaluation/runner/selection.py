@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from odesteer.evaluation.runner.contenders import Contender
-from odesteer.evaluation.runner.plan import CompletionSpec, cell_json
+from odesteer.evaluation.runner.plan import CompletionSpec, setting_json
 from odesteer.evaluation.task import Task
-from odesteer.tuning import Cell, Measurement, Surface
+from odesteer.tuning import Measurement, SearchResults, Setting
 
 ItemScores = Mapping[str, float | None]
 FLUENCY = "nll"
@@ -30,7 +30,7 @@ class CurvePoint:
     task: str
     fold: str
     contender: Contender
-    cell: Cell | None
+    setting: Setting | None
     n: int = 0
     missing: int = 0
     means: dict[str, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class CurvePoint:
             "task": self.task,
             "fold": self.fold,
             "contender": self.contender.name,
-            **cell_json(self.contender, self.cell),
+            **setting_json(self.contender, self.setting),
             "n": self.n,
             "missing": self.missing,
             "state": self.state,
@@ -53,14 +53,14 @@ class CurvePoint:
 
 def points(results: Iterable[tuple[CompletionSpec, ItemScores]]) -> list[CurvePoint]:
     """Means over all results of each setting, in the order in which settings first appear."""
-    found: dict[tuple[str, str, str, Cell | None], list[tuple[CompletionSpec, ItemScores]]] = {}
+    found: dict[tuple[str, str, str, Setting | None], list[tuple[CompletionSpec, ItemScores]]] = {}
     for spec, scores in results:
-        key = (spec.task.name, spec.fold.name, spec.contender.name, spec.cell)
+        key = (spec.task.name, spec.fold.name, spec.contender.name, spec.setting)
         found.setdefault(key, []).append((spec, scores))
     table = []
-    for (task, fold, _, cell), group in found.items():
+    for (task, fold, _, setting), group in found.items():
         first = group[0][0]
-        point = CurvePoint(task, fold, first.contender, cell, n=len(group))
+        point = CurvePoint(task, fold, first.contender, setting, n=len(group))
         for metric in sorted({name for _, scores in group for name in scores}):
             known = [value for _, scores in group if (value := scores.get(metric)) is not None]
             if known:
@@ -70,21 +70,23 @@ def points(results: Iterable[tuple[CompletionSpec, ItemScores]]) -> list[CurvePo
     return table
 
 
-def mark(table: Iterable[CurvePoint], surfaces: Mapping[tuple[str, str, str], Surface]) -> None:
+def mark(
+    table: Iterable[CurvePoint], searches: Mapping[tuple[str, str, str], SearchResults]
+) -> None:
     """Set the state of each point, and whether it was chosen."""
     for point in table:
-        surface = surfaces.get((point.task, point.fold, point.contender.name))
-        if surface is None or point.cell is None:
+        search = searches.get((point.task, point.fold, point.contender.name))
+        if search is None or point.setting is None:
             continue
-        states = {row.cell: row.state for row in surface.rows}
-        point.state = states[point.cell]
-        point.chosen = point.cell == chosen(surface)
+        states = {row.setting: row.state for row in search.rows}
+        point.state = states[point.setting]
+        point.chosen = point.setting == chosen(search)
 
 
-def chosen(surface: Surface) -> Cell:
+def chosen(search: SearchResults) -> Setting:
     """The setting to report: the choice; where nothing keeps to the budget, the least costly."""
-    row = surface.choice or surface.least_costly() or surface.rows[0]
-    return row.cell
+    row = search.choice or search.least_costly() or search.rows[0]
+    return row.setting
 
 
 def measurements(
