@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from odesteer import Amount, SteeredModel, Steerer
-from odesteer.evaluation.metrics.bootstrap import Cell, PairedBootstrap
+from odesteer.evaluation.metrics.bootstrap import Observation, PairedBootstrap
 from odesteer.terrarium import Verdict
 from studies.tasks import Task
 
@@ -45,7 +45,7 @@ class Rates:
 
         The interval is that of `PairedBootstrap`, over prompts and seeds.
         """
-        cells = [Cell(j.prompt, j.seed, float(j.verdict.achieves())) for j in judged]
+        cells = [Observation(j.prompt, j.seed, float(j.verdict.achieves())) for j in judged]
         joint = PairedBootstrap().estimates({"joint": cells})["joint"]
         assert joint.value is not None
         assert joint.low is not None
