@@ -1,4 +1,4 @@
-"""What running a command gives back, and the files that commands are run on."""
+"""Helpers: the result of a command, a command in a process of its own, files to run it on."""
 
 import json
 import os
@@ -15,8 +15,8 @@ import tiny_models
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a command ended and what it wrote."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -24,20 +24,20 @@ class Outcome:
 
     @property
     def document(self) -> Any:
-        """What it wrote to stdout, if that is one JSON document and nothing else."""
+        """Its stdout as one JSON document."""
         return json.loads(self.out)
 
     def says(self, *parts: str) -> bool:
-        """Whether stderr has one error, with these parts, and no traceback."""
-        lone = self.err.count("error: ") == 1 and "Traceback" not in self.err
-        return lone and all(part in self.err for part in parts)
+        """Whether stderr has exactly one error, with these parts, and no traceback."""
+        single = self.err.count("error: ") == 1 and "Traceback" not in self.err
+        return single and all(part in self.err for part in parts)
 
 
-Run = Callable[..., Outcome]
+Run = Callable[..., CommandResult]
 
 
 def process(*words: object, folder: Path, **options: Any) -> "subprocess.Popen[str]":
-    """The command as a user starts it, in a process of its own."""
+    """Start the command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "odesteer", *map(str, words)],
         cwd=folder,
@@ -45,7 +45,7 @@ def process(*words: object, folder: Path, **options: Any) -> "subprocess.Popen[s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell in the background hands down an ignored Ctrl-C.
+        # Background shells ignore SIGINT, which child processes inherit.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
@@ -73,7 +73,7 @@ def save_pairs(path: Path, n: int = 12, *, seed: int = 0) -> str:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too, with what it holds."""
+    """The contents of all files below a folder, hidden ones included."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""The command run in the process, a tiny model in a folder, and steerers of it."""
+"""Fixtures: run a command in this process, a tiny model in a folder, steerers fitted on it."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import Outcome, Run, save_model, save_pairs
+from command import CommandResult, Run, save_model, save_pairs
 
 from odesteer.cli import main
 
@@ -22,15 +22,15 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command with these words in a folder of its own."""
+    """Run the command with these arguments in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ODESTEER_DEBUG", raising=False)
 
-    def _run(*words: object, stdin: str = "") -> Outcome:
+    def _run(*words: object, stdin: str = "") -> CommandResult:
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         capsys.readouterr()
         code = main([str(word) for word in words])
-        return Outcome(code, *capsys.readouterr())
+        return CommandResult(code, *capsys.readouterr())
 
     return _run
 

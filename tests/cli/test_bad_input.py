@@ -1,4 +1,4 @@
-"""What is refused: with which code, what is said, and that nothing changes on disk."""
+"""Invalid input: exit code, error message, and files left unchanged."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import Outcome, Run, files_in, save_model
+from command import CommandResult, Run, files_in, save_model
 
 import tiny_models
 from odesteer.cli.output import files as output_files
@@ -17,7 +17,7 @@ from odesteer.cli.output import files as output_files
 def refused(run: Run, tmp_path: Path):
     """Runs a command that must fail and leave every file as it was."""
 
-    def _refused(*words: object) -> Outcome:
+    def _refused(*words: object) -> CommandResult:
         before = files_in(tmp_path)
         outcome = run(*words)
         assert files_in(tmp_path) == before

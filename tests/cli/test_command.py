@@ -1,4 +1,4 @@
-"""The command as a whole: help, exit codes, what it imports, what it writes where."""
+"""The command line app: help, exit codes, imports, stdout and stderr."""
 
 import os
 import subprocess
@@ -146,3 +146,18 @@ def test_a_terminal_without_unicode_gets_other_characters(tmp_path: Path) -> Non
         env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_options_are_listed_in_panels(run: Run) -> None:
+    text = run("fit", "--help").out
+    headings = ["Arguments:", "Data:", "Steering:", "Model and machine:", "Ray:", "Options:"]
+    places = [text.index(f"\n{heading}\n") for heading in headings]
+    assert places == sorted(places)
+    assert places[1] < text.index("--column") < places[2]
+    assert text.index("--json") > places[-1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_with_many_options_has_panels(run: Run, name: str) -> None:
+    general = run(name, "--help").out.partition("\nOptions:\n")[2]
+    assert general.count("\n  -") <= 8

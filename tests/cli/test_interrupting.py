@@ -1,4 +1,4 @@
-"""Ctrl-C: exit code 130, and nothing half written."""
+"""Ctrl-C: exit code 130 and no partial files."""
 
 import os
 import signal

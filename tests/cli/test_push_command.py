@@ -1,4 +1,4 @@
-"""``odesteer push``, against a hub that is a folder, and steering with what was pushed."""
+"""``odesteer push`` to a hub that is a folder, and steering with the pushed file."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Steerers at several layers, of attention heads, and with conditions, on the command line."""
+"""Sets of steerers, attention heads and gates on the command line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fit and generate by command on a model that others trained: the mood follows the level."""
+"""Fit and generate by command on a model trained by others: the mood follows the level."""
 
 import json
 import random

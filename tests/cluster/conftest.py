@@ -1,4 +1,4 @@
-"""Two workers on a Ray of the tests' own, and the model that they load."""
+"""Fixtures: two workers on a Ray of the tests, and the model that they load."""
 
 import os
 from collections.abc import Iterator

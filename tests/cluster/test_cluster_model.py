@@ -1,4 +1,4 @@
-"""What workers capture, fit and write is what a single process does, to the byte."""
+"""Captures, fits and texts of workers equal those of a single process to the byte."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""Objectives on a model: likelihoods, written texts, judges made from data, pictures."""
+"""Objectives on a model: likelihood margin, generated texts, trained judge; heat maps."""
 
 import math
 
 import pytest
 import torch
-from searches import KnownObjective, pairs
+from rule_objective import KnownObjective, pairs
 
 from odesteer import CAA, ContrastData, ODESteer, SteeredModel, Steerer
 from odesteer.data import Example

@@ -1,11 +1,11 @@
-"""The search over layers and amounts: what it chooses, gives up, keeps and goes on from."""
+"""Search over layers and amounts: choice, early stopping, default, checkpoint."""
 
 import itertools
 import json
 from pathlib import Path
 
 import pytest
-from searches import KnownObjective, noise, pairs, run_search
+from rule_objective import KnownObjective, noise, pairs, run_search
 
 from odesteer import CAA, ODESteer, SteeredModel
 from odesteer.errors import InvalidInputError, ModelError, OdesteerError
@@ -29,7 +29,7 @@ def peaked(layer: int, value: float, item: int) -> tuple[float, float]:
     return height + noise(layer, value, item), 0.4 * value + noise(layer, value, item, 0.01)
 
 
-def test_it_finds_the_peak_and_looks_between_the_grid(lm: SteeredModel) -> None:
+def test_it_finds_a_peak_between_the_points_of_the_grid(lm: SteeredModel) -> None:
     found = tune(lm, pairs(), [CAA_COARSE], KnownObjective(peaked), budget=0.25)
     choice = found.surface.choice
     assert choice is not None
@@ -71,7 +71,7 @@ def test_of_equal_values_the_cheapest_is_chosen(lm: SteeredModel) -> None:
     assert (found.surface.choice.setting.layer, found.surface.choice.setting.value) == (0, 0.1)
 
 
-def test_hopeless_settings_are_measured_on_few_items(lm: SteeredModel) -> None:
+def test_stopped_settings_are_measured_on_few_items(lm: SteeredModel) -> None:
     objective = KnownObjective(peaked)
     found = tune(lm, pairs(), [CAA_COARSE], objective, refinements=0)
     whole = sum(len(items) for layer, _, items in objective.calls if layer is not None)
@@ -86,7 +86,7 @@ def test_hopeless_settings_are_measured_on_few_items(lm: SteeredModel) -> None:
     assert surface.choice.setting == found.surface.choice.setting
 
 
-def test_what_could_not_be_judged_is_counted_and_not_chosen(lm: SteeredModel) -> None:
+def test_settings_without_values_are_counted_and_not_chosen(lm: SteeredModel) -> None:
     def silent(layer: int, value: float, item: int) -> tuple[float | None, float]:
         return (None if layer == 3 and item % 3 == 0 else float(layer)), 0.0
 
@@ -144,7 +144,9 @@ def test_an_error_of_the_program_is_not_taken_for_a_result(lm: SteeredModel) -> 
         tune(lm, pairs(), [CAA_COARSE], KnownObjective(lambda *at: (1 / 0, 0.0)))
 
 
-def test_an_interrupted_search_goes_on_where_it_was(lm: SteeredModel, tmp_path: Path) -> None:
+def test_an_interrupted_search_resumes_from_its_checkpoint(
+    lm: SteeredModel, tmp_path: Path
+) -> None:
     journal = tmp_path / "journal.jsonl"
     undisturbed = KnownObjective(peaked)
     whole = tune(lm, pairs(), [CAA_COARSE], undisturbed, journal=journal).surface.to_json()
@@ -161,7 +163,7 @@ def test_an_interrupted_search_goes_on_where_it_was(lm: SteeredModel, tmp_path: 
     assert {layer for layer, _, _ in repeated.calls} == {None}
 
 
-def test_what_was_measured_under_another_objective_or_fit_is_not_used(
+def test_measurements_of_another_objective_or_fit_are_not_used(
     lm: SteeredModel, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal.jsonl"
@@ -206,13 +208,13 @@ def test_progress_counts_up_to_the_end(lm: SteeredModel) -> None:
         ({"objective": KnownObjective(peaked, 0)}, "no validation items"),
     ],
 )
-def test_requests_that_make_no_sense(lm: SteeredModel, changes: dict, said: str) -> None:
+def test_invalid_arguments(lm: SteeredModel, changes: dict, said: str) -> None:
     given = {"candidates": [CAA_COARSE], "objective": KnownObjective(peaked), **changes}
     with pytest.raises(OdesteerError, match=said):
         tune(lm, pairs(), **given)
 
 
-def test_candidates_that_make_no_sense() -> None:
+def test_invalid_candidates() -> None:
     for arguments, said in (
         ((CAA(), "caa", "interpolation"), "interpolation"),
         ((CAA(), "caa", "T"), "no usual range of T"),
@@ -247,7 +249,7 @@ def test_a_default_that_costs_too_much_is_not_kept() -> None:
     assert surface.choice.setting.value != 0.2
 
 
-def test_a_search_asks_for_no_more_than_it_says() -> None:
+def test_a_search_requests_at_most_its_upper_bound() -> None:
     default = Setting(0, 2, Amount("strength", 0.3))
     search = Search([CAA_COARSE], 50, [2], range(4), 1.0, default=default)
     requests: list[MeasurementRequest] = []

@@ -1,4 +1,4 @@
-"""The ``odesteer`` command."""
+"""The ``odesteer`` command line: its commands, and what they share."""
 
 from odesteer.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The ``odesteer`` command, put together from one file a command.
+"""The ``odesteer`` command line app: registers the commands, runs them, reports usage errors.
 
 Only the files of the commands are imported here, and they import torch, transformers and the rest
 of odesteer when they run: ``odesteer --help`` stays quick.
@@ -22,7 +22,8 @@ from odesteer.cli.commands.push import push
 from odesteer.cli.commands.serve import serve
 from odesteer.cli.commands.tune.command import tune
 from odesteer.cli.errors import FAILURE, INTERRUPTED, SUCCESS
-from odesteer.cli.output.screen import failure, report, write_json
+from odesteer.cli.help import PanelCommand
+from odesteer.cli.output.screen import error_document, print_error, write_json
 from odesteer.version import __version__
 
 app = typer.Typer(
@@ -35,11 +36,11 @@ app = typer.Typer(
     epilog="Begin with: odesteer demo",
 )
 for _command in (bench, demo, fit, generate, serve, tune, inspect, push, methods):
-    app.command()(_command)
+    app.command(cls=PanelCommand)(_command)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_given: bool) -> None:
+    if is_given:
         print(f"odesteer {__version__}")
         raise typer.Exit
 
@@ -62,47 +63,47 @@ _ClickError: type[Exception] = next(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``, those of the process by default; the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows another rather than ending the program.
+        # Characters that the terminal cannot encode are replaced.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
     try:
-        code = typer.main.get_command(app)(args=words, prog_name="odesteer", standalone_mode=False)
+        code = typer.main.get_command(app)(args=given, prog_name="odesteer", standalone_mode=False)
     except _ClickError as error:
-        return _usage(error, words)
+        return _report_usage_error(error, given)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said to them.
+        # The reader of stdout has gone: discard what is left to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     return code if isinstance(code, int) else SUCCESS
 
 
-def _usage(error: Exception, words: Sequence[str]) -> int:
-    """Say what is wrong with the words of the command line."""
+def _report_usage_error(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an error of the parser, with the value that it is about; the exit code."""
     message = str(getattr(error, "format_message", error.__str__)())
     code = int(getattr(error, "exit_code", FAILURE))
-    value = _value_of(getattr(error, "param", None), words)
+    value = _given_value(getattr(error, "param", None), arguments)
     if value is not None and value not in message:
         message += f" (found {value!r})"
     context = getattr(error, "ctx", None)
     if context is not None:
         message += f"\nTry '{context.command_path} --help'."
-    report(message, Console(stderr=True, highlight=False, markup=False, emoji=False))
-    if "--json" in words:
-        write_json(failure(error, message, code))
+    print_error(message, Console(stderr=True, highlight=False, markup=False, emoji=False))
+    if "--json" in arguments:
+        write_json(error_document(error, message, code))
     return code
 
 
-def _value_of(option: object, words: Sequence[str]) -> str | None:
-    """What the words say for an option, which the error about it may not repeat."""
+def _given_value(option: object, arguments: Sequence[str]) -> str | None:
+    """The value that was given for an option; the message of the parser may lack it."""
     for name in getattr(option, "opts", ()):
-        for word, following in zip(words, [*words[1:], None], strict=True):
-            if word == name:
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            if argument == name:
                 return following
-            if word.startswith(f"{name}="):
-                return word.removeprefix(f"{name}=")
+            if argument.startswith(f"{name}="):
+                return argument.removeprefix(f"{name}=")
     return None

@@ -9,20 +9,20 @@ SUCCESS, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class UsageError(OdesteerError, ValueError):
-    """A command line that cannot be carried out as it stands."""
+    """An invalid command line."""
 
 
 @contextmanager
 def checking_usage() -> Iterator[None]:
-    """What odesteer refuses inside was wrong with the command line."""
+    """Raise errors of odesteer inside as `UsageError`, with exit code 2."""
     try:
         yield
     except OdesteerError as error:
         raise UsageError(str(error)) from error
 
 
-def verdict(error: BaseException) -> tuple[int, str]:
-    """The exit code that an exception stands for, and what to say."""
+def exit_status(error: BaseException) -> tuple[int, str]:
+    """Exit code and message of an exception."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted; nothing half written was left."
     if isinstance(error, UsageError):

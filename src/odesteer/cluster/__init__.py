@@ -1,4 +1,4 @@
-"""Capturing activations and generating texts over many workers, with Ray Data."""
+"""Capture and generation on many workers, with Ray Data."""
 
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model import ClusterModel

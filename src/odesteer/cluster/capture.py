@@ -1,4 +1,4 @@
-"""Activations, a batch of examples a job."""
+"""Capture of activations on workers: one job a batch of examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model_source import ModelSource
-from odesteer.cluster.worker import Shared
+from odesteer.cluster.worker import SharedObjects
 from odesteer.models import Activations, Encoded, SteeredModel
 from odesteer.models.capture.capturer import progress_bar
 from odesteer.models.capture.spill import ActivationShards
@@ -17,8 +17,8 @@ from odesteer.models.tokens.capture_positions import Tokens
 
 
 @dataclass(frozen=True)
-class Capturing:
-    """What is captured, and how; the fields are arguments of `SteeredModel.capture`."""
+class CapturePlan:
+    """What to capture at which sites; the fields are arguments of `SteeredModel.capture`."""
 
     layers: Sequence[int]
     part: str
@@ -35,20 +35,20 @@ class Capturing:
         store: ActivationShards | None,
         progress: bool,
     ) -> Activations:
-        """The activations at the ``tokens`` of each example, by the same batches as alone.
+        """The activations at the ``tokens`` of each example, in the batches of a single process.
 
-        With a ``store`` they go there, and batches that it holds are left out.
+        With a ``store`` they are written there, and batches that it holds are skipped.
         """
         done = set[int]() if store is None else store.done()
         batches = [
-            # The same examples side by side, in the same order, as in a single process.
+            # The same batches, in the same order, as in a single process.
             sorted(batch)
             for batch in batches_by_length([len(example) for example in examples], batch_size)
             if not done.issuperset(batch)
         ]
-        batches.reverse()  # the longest first: if memory runs out, it does so at once
+        batches.reverse()  # the longest first, so that a lack of memory shows at once
         jobs = [
-            Batch(self, [examples[i] for i in batch], [tokens[i] for i in batch])
+            CaptureJob(self, [examples[i] for i in batch], [tokens[i] for i in batch])
             for batch in batches
         ]
         rows: list[tuple[int, int]] = []
@@ -72,24 +72,24 @@ class Capturing:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Examples that pass through the model together.
+class CaptureJob:
+    """The job of one batch.
 
     Attributes:
-        what: is captured.
-        examples: them.
-        tokens: for each of them at which of its tokens.
+        plan: what to capture.
+        examples: of the batch.
+        tokens: the tokens to capture at, for each example.
     """
 
-    what: Capturing
+    plan: CapturePlan
     examples: Sequence[Encoded]
     tokens: Tokens
 
 
-def capture(lm: SteeredModel, batch: Batch, shared: Shared) -> Mapping[int, Tensor]:
-    """For each layer the activations of a batch, `[n, d]`."""
-    what = batch.what
-    found = lm.capturer(what.side).capture(
-        batch.examples, batch.tokens, what.layers, what.part, batch_size=len(batch.examples)
+def capture(lm: SteeredModel, job: CaptureJob, shared: SharedObjects) -> Mapping[int, Tensor]:
+    """The activations of a batch for each layer, `[n, d]`."""
+    plan = job.plan
+    found = lm.capturer(plan.side).capture(
+        job.examples, job.tokens, plan.layers, plan.part, batch_size=len(job.examples)
     )
     return found.states

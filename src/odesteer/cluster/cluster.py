@@ -1,4 +1,4 @@
-"""Ray, and a pool of workers on it."""
+"""A cluster: a pool of workers on Ray, and the mapping of jobs over them with Ray Data."""
 
 import pickle
 from collections.abc import Generator, Iterator, Sequence
@@ -11,22 +11,29 @@ from typing_extensions import Self
 
 from odesteer.cluster.connection import connected, require_ray
 from odesteer.cluster.model_source import ModelSource
-from odesteer.cluster.worker import Attempts, Failure, Orders, Task, Worker, table
+from odesteer.cluster.worker import (
+    AttemptCounter,
+    JobFailure,
+    JobFunction,
+    Worker,
+    WorkerConfig,
+    as_table,
+)
 from odesteer.errors import ClusterError, InvalidInputError
 from odesteer.untrusted import is_integer
 
 
 class Cluster:
-    """Workers on Ray, each a process with a model of its own, for the length of a `with` block.
+    """Workers on Ray, each a process with its own copy of the model; a context manager.
 
-    Without an ``address`` Ray is started on this machine and stopped at the end of the block; a
-    Ray that runs already is used as it is and left running.
+    Without an ``address`` Ray is started on this machine and stopped on exit; a Ray that runs
+    already is used and left running.
 
     Parameters:
         workers: how many.
         address: of a running cluster that this machine belongs to, ``host:port`` or ``auto``.
         threads: CPUs for each worker, and threads that torch computes with there.
-        attempts: how often one job may be begun; each time but the first, a worker was lost.
+        attempts: the most attempts at one job; each but the first follows the loss of a worker.
 
     Raises `InvalidInputError` for numbers below one; on entering, `MissingDependencyError`
     without Ray and `ClusterError` for a cluster that cannot be reached or is too small.
@@ -63,8 +70,8 @@ class Cluster:
         with ExitStack() as stack:
             stack.enter_context(connected(self.address, needed))
             self._check_size("CPU", needed, f"{self.workers * self.threads} for workers, 1 for Ray")
-            # Once for all runs: a process of its own takes a while to start.
-            self._counter = require_ray().remote(Attempts).options(num_cpus=0).remote()
+            # One counter for all runs, since it takes a while to start its process.
+            self._counter = require_ray().remote(AttemptCounter).options(num_cpus=0).remote()
             stack.callback(self._end_runs)
             self._open = stack.pop_all()
         return self
@@ -80,13 +87,17 @@ class Cluster:
             stack.close()
 
     def map(
-        self, task: Task, jobs: Sequence[Any], source: ModelSource, shared: Sequence[Any] = ()
+        self,
+        task: JobFunction,
+        jobs: Sequence[Any],
+        source: ModelSource,
+        shared: Sequence[Any] = (),
     ) -> Iterator[Any]:
         """``task(model, job, shared)`` for each of the jobs, in their order, as they get done.
 
-        The workers load the model when the first result is asked for, and end with the last or
-        when the iterator is closed. A job whose worker is lost is begun again on another. Raises
-        whatever a task raised, and `ClusterError` where workers cannot be had.
+        The workers load the model when the first result is requested, and end after the last one
+        or when the iterator is closed. A job whose worker is lost is retried on another. Raises
+        the error of a task, and `ClusterError` if there are no workers.
         """
         if self._open is None:
             raise ClusterError("use the cluster in a `with` block: with Cluster(...) as cluster.")
@@ -95,7 +106,7 @@ class Cluster:
         return run
 
     def _run(
-        self, task: Task, jobs: list[Any], source: ModelSource, shared: list[Any]
+        self, task: JobFunction, jobs: list[Any], source: ModelSource, shared: list[Any]
     ) -> Generator[Any, None, None]:
         if not jobs:
             return
@@ -103,18 +114,18 @@ class Cluster:
         gpus = self._gpus(source.device)
         # A worker sees no GPU but its own.
         device = "cuda" if gpus else source.device or "cpu"
-        orders = Orders(task, source, device, self.threads, attempts=self.attempts)
+        config = WorkerConfig(task, source, device, self.threads, attempts=self.attempts)
         self._n_runs += 1
-        dataset = ray.data.from_arrow([table(i, job) for i, job in enumerate(jobs)])
+        dataset = ray.data.from_arrow([as_table(i, job) for i, job in enumerate(jobs)])
         dataset.context.execution_options.preserve_order = True
         dataset.context.enable_progress_bars = False
         done = dataset.map_batches(
             Worker,
             fn_constructor_args=(
-                orders,
+                config,
                 [ray.put(one) for one in shared],
                 ray.get,
-                _Attempt(self._counter, self._n_runs),
+                _AttemptsOfRun(self._counter, self._n_runs),
             ),
             batch_size=1,
             batch_format="pyarrow",
@@ -124,9 +135,9 @@ class Cluster:
         )
         batches = iter(done.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
         with closing(batches):
-            yield from self._outcomes(batches, len(jobs))
+            yield from self._results(batches, len(jobs))
 
-    def _outcomes(self, batches: Iterator[Any], n_jobs: int) -> Iterator[Any]:
+    def _results(self, batches: Iterator[Any], n_jobs: int) -> Iterator[Any]:
         ray = require_ray()
         for expected in range(n_jobs):
             try:
@@ -140,13 +151,13 @@ class Cluster:
             number = batch["number"][0].as_py()
             if number != expected:
                 raise ClusterError(f"job {number} came back in place of job {expected}.")
-            outcome = pickle.loads(batch["content"][0].as_py())
-            if isinstance(outcome, Failure):
-                outcome.raise_here()
-            yield outcome
+            result = pickle.loads(batch["content"][0].as_py())
+            if isinstance(result, JobFailure):
+                result.raise_here()
+            yield result
 
     def _end_runs(self) -> None:
-        """End what is still under way while Ray is there: later it would start it again."""
+        """Close open runs while Ray still runs; closing them later would start Ray again."""
         for run in list(self._runs):
             run.close()
         self._counter = None
@@ -173,7 +184,7 @@ class Cluster:
         return found
 
 
-class _Attempt:
+class _AttemptsOfRun:
     """Counts the attempts at the jobs of one run from inside a worker."""
 
     def __init__(self, counter: Any, run: int) -> None:
@@ -186,6 +197,6 @@ class _Attempt:
 
 
 def _reason(error: BaseException) -> str:
-    """The line that tells most: Ray puts the cause last."""
+    """The last line of an error of Ray, which has the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1].rstrip(".")

@@ -6,7 +6,7 @@ from typing import Any
 
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model_source import ModelSource
-from odesteer.cluster.worker import Shared
+from odesteer.cluster.worker import SharedObjects
 from odesteer.evaluation.runner.completions import Completion, CompletionBatch, complete_batch
 from odesteer.models import SteeredModel
 
@@ -24,7 +24,7 @@ class Completions:
         self, batches: Sequence[CompletionBatch]
     ) -> Iterator[tuple[list[Completion], float]]:
         """The completions of each batch, in order, and the seconds that they took."""
-        # Specs hold their task with all its data, and steerers are large: each travels once.
+        # Specs hold their task with all its data, and steerers are large: each is sent once.
         specs = [spec for batch in batches for spec in batch.specs]
         shared: list[Any] = [specs]
         number_of: dict[int, int] = {}
@@ -42,7 +42,7 @@ class Completions:
 
 
 def complete(
-    lm: SteeredModel, job: tuple[Numbers, Numbers], shared: Shared
+    lm: SteeredModel, job: tuple[Numbers, Numbers], shared: SharedObjects
 ) -> tuple[list[Completion], float]:
     """One batch; shared are the list of all specs, then the steerers."""
     specs, steerers = job

@@ -1,4 +1,4 @@
-"""Connecting to Ray, and leaving it as it was found."""
+"""Connection to Ray: start or join it, and restore environment, loggers and signals after."""
 
 import logging
 import os
@@ -11,12 +11,12 @@ from typing import Any
 
 from odesteer.errors import ClusterError, MissingDependencyError
 
-_PATIENCE = 10.0
-"""Seconds for an address to answer."""
+_TIMEOUT = 10.0
+"""Seconds to wait for an address."""
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Environment in which Ray starts, unless somebody has set it otherwise: nothing is reported to
-its makers, and its internal log goes to files only."""
+_DEFAULT_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Environment variables of Ray, unless they are set: no usage statistics, internal logs in files
+only."""
 
 
 def require_ray() -> Any:
@@ -33,14 +33,14 @@ def require_ray() -> Any:
 
 @contextmanager
 def connected(address: str | None, cpus: int) -> Iterator[None]:
-    """A connection to the Ray at ``address``, or else to one of this machine's with ``cpus``.
+    """A connection to the Ray at ``address``, else to a new one on this machine with ``cpus``.
 
     Raises `ClusterError` where there is none.
     """
     if address is not None:
-        _check(address)
+        _check_address(address)
     with ExitStack() as stack:
-        stack.enter_context(_environment(_QUIET))
+        stack.enter_context(_environment(_DEFAULT_ENVIRONMENT))
         ray = require_ray()
         stack.enter_context(_quiet("ray"))
         stack.enter_context(_quiet("ray.data"))
@@ -52,7 +52,7 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
                 )
             yield
             return
-        stack.enter_context(_signals())
+        stack.enter_context(_sigterm_handler())
         stack.callback(ray.shutdown)
         shared = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
@@ -61,16 +61,16 @@ def connected(address: str | None, cpus: int) -> Iterator[None]:
             try:
                 ray.init(address, **shared)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                said = " ".join(str(error).split())
+                reason = " ".join(str(error).split())
                 raise ClusterError(
                     f"there is no Ray to connect to at {address!r}. Start one with `ray start"
-                    f" --head`, and call this on one of its machines. ({said:.300})"
+                    f" --head`, and call this on one of its machines. ({reason:.300})"
                 ) from error
         yield
 
 
-def _check(address: str) -> None:
-    """Whether anybody answers; Ray itself would try for minutes."""
+def _check_address(address: str) -> None:
+    """Raise `ClusterError` if nothing listens at an address; Ray itself would try for minutes."""
     if address.startswith("ray://"):
         raise ClusterError(
             f"{address!r} is an address for Ray Client, which does not carry Ray Data; give"
@@ -80,7 +80,7 @@ def _check(address: str) -> None:
     if not colon:
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ClusterError(
             f"nothing answers at {address!r} ({error}); give host:port of a running Ray, or auto"
@@ -90,7 +90,7 @@ def _check(address: str) -> None:
 
 @contextmanager
 def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """The environment with what is not set in it."""
+    """Set environment variables that are not set, for a while."""
     added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -102,7 +102,7 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """A logger that tells errors only."""
+    """Set a logger to errors only, for a while."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -113,8 +113,8 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Put back how the program ends when it is told to: Ray has its own idea of it."""
+def _sigterm_handler() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""A model that many workers hold: they look at its activations and write its texts."""
+"""`ClusterModel`: a `SteeredModel` whose captures and generation run on workers."""
 
 import weakref
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer.cluster.capture import Capturing
+from odesteer.cluster.capture import CapturePlan
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model_source import ModelSource
-from odesteer.cluster.worker import Shared
+from odesteer.cluster.worker import SharedObjects
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models import Activations, Encoded, Generation, SteeredModel
 from odesteer.models.capture.spill import ActivationShards
@@ -30,10 +30,10 @@ _BATCH_SIZE = 16
 class ClusterModel(SteeredModel):
     """A `SteeredModel` whose `capture`, `fit` and `generate` are carried out by workers.
 
-    Batches are those of a single process, and each is computed as a whole by one worker, so that
-    results are equal to the byte where the machines and their numbers of threads are. Without a
-    ``batch_size`` it is 16. Workers do not know of a context `steering` here, so inside one both
-    raise `ModelError`; `generate` takes steerers.
+    Batches are those of a single process, and one worker computes each, so that results are equal
+    to the byte on machines of the same kind with the same number of threads. The default
+    ``batch_size`` is 16. A context `steering` of this process has no effect on workers, so inside
+    one `capture` and `generate` raise `ModelError`; give steerers to `generate`.
 
     Parameters:
         model, tokenizer: as of `SteeredModel`; the model may be an outline on torch's meta device.
@@ -98,7 +98,7 @@ class ClusterModel(SteeredModel):
             store = ActivationShards(
                 folder, {**plan, "model": asdict(self.source), "content": content}
             )
-        return Capturing(layers, part, side).run(
+        return CapturePlan(layers, part, side).run(
             self.cluster, self.source, examples, tokens, size, store=store, progress=progress
         )
 
@@ -146,8 +146,8 @@ class ClusterModel(SteeredModel):
             part = slice(start, start + size)
             how_much = {name: _rows(value, part) for name, value in quantities.items()}
             own = {**settings, **how_much, "seed": batch_seed(seed, start)}
-            jobs.append(Batch(batch[part], part, own))
-        texts = self.cluster.map(write, jobs, self.source, [steerer])
+            jobs.append(GenerationJob(batch[part], part, own))
+        texts = self.cluster.map(generate_batch, jobs, self.source, [steerer])
         return [text for part in texts for text in part]
 
 
@@ -157,13 +157,13 @@ def _rows(quantity: Quantity, part: slice) -> Quantity:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Prompts that are continued together.
+class GenerationJob:
+    """The job of one batch of prompts.
 
     Attributes:
-        prompts: them.
-        rows: where they stand among all prompts.
-        options: what else `SteeredModel.generate` is told.
+        prompts: of the batch.
+        rows: their positions among all prompts.
+        options: further arguments of `SteeredModel.generate`.
     """
 
     prompts: Sequence[Prompt]
@@ -171,8 +171,8 @@ class Batch:
     options: dict[str, Any]
 
 
-def write(lm: SteeredModel, batch: Batch, shared: Shared) -> list[Any]:
-    """The texts of a batch; shared are the steerers of all prompts."""
+def generate_batch(lm: SteeredModel, job: GenerationJob, shared: SharedObjects) -> list[Any]:
+    """The texts of a batch; ``shared`` holds the steerers of all prompts."""
     steerers = shared[0]
-    own = None if steerers is None else select_rows(steerers, batch.rows)
-    return lm.generate(batch.prompts, own, **batch.options)
+    own = None if steerers is None else select_rows(steerers, job.rows)
+    return lm.generate(job.prompts, own, **job.options)

@@ -1,4 +1,4 @@
-"""Which model the workers load, in words that mean the same on every machine."""
+"""Which model the workers load: a name that is valid on every machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model by its name.
+    """The name and loading options of a model.
 
     Attributes:
         name: id on the hub, or the absolute path of a folder; None for the bundled model.

@@ -1,4 +1,4 @@
-"""What runs on a worker: a model that is loaded once, and jobs done with it."""
+"""Worker process: loads the model once and runs jobs; failures travel back as results."""
 
 import pickle
 import socket
@@ -18,56 +18,55 @@ if TYPE_CHECKING:
 
     from odesteer.models import SteeredModel
 
-Task = Callable[["SteeredModel", Any, "Shared"], Any]
-"""Does a job with a model, given what the jobs share. A function of a module, so that workers can
-import it."""
+JobFunction = Callable[["SteeredModel", Any, "SharedObjects"], Any]
+"""``function(model, job, shared)``; it must be importable from a module."""
 
 
-class Shared(Protocol):
-    """Objects that several jobs need, by number."""
+class SharedObjects(Protocol):
+    """Objects that several jobs use, by number."""
 
     def __getitem__(self, number: int) -> Any: ...
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An exception on its way home.
+class JobFailure:
+    """An exception of a worker, to be raised in the calling process.
 
     Attributes:
         error: the exception, as it was raised.
-        where: name of the machine, and the traceback there.
+        where: host name and traceback of the worker.
     """
 
     error: Exception
     where: str
 
     @classmethod
-    def of(cls, error: Exception) -> "Failure":
+    def of(cls, error: Exception) -> "JobFailure":
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         try:
-            alike = pickle.loads(pickle.dumps(error))
+            picklable = pickle.loads(pickle.dumps(error))
         except Exception:
-            alike = ClusterError(f"{type(error).__name__}: {error}")
-        return cls(alike, f"on worker {socket.gethostname()}:\n{trace}")
+            picklable = ClusterError(f"{type(error).__name__}: {error}")
+        return cls(picklable, f"on worker {socket.gethostname()}:\n{trace}")
 
     def raise_here(self) -> None:
         raise self.error from ClusterError(self.where)
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What a worker is told when it starts.
+class WorkerConfig:
+    """The configuration of a worker.
 
     Attributes:
-        task: what to do with each job.
+        task: the function of the jobs.
         source: the model.
         device: where it runs.
         threads: of torch.
         version: of odesteer, which must be the same everywhere.
-        attempts: how often one job may be begun; each time but the first, a worker was lost.
+        attempts: the most attempts at one job; each but the first follows the loss of a worker.
     """
 
-    task: Task
+    task: JobFunction
     source: ModelSource
     device: str
     threads: int
@@ -76,87 +75,87 @@ class Orders:
 
 
 class Worker:
-    """A worker, as Ray Data's `map_batches` wants it: one job is one batch.
+    """A callable class for Ray Data's `map_batches`: one job is one batch.
 
-    It never raises: what goes wrong is the outcome of the job, so that it comes home as it is
-    and Ray does not try again what will fail again.
+    It never raises: an exception becomes the result of the job, so that it reaches the caller
+    unchanged and Ray does not retry it.
 
     Parameters:
-        orders: what to do.
-        shared: handles of what jobs share, fetched by ``fetch`` when a job asks for it.
-        begin: counts the attempts at a job, see `Attempts`.
+        config: see `WorkerConfig`.
+        shared: object references, fetched by ``fetch`` when a job uses them.
+        begin: counts the attempts at a job, see `AttemptCounter`.
     """
 
     def __init__(
         self,
-        orders: Orders,
+        config: WorkerConfig,
         shared: list[Any],
         fetch: Callable[[Any], Any],
         begin: Callable[[int], int],
     ) -> None:
-        self._orders = orders
+        self._config = config
         self._shared = _Fetched(shared, fetch)
         self._begin = begin
-        self._failure: Failure | None = None
+        self._failure: JobFailure | None = None
         try:
             self._lm = self._load()
         except Exception as error:
-            self._failure = Failure.of(error)
+            self._failure = JobFailure.of(error)
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
         number = batch["number"][0].as_py()
-        return table(number, self._outcome(number, batch["content"][0].as_py()))
+        return as_table(number, self._result(number, batch["content"][0].as_py()))
 
     def _load(self) -> "SteeredModel":
         import torch
 
-        if self._orders.version != __version__:
+        if self._config.version != __version__:
             raise ClusterError(
                 f"this worker has odesteer {__version__}, and was called by"
-                f" {self._orders.version}; install the same version on every machine."
+                f" {self._config.version}; install the same version on every machine."
             )
-        torch.set_num_threads(self._orders.threads)
-        return self._orders.source.load(self._orders.device)
+        torch.set_num_threads(self._config.threads)
+        return self._config.source.load(self._config.device)
 
-    def _outcome(self, number: int, job: bytes) -> Any:
+    def _result(self, number: int, job: bytes) -> Any:
         if self._failure is not None:
             return self._failure
         try:
             attempt = self._begin(number)
-            if attempt > self._orders.attempts:
+            if attempt > self._config.attempts:
                 raise ClusterError(
                     f"job {number} has cost {attempt - 1} workers their lives, most likely for"
                     " want of memory; use smaller batches or larger machines."
                 )
-            return self._orders.task(self._lm, pickle.loads(job), self._shared)
+            return self._config.task(self._lm, pickle.loads(job), self._shared)
         except Exception as error:
-            return Failure.of(error)
+            return JobFailure.of(error)
 
 
 class _Fetched:
-    """Fetches what jobs share when it is asked for, and keeps some of it for the next job."""
+    """Shared objects, fetched on first use and cached for later jobs."""
 
-    def __init__(self, handles: list[Any], fetch: Callable[[Any], Any]) -> None:
-        self._get = lru_cache(maxsize=16)(lambda number: fetch(handles[number]))
+    def __init__(self, references: list[Any], fetch: Callable[[Any], Any]) -> None:
+        self._get = lru_cache(maxsize=16)(lambda number: fetch(references[number]))
 
     def __getitem__(self, number: int) -> Any:
         return self._get(number)
 
 
-def table(number: int, content: Any) -> "pyarrow.Table":
-    """A job, or its outcome, as one row."""
+def as_table(number: int, content: Any) -> "pyarrow.Table":
+    """A job or its result as an Arrow table of one row."""
     import pyarrow
 
-    # Large: a column of ordinary binaries holds no more than two gigabytes.
+    # large_binary: an ordinary binary column holds two gigabytes at most.
     data = pyarrow.array([pickle.dumps(content)], type=pyarrow.large_binary())
     return pyarrow.table({"number": [number], "content": data})
 
 
-class Attempts:
-    """Counts, in a place that outlives any worker.
+class AttemptCounter:
+    """Counts attempts at jobs, as a Ray actor that outlives the workers.
 
-    A job during which its worker dies is begun again on another, without end as far as Ray Data
-    is concerned. What has been counted here tells a job that kills from a worker that died.
+    Ray Data retries a job without limit when its worker dies. The count limits that, for jobs that
+    kill their worker.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,11 @@
-"""Options that several commands have."""
+"""Options that several commands share, with their help panels."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from odesteer.cli.help import DATA, MACHINE, STEERING
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else.")
@@ -13,31 +15,46 @@ Debug = Annotated[
     typer.Option("--debug", envvar="ODESTEER_DEBUG", help="Show the traceback of an error."),
 ]
 Revision = Annotated[
-    str | None, typer.Option(metavar="REV", help="Branch, tag or commit of the model on the hub.")
+    str | None,
+    typer.Option(
+        metavar="REV",
+        help="Branch, tag or commit of the model on the hub.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Device = Annotated[
     str | None,
-    typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, mps … By default the best there is."),
+    typer.Option(
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, mps … By default the best there is.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option(metavar="TYPE", help="float32, bfloat16, float16 or auto."),
+    typer.Option(
+        metavar="TYPE", help="float32, bfloat16, float16 or auto.", rich_help_panel=MACHINE
+    ),
 ]
 Level = Annotated[
     float | None,
     typer.Option(
         help="How much: 0 the decision boundary, 1 where the best 10 % of the positive examples"
-        " are; negative steers the other way."
+        " are; negative steers the other way.",
+        rich_help_panel=STEERING,
     ),
 ]
 ArcLength = Annotated[
-    float | None, typer.Option("--T", help="How much: arc length in activation units.")
+    float | None,
+    typer.Option("--T", help="How much: arc length in activation units.", rich_help_panel=STEERING),
 ]
 Strength = Annotated[
-    float | None, typer.Option(help="How much: arc length in mean activation norms.")
+    float | None,
+    typer.Option(help="How much: arc length in mean activation norms.", rich_help_panel=STEERING),
 ]
 Interpolation = Annotated[
-    float | None, typer.Option(help="How much: share of a transport map, 0 to 1.")
+    float | None,
+    typer.Option(help="How much: share of a transport map, 0 to 1.", rich_help_panel=STEERING),
 ]
 OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", show_default=False)]
 ModelArgument = Annotated[
@@ -54,6 +71,7 @@ Params = Annotated[
         metavar="NAME=VALUE",
         help="A parameter of the method, as in level=2, solver=rk4 or barrier.C=10; repeat it"
         " for several.",
+        rich_help_panel=STEERING,
     ),
 ]
 Columns = Annotated[
@@ -61,24 +79,38 @@ Columns = Annotated[
     typer.Option(
         metavar="FIELD=NAME",
         help="What the data call a field, where they call it otherwise, as in text=statement.",
+        rich_help_panel=DATA,
     ),
 ]
 OnBadRow = Literal["error", "drop"]
 Duplicates = Annotated[
-    OnBadRow, typer.Option(help="What to do with rows that repeat an earlier one.")
+    OnBadRow,
+    typer.Option(help="What to do with rows that repeat an earlier one.", rich_help_panel=DATA),
 ]
 Identical = Annotated[
-    OnBadRow, typer.Option(help="What to do with rows whose two sides are the same.")
+    OnBadRow,
+    typer.Option(help="What to do with rows whose two sides are the same.", rich_help_panel=DATA),
 ]
 Subset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Configuration of a data set on the hub.")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Configuration of a data set on the hub.", rich_help_panel=DATA
+    ),
 ]
 DataSplit = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Split of a data set on the hub.  [default: train]"),
+    typer.Option(
+        metavar="NAME",
+        help="Split of a data set on the hub.  [default: train]",
+        rich_help_panel=DATA,
+    ),
 ]
 CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
 SteerPosition = Literal["last", "generated", "prompt", "all"]
-SteeredTokens = Annotated[SteerPosition, typer.Option(help="Which tokens to steer.")]
-BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Texts in one pass.")]
+SteeredTokens = Annotated[
+    SteerPosition, typer.Option(help="Which tokens to steer.", rich_help_panel=STEERING)
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Texts in one pass.", rich_help_panel=MACHINE)
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result.")]

@@ -1,4 +1,4 @@
-"""Parameters of methods, written as ``name=value`` words."""
+"""Parameters of methods as ``name=value`` (``--param``, ``--vary``)."""
 
 import ast
 import difflib
@@ -25,8 +25,8 @@ def build_method(name: str, assignments: Sequence[str], seed: int) -> Method:
     An assignment is ``level=2``, ``barrier=linear`` (a name in the registry of what the parameter
     holds), ``barrier.C=10`` (a parameter of that part), ``methods=caa,odesteer`` (several such
     names) or ``methods.0.T=2`` (a parameter of the first). Every parameter called ``seed`` is
-    ``seed``. Raises `UsageError` for words that are no assignments, `UnknownNameError` for
-    unknown names.
+    ``seed``. Raises `UsageError` for values that are no assignments,
+    `UnknownNameError` for unknown names.
     """
     method = _named(registry, name, seed)
     chosen = pairs_of(assignments, "--param")
@@ -38,7 +38,7 @@ def build_method(name: str, assignments: Sequence[str], seed: int) -> Method:
 def combinations(
     name: str, varied: Sequence[str], params: Sequence[str] = (), seed: int = 0
 ) -> dict[str, Method]:
-    """A method with every combination of the varied parameters, by the words that say it."""
+    """A method with every combination of the varied parameters, by label."""
     options = [
         [f"{parameter}={value.strip()}" for value in values.split("/")]
         for parameter, values in pairs_of(varied, "--vary").items()
@@ -50,7 +50,7 @@ def combinations(
 
 
 def pairs_of(words: Sequence[str], option: str) -> dict[str, str]:
-    """Words of the form ``name=value``. Raises `UsageError` for others, and for a name twice."""
+    """Values of the form ``name=value``. Raises `UsageError` for others, and for repeated names."""
     chosen: dict[str, str] = {}
     for word in words:
         name, equals, text = (part.strip() for part in word.partition("="))
@@ -63,7 +63,7 @@ def pairs_of(words: Sequence[str], option: str) -> dict[str, str]:
 
 
 def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> Parametrised:
-    """A copy of ``part`` with the parameter at ``path`` set to what ``text`` says."""
+    """A copy of ``part`` with the parameter at ``path`` set to the value of ``text``."""
     if path[0] in part.moved_parameters:
         path = [part.moved_parameters[path[0]], *path]
     name, *deeper = path
@@ -96,7 +96,7 @@ def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> P
 def _one_changed(
     part: Parametrised, name: str, path: Sequence[str], text: str, seed: int
 ) -> tuple[Parametrised, ...]:
-    """The parts in a parameter that holds several, with one of them changed."""
+    """The parts of a parameter that holds several, with one of them changed."""
     parts = part.get_params()[name]
     index, *deeper = path
     if not index.isdecimal() or int(index) >= len(parts) or not deeper:
@@ -119,7 +119,7 @@ def _is_several(value: Any) -> bool:
 
 
 def _named(parts: Registry[Any], name: str, seed: int) -> Parametrised:
-    """The part called ``name``, as it is without arguments. Raises `UsageError` if it needs any."""
+    """The part called ``name`` with default arguments. Raises `UsageError` if it needs any."""
     cls = parts.get(name)
     needed = [
         parameter.name
@@ -159,7 +159,7 @@ def _value(text: str) -> Any:
 
 
 def _registry(hint: Any) -> Registry[Any] | None:
-    """The registry that values of this type stand in, if there is one."""
+    """The registry of values of this type, if there is one."""
     for member in _members(hint):
         if isinstance(member, type) and issubclass(member, Parametrised):
             return registry_of(member.family)

@@ -1,11 +1,11 @@
-"""Prompts on the command line and on stdin."""
+"""Prompts from the command line and from stdin."""
 
 import re
 import sys
 from collections.abc import Sequence
 
 from odesteer.cli.errors import UsageError
-from odesteer.cli.model.opening import names_model
+from odesteer.cli.model.opening import looks_like_model
 
 FROM_STDIN = "-"
 
@@ -14,12 +14,12 @@ _ESCAPED = {"n": "\n", "t": "\t", "\\": "\\"}
 
 
 def model_and_prompts(words: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
-    """Which of the words is the model, and the rest.
+    """Split positional arguments into the model and the prompts.
 
-    Without ``model``, the first word is the model if it is a folder, a path, or has the form
+    Without ``model``, the first of them is the model if it is a folder, a path, or has the form
     owner/name. Raises `UsageError` if no prompt is left.
     """
-    if model is not None or not words or not names_model(words[0]):
+    if model is not None or not words or not looks_like_model(words[0]):
         first, rest = model, list(words)
     else:
         first, *rest = words
@@ -33,7 +33,7 @@ def read_prompts(words: Sequence[str], *, raw: bool) -> list[str]:
     """The prompts, those from stdin in the place of ``-``: one a line, blank lines left out.
 
     Unless ``raw``, backslash-n stands for a line end, backslash-t for a tab and two backslashes
-    for one. Raises `UsageError` for what is no text.
+    for one. Raises `UsageError` for text that is not UTF-8.
     """
     prompts: list[str] = []
     for word in words:
@@ -49,7 +49,7 @@ def read_prompts(words: Sequence[str], *, raw: bool) -> list[str]:
 
 
 def unescaped(text: str) -> str:
-    r"""``\n``, ``\t`` and ``\\`` as what they stand for; any other backslash stays."""
+    r"""``\n``, ``\t`` and ``\\`` replaced; other backslashes are kept."""
     return _ESCAPE.sub(lambda found: _ESCAPED[found[1]], text)
 
 

@@ -1,7 +1,8 @@
-"""``odesteer fit``: a steerer from contrastive data."""
+"""``odesteer fit``: fit a steerer on contrastive data."""
 
 from pathlib import Path
 from shlex import quote
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -25,12 +26,13 @@ from odesteer.cli.arguments.options import (
     Subset,
 )
 from odesteer.cli.errors import checking_usage
-from odesteer.cli.model.backend import Engine, EngineName, RayAddress, Workers, WorkerThreads
+from odesteer.cli.help import DATA, STEERING
+from odesteer.cli.model.backend import Backend, EngineName, RayAddress, Workers, WorkerThreads
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_output
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
-from odesteer.cli.output.text import in_nats, seconds
+from odesteer.cli.output.text import format_nats
 
 if TYPE_CHECKING:
     from odesteer.artifact import Steerer, SteererSet
@@ -46,6 +48,7 @@ def fit(
             help="Contrastive data: .jsonl, .json, .csv, .tsv or .parquet, or a data set"
             " owner/name on the hub. Rows are {positive, negative}, {prompt, chosen, rejected} or"
             " {text, label}.",
+            rich_help_panel=DATA,
         ),
     ],
     layer: Annotated[
@@ -54,6 +57,7 @@ def fit(
             metavar="N",
             help="Steer after this decoder layer, counted from zero; repeat it for several layers"
             " at once, each with a fit of its own, in one file.",
+            rich_help_panel=STEERING,
         ),
     ],
     output: Annotated[
@@ -61,7 +65,10 @@ def fit(
     ],
     model: ModelArgument = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="Steering method, see: odesteer methods")
+        str,
+        typer.Option(
+            metavar="NAME", help="Steering method, see: odesteer methods", rich_help_panel=STEERING
+        ),
     ] = "odesteer",
     param: Params = None,
     column: Columns = None,
@@ -71,15 +78,23 @@ def fit(
     split: DataSplit = None,
     part: Annotated[
         LayerPart,
-        typer.Option(help="The output of the layer, or the outputs of its attention heads."),
+        typer.Option(
+            help="The output of the layer, or the outputs of its attention heads.",
+            rich_help_panel=STEERING,
+        ),
     ] = "residual",
     position: Annotated[
         CapturePosition,
-        typer.Option(help="Which tokens of each example to fit on."),
+        typer.Option(help="Which tokens of each example to fit on.", rich_help_panel=STEERING),
     ] = "last",
     steer_position: SteeredTokens = "last",
     revision: Revision = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of whatever is random in the fit.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Of whatever is random in the fit.", rich_help_panel=STEERING
+        ),
+    ] = 0,
     batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
@@ -102,7 +117,7 @@ def fit(
     with Screen(json=json, debug=debug) as screen:
         check_output(output, force=force)
         choice = ModelChoice(model, revision, device, dtype)
-        where = Engine(engine, workers, worker_threads, ray_address)
+        backend = Backend(engine, workers, worker_threads, ray_address)
 
         from odesteer.cli.arguments.parameters import build_method, pairs_of
         from odesteer.data import load_contrast
@@ -119,11 +134,11 @@ def fit(
             split=split,
         )
         choice.check_layers(layer, screen)
-        started = seconds()
-        with where.started() as cluster, choice.opened(screen, cluster) as lm:
+        started = perf_counter()
+        with backend.started() as cluster, choice.opened(screen, cluster) as lm:
             ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"
-            screen.note(f"{ready} in {seconds() - started:.1f} s; fitting …")
-            started = seconds()
+            screen.note(f"{ready} in {perf_counter() - started:.1f} s; fitting …")
+            started = perf_counter()
             steerer = lm.fit(
                 unfitted,
                 pairs,
@@ -135,7 +150,7 @@ def fit(
                 batch_size=batch_size,
                 progress=screen.is_interactive,
             )
-            took = seconds() - started
+            took = perf_counter() - started
         steerer.save(output)
         for member in steerer.members:
             screen.rows(_summary(member))
@@ -145,7 +160,7 @@ def fit(
                 "saved": f"{output} ({output.stat().st_size:,} bytes)",
             }
         )
-        screen.write(f"\nNext:\n{_next(choice, steerer, output)}")
+        screen.write(f"\nNext:\n{_next_commands(choice, steerer, output)}")
         screen.document(
             {
                 "saved": str(output),
@@ -172,17 +187,17 @@ def _summary(steerer: "Steerer") -> dict[str, str]:
         ).replace("auc", "AUC")
     if barrier is not None:
         rows["levels"] = (
-            f"1 is h = {in_nats(barrier.upper_)}, where the best 10 % of the positives begin;"
-            f" -1 is h = {in_nats(barrier.lower_)}"
+            f"1 is h = {format_nats(barrier.upper_)}, where the best 10 % of the positives begin;"
+            f" -1 is h = {format_nats(barrier.lower_)}"
         )
     rows["mean norm"] = f"{steerer.method.mean_norm_:.4g} activation units"
     return rows
 
 
-def _next(choice: ModelChoice, steerer: "Steerer | SteererSet", output: Path) -> str:
+def _next_commands(choice: ModelChoice, steerer: "Steerer | SteererSet", output: Path) -> str:
     amount = steerer.members[0].method.default_amount
     return (
-        f"  odesteer generate {choice.words}--steer {quote(str(output))} --compare"
+        f"  odesteer generate {choice.argument}--steer {quote(str(output))} --compare"
         f' --{amount.quantity} {amount.value} "A PROMPT"\n'
         f"  odesteer inspect {quote(str(output))}"
     )

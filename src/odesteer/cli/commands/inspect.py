@@ -1,4 +1,4 @@
-"""``odesteer inspect``: what is in the file of a steerer."""
+"""``odesteer inspect``: the contents of a steerer file."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ import typer
 from odesteer.cli.arguments.options import Debug, Json
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
-from odesteer.cli.output.text import in_nats
+from odesteer.cli.output.text import format_nats
 
 
 def inspect(
@@ -72,8 +72,8 @@ def _rows(content: dict[str, Any]) -> dict[str, str]:
     rows["width"] = str(content["width"])
     rows["mean norm"] = f"{content['mean_norm']:.6g} activation units"
     if levels is not None:
-        rows["level 1"] = f"h = {in_nats(levels['1'])} nats"
-        rows["level -1"] = f"h = {in_nats(levels['-1'])} nats"
+        rows["level 1"] = f"h = {format_nats(levels['1'])} nats"
+        rows["level -1"] = f"h = {format_nats(levels['-1'])} nats"
     origin = dict(content["provenance"])
     rows["fitted on"] = "" if origin else "unknown"
     rows |= {f"  {name.replace('_', ' ')}": str(value) for name, value in origin.items()}

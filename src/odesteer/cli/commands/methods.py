@@ -1,4 +1,4 @@
-"""``odesteer methods``: what can be fitted."""
+"""``odesteer methods``: list the steering methods."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -1,4 +1,4 @@
-"""``odesteer serve``: a steered model behind OpenAI's API, and a page to play with."""
+"""``odesteer serve``: a steered model behind OpenAI's API, and the playground page."""
 
 import os
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,6 +7,7 @@ import typer
 
 from odesteer.cli.arguments.options import Debug, Device, Dtype, Json, Revision
 from odesteer.cli.errors import UsageError, checking_usage
+from odesteer.cli.help import LIMITS, MACHINE, NETWORK, STEERING
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.screen import Screen
 from odesteer.errors import MissingDependencyError
@@ -32,13 +33,22 @@ def serve(
             metavar="NAME=FILE",
             help="A steerer, and what requests call it; repeat it for several. The bundled model"
             " has some for its worlds if none are named.",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; others need a --token.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen; others need a --token.",
+            rich_help_panel=NETWORK,
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="N", help="0 takes any that is free.")
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="N", help="0 takes any that is free.", rich_help_panel=NETWORK
+        ),
     ] = 8000,
     token: Annotated[
         str | None,
@@ -46,47 +56,79 @@ def serve(
             envvar="ODESTEER_TOKEN",
             metavar="WORD",
             help="What requests must bring along, as the API key of a client.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="What requests call the model.  [default: its id, or bundled]"
+            metavar="NAME",
+            help="What requests call the model.  [default: its id, or bundled]",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     allow_upload: Annotated[
-        bool, typer.Option("--allow-upload", help="Let requests upload steerers.")
+        bool,
+        typer.Option(
+            "--allow-upload", help="Let requests upload steerers.", rich_help_panel=STEERING
+        ),
     ] = False,
     max_batch: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The most texts that are written at a time.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The most texts that are written at a time.",
+            rich_help_panel=LIMITS,
+        ),
     ] = 16,
     max_queue: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The most texts that wait.")
+        int,
+        typer.Option(min=1, metavar="N", help="The most texts that wait.", rich_help_panel=LIMITS),
     ] = 256,
     max_tokens: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The most tokens of one text.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="The most tokens of one text.", rich_help_panel=LIMITS
+        ),
     ] = 4096,
     max_prompt: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The most tokens of a prompt.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="The most tokens of a prompt.", rich_help_panel=LIMITS
+        ),
     ] = 32768,
-    max_body: Annotated[int, typer.Option(min=1, metavar="BYTES", help="The largest request.")] = 2
-    ** 20,
+    max_body: Annotated[
+        int,
+        typer.Option(min=1, metavar="BYTES", help="The largest request.", rich_help_panel=LIMITS),
+    ] = 2**20,
     max_upload: Annotated[
-        int, typer.Option(min=1, metavar="BYTES", help="The largest steerer to upload.")
+        int,
+        typer.Option(
+            min=1, metavar="BYTES", help="The largest steerer to upload.", rich_help_panel=LIMITS
+        ),
     ] = 2**26,
     grace: Annotated[
         int,
         typer.Option(
-            min=1, metavar="SECONDS", help="How long texts may be finished when it is to end."
+            min=1,
+            metavar="SECONDS",
+            help="How long texts may be finished when it is to end.",
+            rich_help_panel=LIMITS,
         ),
     ] = 60,
     engine: Annotated[
-        EngineName, typer.Option(help="What runs the model: transformers, or vLLM for scale.")
+        EngineName,
+        typer.Option(
+            help="What runs the model: transformers, or vLLM for scale.", rich_help_panel=MACHINE
+        ),
     ] = "hf",
     vllm_arg: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="WORD", help="A word for the command line of vLLM's server; repeat it."
+            metavar="WORD",
+            help="A word for the command line of vLLM's server; repeat it.",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     revision: Revision = None,
@@ -153,11 +195,12 @@ def serve(
                 for each, fitted in fitted_worlds(lm):
                     served.steerers.add(each, fitted)
                     screen.note(f"fitted {each}")
-            run(served, settings, listener, lambda address: _begun(screen, address, served))
+            run(served, settings, listener, lambda address: _announce(screen, address, served))
         screen.note("ended.")
 
 
-def _begun(screen: Screen, address: str, engine: "Engine") -> None:
+def _announce(screen: Screen, address: str, engine: "Engine") -> None:
+    """Print the addresses and names of a server that has started."""
     names = ", ".join(engine.steerers) or "none"
     screen.rows(
         {
@@ -175,7 +218,7 @@ def _begun(screen: Screen, address: str, engine: "Engine") -> None:
 
 
 def _named_files(words: list[str]) -> dict[str, str]:
-    """Steerers by name. Raises `UsageError` for words that do not name them."""
+    """Files of steerers by name. Raises `UsageError` for values that are not NAME=FILE."""
     from odesteer.artifact import check_name
 
     files: dict[str, str] = {}
@@ -199,7 +242,7 @@ def _serve_vllm(
     token: str | None,
     words: list[str],
 ) -> None:
-    """Become vLLM's server."""
+    """Replace this process by vLLM's server."""
     from odesteer.serving.settings import Settings
     from odesteer.vllm import serve as become_server
 
@@ -213,7 +256,9 @@ def _serve_vllm(
             if value is not None:
                 arguments += [option, value]
         if token is not None:
-            os.environ["VLLM_API_KEY"] = token  # where others on the machine cannot read it
+            os.environ["VLLM_API_KEY"] = (
+                token  # not on the command line, which other users can read
+            )
         if choice.device is not None:
             raise UsageError("--device is not for --engine vllm; set CUDA_VISIBLE_DEVICES.")
     become_server(str(choice.source), files, host=host, port=port, arguments=arguments)

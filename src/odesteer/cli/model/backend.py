@@ -1,4 +1,4 @@
-"""Where a command computes: in this process, or on workers."""
+"""Where a command computes: in this process, or on workers of Ray (``--engine``)."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from odesteer.cli.errors import UsageError
+from odesteer.cli.help import MACHINE, RAY
 from odesteer.cli.model.opening import ModelChoice
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 EngineName = Annotated[
     Literal["local", "ray"],
-    typer.Option("--engine", help="Compute in this process, or on many workers with Ray."),
+    typer.Option(
+        "--engine",
+        help="Compute in this process, or on many workers with Ray.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -27,7 +32,7 @@ Workers = Annotated[
         min=1,
         metavar="N",
         help="How many workers, each with the model.  [default: 2]",
-        rich_help_panel="With --engine ray",
+        rich_help_panel=RAY,
     ),
 ]
 WorkerThreads = Annotated[
@@ -36,7 +41,7 @@ WorkerThreads = Annotated[
         min=1,
         metavar="N",
         help="CPUs for each worker.  [default: 1]",
-        rich_help_panel="With --engine ray",
+        rich_help_panel=RAY,
     ),
 ]
 RayAddress = Annotated[
@@ -45,16 +50,16 @@ RayAddress = Annotated[
         metavar="HOST:PORT",
         help="A running cluster, or auto for the one of this machine. Without it, and without"
         " RAY_ADDRESS in the environment, Ray is started on this machine and stopped at the end.",
-        rich_help_panel="With --engine ray",
+        rich_help_panel=RAY,
     ),
 ]
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What the command line says about where to compute; see the options above.
+class Backend:
+    """The options of the command line that choose where to compute.
 
-    Raises `UsageError` for options that the engine does not have.
+    Raises `UsageError` for options of Ray without ``--engine ray``.
     """
 
     name: Literal["local", "ray"] = "local"
@@ -74,14 +79,14 @@ class Engine:
 
     @contextmanager
     def started(self) -> "Iterator[Cluster | None]":
-        """The workers; None without."""
+        """The cluster of workers; None for this process."""
         if self.name == "local":
             yield None
             return
         from odesteer.cluster import Cluster
 
         address = self.address or os.environ.get("RAY_ADDRESS")
-        # What Ray tells about workers that were lost is not the output of the command.
+        # Messages of Ray about lost workers do not belong on stdout.
         with (
             redirect_stdout(sys.stderr),
             Cluster(self.workers or 2, address=address, threads=self.threads or 1) as cluster,
@@ -89,14 +94,14 @@ class Engine:
             yield cluster
 
 
-def spread(
+def with_workers(
     lm: "SteeredModel", choice: ModelChoice, cluster: "Cluster | None"
 ) -> "tuple[SteeredModel, Completions | None]":
-    """A loaded model with its captures on the workers, and what writes completions there."""
+    """The model with captures on the workers, and the generator of completions there."""
     if cluster is None:
         return lm, None
     from odesteer.cluster import ClusterModel
     from odesteer.cluster.completions import Completions
 
-    source = choice.on_workers()
+    source = choice.worker_source()
     return ClusterModel(lm.model, lm.tokenizer, cluster, source), Completions(cluster, source)

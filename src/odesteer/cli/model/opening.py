@@ -1,4 +1,4 @@
-"""Opening the model that a command works on."""
+"""Choose and open the model that a command works on."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ _PATH = re.compile(r"(\.{0,2}|~[\w.-]*)/\S*")
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
-def names_model(word: str) -> bool:
-    """Whether a word is a folder, looks like the path of one, or like an id on the hub."""
+def looks_like_model(word: str) -> bool:
+    """Whether an argument is a folder, has the form of a path, or that of a hub id."""
     if not word or "\n" in word:
         return False
     is_name = _HUB_ID.fullmatch(word) or _PATH.fullmatch(word)
@@ -31,12 +31,12 @@ def names_model(word: str) -> bool:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the command line says about the model.
+    """The options of the command line that choose the model.
 
     Attributes:
         name: id on the hub or folder; None for the bundled model.
         revision: of a model on the hub.
-        device: where it runs.
+        device: of torch.
         dtype: its floating-point type.
 
     Raises `UsageError` for devices and types that do not exist.
@@ -66,12 +66,12 @@ class ModelChoice:
         return str(model_path())
 
     @property
-    def words(self) -> str:
-        """The model on a command line, with a space behind it; nothing for the bundled one."""
+    def argument(self) -> str:
+        """The MODEL argument for a suggested command, with a trailing space; empty if bundled."""
         return "" if self.name is None else f"{quote(self.name)} "
 
-    def on_workers(self) -> "ModelSource":
-        """The model in words for workers."""
+    def worker_source(self) -> "ModelSource":
+        """The model as workers load it."""
         from odesteer.cluster import ModelSource
 
         return ModelSource.of(
@@ -79,9 +79,9 @@ class ModelChoice:
         )
 
     def n_layers(self, screen: Screen) -> int | None:
-        """Number of decoder layers by the configuration, before any weights are loaded.
+        """Number of decoder layers by the configuration, without loading weights.
 
-        None where it does not tell. Raises `ModelError` if there is no such model.
+        None where the configuration lacks it. Raises `ModelError` if there is no such model.
         """
         from transformers import AutoConfig
 
@@ -95,8 +95,8 @@ class ModelChoice:
                 config: Any = AutoConfig.from_pretrained(self.source, revision=self.revision)
         except (OSError, ValueError) as error:
             if not on_hub or isinstance(error, ValueError):
-                return None  # loading the model tells at once what is wrong with it
-            # Loading would go through all the attempts at a connection once more.
+                return None  # loading the model gives the better error
+            # Loading would repeat all attempts to connect.
             at = "" if self.revision is None else f" at revision {self.revision!r}"
             raise ModelError(
                 f"there is no model {self.name!r}{at}: it is no folder here, and could not be had"
@@ -108,7 +108,7 @@ class ModelChoice:
         return number if isinstance(number, int) else None
 
     def check_layers(self, layers: Sequence[int], screen: Screen) -> None:
-        """Raise `UsageError` for a layer that the model does not have, as far as is known."""
+        """Raise `UsageError` for layers that the model does not have, where its number is known."""
         for layer in layers:
             if layer < 0:
                 raise UsageError(f"--layer {layer}: layers count from zero.")
@@ -123,8 +123,10 @@ class ModelChoice:
 
     @contextmanager
     def opened(self, screen: Screen, cluster: "Cluster | None" = None) -> "Iterator[SteeredModel]":
-        """The model; with a cluster one that its workers load, of which this process has only an
-        outline. Meanwhile the libraries below are quiet. Raises `ModelError`."""
+        """The model, with logs of transformers and the hub off; raises `ModelError`.
+
+        With a cluster, a `ClusterModel`: the workers load the weights, this process none.
+        """
         from odesteer.models import SteeredModel
 
         bundled = self.name is None
@@ -135,7 +137,7 @@ class ModelChoice:
             if cluster is not None:
                 from odesteer.cluster import ClusterModel
 
-                source = self.on_workers()
+                source = self.worker_source()
                 yield ClusterModel(*source.outline(), cluster, source)
                 return
             yield SteeredModel.from_pretrained(
@@ -145,7 +147,7 @@ class ModelChoice:
 
 @contextmanager
 def _quiet_libraries(*, bars: bool) -> Iterator[None]:
-    """No logs of the libraries below, and no progress ``bars`` of theirs."""
+    """Turn off logs of transformers and the hub, and their progress bars unless ``bars``."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
@@ -166,10 +168,10 @@ def _quiet_libraries(*, bars: bool) -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute in one thread.
+    """Use one thread of torch.
 
-    The bundled model is so small that more threads mostly wait for each other, and many times
-    longer where other programs want the cores. Nor do figures then depend on how many there are.
+    The bundled model is so small that more threads slow it down, many times on a busy machine.
+    Results then do not depend on the number of cores either.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Paths that a command is going to write to."""
+"""Checks of output paths before a command starts its work."""
 
 import os
 from pathlib import Path
@@ -36,6 +36,6 @@ def check_folder(folder: Path, path: Path) -> None:
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise `ArtifactError` if a folder of files is not there and cannot be made."""
+    """Raise `ArtifactError` if a folder for output does not exist and cannot be made."""
     target = folder.resolve()
     check_folder(target if target.exists() else target.parent, folder)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def describe(steerer: "Steerer | SteererSet") -> dict[str, Any]:
-    """What a steerer, or each of a set, is and where it comes from, as plain data."""
+    """Method, site, provenance and figures of a steerer, or of each of a set, as plain data."""
     from odesteer.artifact import SteererSet
 
     if isinstance(steerer, SteererSet):

@@ -1,7 +1,6 @@
-"""Figures and tables as people read them."""
+"""Text for people: numbers, generated texts, texts side by side."""
 
 import re
-import time
 from collections.abc import Mapping
 
 from rich.console import RenderableType
@@ -9,28 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 
-def seconds() -> float:
-    """A clock that only goes forward."""
-    return time.perf_counter()
-
-
-def in_nats(value: float) -> str:
-    """A value of the barrier, with its sign."""
+def format_nats(value: float) -> str:
+    """A value of the barrier with its sign and two decimals."""
     return f"{value:+.2f}"
-
-
-def share(part: int, whole: int) -> float:
-    """``part`` of ``whole``; 0 of nothing."""
-    return part / whole if whole else 0.0
 
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def beside(
+def side_by_side(
     columns: Mapping[str, RenderableType], footers: Mapping[str, Text] | None = None
 ) -> Table:
-    """Columns of equal width, each with a heading and, where given, a line below."""
+    """A table of columns of equal width, each with a heading and optionally a footer."""
     table = Table(
         box=None, expand=True, padding=(0, 3, 0, 0), show_footer=footers is not None, pad_edge=False
     )
@@ -41,12 +30,12 @@ def beside(
     return table
 
 
-def harmless(text: str) -> str:
-    """A generated text without control characters, which could command a terminal."""
+def without_controls(text: str) -> str:
+    """A generated text without control characters, which a terminal would execute."""
     return _CONTROLS.sub("", text)
 
 
-def shown(text: str) -> Text:
-    """A generated text as it is read: no space at its ends, and a sign where it is empty."""
-    text = harmless(text).strip()
+def readable(text: str) -> Text:
+    """A generated text without surrounding space; a placeholder if it is empty."""
+    text = without_controls(text).strip()
     return Text(text) if text else Text("(nothing)", style="dim italic")

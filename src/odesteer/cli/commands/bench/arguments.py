@@ -1,4 +1,4 @@
-"""What the words of ``odesteer bench`` mean."""
+"""Parse the options of ``odesteer bench``."""
 
 import ast
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from odesteer.methods import Method
 
 
-def request(**asked: Any) -> "BenchmarkConfig":
-    """Raises `UsageError` for what cannot be asked for."""
+def request(**options: Any) -> "BenchmarkConfig":
+    """The configuration of a benchmark. Raises `UsageError` for invalid options."""
     with checking_usage():
         from odesteer.evaluation.config import BenchmarkConfig
 
-        return BenchmarkConfig(**asked)
+        return BenchmarkConfig(**options)
 
 
-def words(text: str) -> tuple[str, ...]:
-    """Of a list with commas."""
+def comma_separated(text: str) -> tuple[str, ...]:
+    """The parts of a list with commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def layers(text: str | None) -> tuple[tuple[int, ...] | None, bool]:
-    """Numbers, and whether it is all of them."""
+    """The layers of ``--layers``, and whether it is ``all``."""
     if text is None or text.strip() == "all":
         return None, text is not None
-    if not words(text) or not all(word.isdecimal() for word in words(text)):
+    if not comma_separated(text) or not all(each.isdecimal() for each in comma_separated(text)):
         raise UsageError(f"--layers {text!r} is neither 'all' nor numbers such as 8,12,16.")
-    return tuple(map(int, words(text))), False
+    return tuple(map(int, comma_separated(text))), False
 
 
 def amounts(text: str) -> tuple[float, ...]:
-    """Numbers."""
+    """The amounts of ``--amounts``."""
     try:
-        found = tuple(float(word) for word in words(text))
+        found = tuple(float(each) for each in comma_separated(text))
     except ValueError:
         found = ()
     if not found:
@@ -48,7 +48,7 @@ def amounts(text: str) -> tuple[float, ...]:
 
 
 def variants(varied: Sequence[str]) -> "dict[str, dict[str, Method]]":
-    """Of words like ``odesteer.barrier=linear/polynomial``: each form under what it says."""
+    """The variants of methods in values like ``odesteer.barrier=linear/polynomial``, by label."""
     from odesteer.cli.arguments.parameters import combinations, pairs_of
 
     of_method: dict[str, list[str]] = {}
@@ -61,18 +61,18 @@ def variants(varied: Sequence[str]) -> "dict[str, dict[str, Method]]":
         return {name: combinations(name, own) for name, own in of_method.items()}
 
 
-def judge_options(said: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of words like ``rubric.url=http://…``. Raises `UsageError` for others."""
+def judge_options(values: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of judges in values like ``rubric.url=http://…``. Raises `UsageError` for others."""
     found: dict[str, dict[str, Any]] = {}
-    for word in said:
-        path, equals, text = word.partition("=")
+    for text in values:
+        path, equals, literal = text.partition("=")
         name, dot, option = path.partition(".")
         if not (equals and dot and name and option):
-            raise UsageError(f"--judge-option {word!r} is not of the form NAME.OPTION=VALUE.")
+            raise UsageError(f"--judge-option {text!r} is not of the form NAME.OPTION=VALUE.")
         try:
-            value = ast.literal_eval(text)
+            value = ast.literal_eval(literal)
         except (ValueError, SyntaxError):
-            value = text
+            value = literal
         found.setdefault(name, {})[option] = value
     with checking_usage():
         from odesteer.evaluation.judges import create

@@ -1,26 +1,27 @@
-"""``odesteer bench``: which method, which layer, how much, and does it really help?"""
+"""``odesteer bench``: compare methods on a suite of tasks, each at its own best setting."""
 
 from pathlib import Path
 from shlex import quote
+from time import perf_counter
 from typing import Annotated
 
 import typer
 
 from odesteer.cli.arguments.options import Debug, Device, Dtype, Json, Revision
-from odesteer.cli.commands.bench import arguments as bench_words
+from odesteer.cli.commands.bench import arguments
 from odesteer.cli.commands.bench.report import progress, show, show_plan
 from odesteer.cli.errors import UsageError
+from odesteer.cli.help import DATA, JUDGES, MACHINE, SEARCH, STEERING
 from odesteer.cli.model.backend import (
-    Engine,
+    Backend,
     EngineName,
     RayAddress,
     Workers,
     WorkerThreads,
-    spread,
+    with_workers,
 )
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.screen import Screen
-from odesteer.cli.output.text import seconds
 
 _BUNDLED = "odesteer-terrarium"
 
@@ -36,7 +37,11 @@ def bench(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="Hub id or folder.  [default: the bundled model]"
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Hub id or folder.  [default: the bundled model]",
+            rich_help_panel=MACHINE,
         ),
     ] = None,
     output: Annotated[
@@ -47,25 +52,39 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Data in its published format.  [default: from the hub]"),
+        typer.Option(
+            metavar="PATH",
+            help="Data in its published format.  [default: from the hub]",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(metavar="A,B,…", help="Rows of the table.  [default: all]"),
+        typer.Option(
+            metavar="A,B,…", help="Rows of the table.  [default: all]", rich_help_panel=STEERING
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How many.  [default: 3; quick: 1]")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="How many.  [default: 3; quick: 1]", rich_help_panel=SEARCH
+        ),
     ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
             metavar="L,…",
             help="To begin with, or all.  [default: the task's own, and then those beside it]",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     amounts: Annotated[
         str | None,
-        typer.Option(metavar="X,…", help="To begin with, in each method's natural quantity."),
+        typer.Option(
+            metavar="X,…",
+            help="To begin with, in each method's natural quantity.",
+            rich_help_panel=STEERING,
+        ),
     ] = None,
     vary: Annotated[
         list[str] | None,
@@ -73,46 +92,80 @@ def bench(
             metavar="METHOD.NAME=A/B/…",
             help="Values of a parameter to choose among, as in odesteer.barrier=linear/polynomial;"
             " may be given several times.",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     refinements: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="How often to look between the best and the next."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="How often to look between the best and the next.",
+            rich_help_panel=SEARCH,
+        ),
     ] = 1,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="The most test items of each fold and seed."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The most test items of each fold and seed.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Little data, one seed.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Little data, one seed.", rich_help_panel=DATA)
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its cost, and do nothing.")
     ] = False,
     judge: Annotated[
         list[str] | None,
         typer.Option(
-            "--judge", metavar="NAME", help="Instead of the suite's; may be given several times."
+            "--judge",
+            metavar="NAME",
+            help="Instead of the suite's; may be given several times.",
+            rich_help_panel=JUDGES,
         ),
     ] = None,
     judge_option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME.OPTION=VALUE", help="Of a judge; may be given several times."),
+        typer.Option(
+            metavar="NAME.OPTION=VALUE",
+            help="Of a judge; may be given several times.",
+            rich_help_panel=JUDGES,
+        ),
     ] = None,
     perplexity_model: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="What perplexity is measured under.  [default: MODEL itself]"
+            metavar="MODEL",
+            help="What perplexity is measured under.  [default: MODEL itself]",
+            rich_help_panel=JUDGES,
         ),
     ] = None,
     budget: Annotated[
         float,
-        typer.Option(metavar="NATS", help="What a setting may cost in fluency, nats a token."),
+        typer.Option(
+            metavar="NATS",
+            help="What a setting may cost in fluency, nats a token.",
+            rich_help_panel=SEARCH,
+        ),
     ] = 0.5,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Put prompts through the model's chat template.")
+        bool,
+        typer.Option(
+            "--chat", help="Put prompts through the model's chat template.", rich_help_panel=MACHINE
+        ),
     ] = False,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Prompts at a time.  [default: 16; bundled: 100]"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Prompts at a time.  [default: 16; bundled: 100]",
+            rich_help_panel=MACHINE,
+        ),
     ] = None,
     revision: Revision = None,
     device: Device = None,
@@ -141,9 +194,9 @@ def bench(
     with Screen(json=json, debug=debug) as screen:
         folder = Path(f"bench-{suite}") if output is None else output
         choice = ModelChoice(model, revision, device, dtype)
-        where = Engine(engine, workers, worker_threads, ray_address)
-        numbers, every = bench_words.layers(layers)
-        request = bench_words.request(
+        backend = Backend(engine, workers, worker_threads, ray_address)
+        numbers, every = arguments.layers(layers)
+        request = arguments.request(
             suite=suite,
             model=_BUNDLED
             if model is None
@@ -153,14 +206,14 @@ def bench(
             data=data,
             quick=quick,
             limit=limit,
-            methods=None if methods is None else bench_words.words(methods),
+            methods=None if methods is None else arguments.comma_separated(methods),
             seeds=seeds,
             layers=numbers,
             every_layer=every,
-            amounts=None if amounts is None else bench_words.amounts(amounts),
-            variants=bench_words.variants(vary or []),
+            amounts=None if amounts is None else arguments.amounts(amounts),
+            variants=arguments.variants(vary or []),
             judges=None if judge is None else tuple(judge),
-            judge_options=bench_words.judge_options(judge_option or []),
+            judge_options=arguments.judge_options(judge_option or []),
             perplexity_model=perplexity_model,
             chat=chat,
             budget=budget,
@@ -173,7 +226,7 @@ def bench(
             )
         size = batch_size or (100 if model is None else 16)
         if not dry_run:
-            bench_words.check_folder(folder)
+            arguments.check_folder(folder)
         tasks = request.tasks()
         if dry_run:
             n_layers = choice.n_layers(screen)
@@ -185,14 +238,14 @@ def bench(
             plan = request.plan(tasks, n_layers)
             show_plan(screen, plan, request.judge_panel(None, tasks, size), bundled=model is None)
             return
-        began = seconds()
-        # Judges that cannot work are told before a model is loaded.
+        began = perf_counter()
+        # Raises for judges with invalid options, before a model is loaded.
         request.judge_panel(None, tasks, size)
-        with where.started() as cluster, choice.opened(screen) as own:
+        with backend.started() as cluster, choice.opened(screen) as own:
             from odesteer.evaluation.report import write_report
             from odesteer.evaluation.runner import Runner
 
-            lm, elsewhere = spread(own, choice, cluster)
+            lm, completions = with_workers(own, choice, cluster)
             if chat and not getattr(lm.tokenizer, "chat_template", None):
                 raise UsageError(f"--chat: {request.model} has no chat template; leave it out.")
             plan = request.plan(tasks, lm.n_layers, lm)
@@ -201,15 +254,15 @@ def bench(
             judges = request.judge_panel(lm, tasks, size)
             for name, reason in judges.unavailable.items():
                 screen.note(f"not judged by {name}: {reason}")
-            with progress(screen) as tell:
+            with progress(screen) as on_progress:
                 runner = Runner(
                     lm,
                     plan,
                     judges,
                     folder,
                     batch_size=size,
-                    on_progress=tell,
-                    executor=elsewhere,
+                    on_progress=on_progress,
+                    executor=completions,
                 )
                 outcome = runner.run()
             screen.note("writing the report …")
@@ -228,6 +281,6 @@ def bench(
                 "folder": str(folder),
                 "lines": [line.to_json() for line in lines],
                 "unavailable_judges": judges.unavailable,
-                "seconds": seconds() - began,
+                "seconds": perf_counter() - began,
             }
         )

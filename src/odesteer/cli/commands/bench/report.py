@@ -1,11 +1,11 @@
-"""What ``odesteer bench`` shows: its plan, how far it is, and the headline figures."""
+"""Screen output of ``odesteer bench``: the plan, the progress, the headline figures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from odesteer.cli.output.screen import Screen
-from odesteer.cli.output.text import seconds
 
 if TYPE_CHECKING:
     from odesteer.evaluation.report import SummaryRow
@@ -17,7 +17,7 @@ _PACE = 40
 
 @contextmanager
 def progress(screen: Screen) -> "Iterator[Any]":
-    """Shows how far it is and how long it will take: a bar, or a line a minute."""
+    """Shows progress and the time left: a bar on a terminal, else a line a minute."""
     if screen.is_interactive:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
@@ -28,21 +28,21 @@ def progress(screen: Screen) -> "Iterator[Any]":
         ) as bar:
             task = bar.add_task("", total=None, left="")
             yield lambda p: bar.update(
-                task, completed=p.done, total=p.total, description=p.activity, left=_left(p)
+                task, completed=p.done, total=p.total, description=p.activity, left=_time_left(p)
             )
         return
-    last = seconds()
+    last = perf_counter()
 
     def line(now: "BenchmarkProgress") -> None:
         nonlocal last
-        if seconds() - last >= 60:
-            last = seconds()
-            screen.note(f"{now.done} of about {now.total}, {_left(now)}: {now.activity}")
+        if perf_counter() - last >= 60:
+            last = perf_counter()
+            screen.note(f"{now.done} of about {now.total}, {_time_left(now)}: {now.activity}")
 
     yield line
 
 
-def _left(now: "BenchmarkProgress") -> str:
+def _time_left(now: "BenchmarkProgress") -> str:
     left = now.seconds_left
     if left is None:
         return ""
@@ -50,6 +50,7 @@ def _left(now: "BenchmarkProgress") -> str:
 
 
 def show_plan(screen: Screen, plan: "Plan", judges: "JudgePanel", *, bundled: bool) -> None:
+    """Print what would be run, and its cost."""
     cost = plan.cost()
     rows = {}
     for task in plan.tasks:
@@ -88,21 +89,21 @@ def show_plan(screen: Screen, plan: "Plan", judges: "JudgePanel", *, bundled: bo
 
 
 def show(screen: Screen, outcome: "RunResults", lines: "Sequence[SummaryRow]") -> None:
-    """The headline figures; the folder has the rest."""
+    """Print a table of the headline figures for each task."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from odesteer.evaluation.report.tables import compared, interval, ordered
 
     for task in outcome.plan.tasks:
-        mine = [line for line in lines if line.task == task.name]
-        references = compared(mine)[:2]  # there is room for no more
+        own = [line for line in lines if line.task == task.name]
+        references = compared(own)[:2]  # more columns do not fit
         table = Table(title=f"{task.name}: {task.headline}", title_justify="left", box=SIMPLE_HEAD)
         table.add_column("")
         table.add_column("setting")
         for heading in (task.headline, *(f"− {name}" for name in references)):
             table.add_column(heading, justify="right")
-        for line in ordered(outcome, task, mine):
+        for line in ordered(outcome, task, own):
             table.add_row(
                 line.contender,
                 "; ".join(dict.fromkeys(line.settings.values())),

@@ -1,9 +1,10 @@
-"""``odesteer demo``: what steering does, on the bundled model."""
+"""``odesteer demo``: fit and steer in three worlds with the bundled model, offline."""
 
 import os
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from odesteer.cli.arguments.options import Debug, Json
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_new_folder
 from odesteer.cli.output.screen import Screen
-from odesteer.cli.output.text import beside, in_nats, seconds, shown
+from odesteer.cli.output.text import format_nats, readable, side_by_side
 from odesteer.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def demo(
     the attribute and whether the world could have said it.
     """
     with Screen(json=json, debug=debug) as screen:
-        began = seconds()
+        began = perf_counter()
         check_new_folder(output)
         screen.note("loading the bundled model …")
 
@@ -56,7 +57,7 @@ def demo(
         from odesteer.terrarium import worlds
 
         with ModelChoice(None).opened(screen) as lm:
-            screen.print(_opening(lm.model.num_parameters(), samples), "")
+            screen.print(_introduction(lm.model.num_parameters(), samples), "")
             trials, files = [], {}
             for world in worlds():
                 trial = try_world(
@@ -78,11 +79,11 @@ def demo(
                 rounds=_ROUNDS,
             )
             plot = _plot(screen, output / "demo.png", lm, trials, seed)
-        took = seconds() - began
-        screen.print(_table(trials), _figures(speed, took, samples), "")
+        took = perf_counter() - began
+        screen.print(_table(trials), _speed(speed, took, samples), "")
         saved = [*files.values(), *([] if plot is None else [plot])]
         screen.write(f"Saved in {output}: {', '.join(path.name for path in saved)}")
-        screen.write(f"\nNext:\n{_next(trials, files)}")
+        screen.write(f"\nNext:\n{_next_commands(trials, files)}")
         screen.document(
             {
                 "seed": seed,
@@ -95,7 +96,7 @@ def demo(
         )
 
 
-def _opening(n_parameters: int, samples: int) -> Text:
+def _introduction(n_parameters: int, samples: int) -> Text:
     return Text.assemble(
         ("odesteer demo", "bold"),
         f"\nA language model of {n_parameters / 1e6:.1f} million parameters learned from texts"
@@ -130,13 +131,13 @@ def _show_world(screen: Screen, trial: "WorldTrial") -> None:
     }
     for i, prompt in enumerate(trial.prompts[:_N_SHOWN]):
         screen.print(Text(prompt, style="italic"))
-        columns = {h: shown(trial.arms[name].texts[i].text) for name, h in headings.items()}
+        columns = {h: readable(trial.arms[name].texts[i].text) for name, h in headings.items()}
         footers = {h: _verdict(trial, name, i) for name, h in headings.items()}
-        screen.print(beside(columns, footers), "")
+        screen.print(side_by_side(columns, footers), "")
 
 
 def _verdict(trial: "WorldTrial", arm: str, i: int) -> Text:
-    """What the judge says below a text; green where steering did what it was to do."""
+    """The verdict below a text; green where steering succeeded, red where it did not."""
     style = "dim"
     if arm != "unsteered":
         style = "green" if trial.succeeds(arm, i) else "red"
@@ -144,7 +145,7 @@ def _verdict(trial: "WorldTrial", arm: str, i: int) -> Text:
 
 
 def _table(trials: "list[WorldTrial]") -> Table:
-    """A block of rows a world, a column an arm."""
+    """Rates of all worlds: a block of rows a world, a column an arm."""
     table = Table(
         title="What the judges say of all completions",
         title_justify="left",
@@ -175,16 +176,19 @@ def _table(trials: "list[WorldTrial]") -> Table:
         )
         table.add_row("", f"{negative} and valid", *shares(*(r.negative_joint for r in rates)))
         table.add_row(
-            "", "mean barrier h, nats", *(_moved(arm.barrier) for arm in arms), end_section=True
+            "",
+            "mean barrier h, nats",
+            *(_format_barrier(arm.barrier) for arm in arms),
+            end_section=True,
         )
     return table
 
 
-def _moved(barrier: tuple[float, float] | None) -> str:
-    return "" if barrier is None else f"{in_nats(barrier[0])} → {in_nats(barrier[1])}"
+def _format_barrier(barrier: tuple[float, float] | None) -> str:
+    return "" if barrier is None else f"{format_nats(barrier[0])} → {format_nats(barrier[1])}"
 
 
-def _figures(speed: "Speed", took: float, samples: int) -> Text:
+def _speed(speed: "Speed", took: float, samples: int) -> Text:
     error = 0.5 / samples**0.5
     return Text(
         f"Standard error of a share: at most {error:.0%}. Tokens a second, {speed.batch_size} texts"
@@ -207,10 +211,10 @@ def _plot(
     return path
 
 
-def _next(trials: "list[WorldTrial]", files: dict[str, Path]) -> str:
+def _next_commands(trials: "list[WorldTrial]", files: dict[str, Path]) -> str:
     commands = [
         f"  odesteer generate --steer {quote(str(files[trial.world.name]))} --compare"
-        f" {_worded(trial.prompts[0])}"
+        f" {_shell_word(trial.prompts[0])}"
         for trial in trials
     ]
     first = quote(str(files[trials[0].world.name]))
@@ -222,6 +226,6 @@ def _next(trials: "list[WorldTrial]", files: dict[str, Path]) -> str:
     return os.linesep.join(commands)
 
 
-def _worded(prompt: str) -> str:
-    """A prompt as a word of a shell, line ends as backslash-n."""
+def _shell_word(prompt: str) -> str:
+    """A prompt quoted for a shell, line ends as backslash-n."""
     return quote(prompt.replace("\\", "\\\\").replace("\n", "\\n"))

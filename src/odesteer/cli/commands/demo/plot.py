@@ -1,4 +1,4 @@
-"""The picture of the demo."""
+"""Plot of the demo: rates of the judges, and paths of activations."""
 
 import io
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def save_plot(path: Path, lm: SteeredModel, trials: Sequence[WorldTrial], seed: 
 
 
 def _bars(ax: Any, trial: WorldTrial) -> None:
-    """For each arm the shares of valid completions of either pole."""
+    """Bars: for each arm the shares of valid completions of either pole."""
     positive, negative = trial.world.poles
     for k, name in enumerate(ARMS):
         rates = trial.arms[name].rates
@@ -57,7 +57,7 @@ def _bars(ax: Any, trial: WorldTrial) -> None:
 
 
 def _paths(ax: Any, lm: SteeredModel, trial: WorldTrial, seed: int) -> None:
-    """Test activations on their way up the barrier."""
+    """Trajectories of test activations over the level sets of the barrier."""
     from odesteer.plot import plot_trajectories
 
     world, method = trial.world, cast(ODESteer, trial.steerer.method)

@@ -1,11 +1,11 @@
-"""How fast a model writes, steered and not."""
+"""Generation speed with and without steering."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from time import perf_counter
 
 from odesteer.artifact import Steerer
-from odesteer.cli.output.text import seconds
 from odesteer.models import SteeredModel
 
 
@@ -17,7 +17,7 @@ class Speed:
         unsteered, steered: medians over the rounds.
         batch_size: rows.
         tokens: generated for each row.
-        rounds: runs of either kind, by turns.
+        rounds: runs of either kind, alternating.
     """
 
     unsteered: float
@@ -28,7 +28,7 @@ class Speed:
 
     @property
     def change(self) -> float:
-        """Relative change by steering; negative is slower."""
+        """Relative change of the speed by steering; negative is slower."""
         return self.steered / self.unsteered - 1
 
 
@@ -41,27 +41,26 @@ def measure_speed(
     tokens: int,
     rounds: int,
 ) -> Speed:
-    """Write the same number of tokens for the same prompts with and without, by turns.
+    """Generate the same number of tokens for the same prompts with and without steering.
 
-    By turns, so that whatever else the machine does meets both alike; once each beforehand, so
-    that neither pays for what is done only once.
+    Runs alternate, so that other load on the machine affects both alike, after one warm-up each.
     """
 
-    def run(how: Steerer | None) -> float:
-        started = seconds()
+    def run(steerer: Steerer | None) -> float:
+        started = perf_counter()
         lm.generate(
             prompts,
-            how,
-            level=None if how is None else level,
+            steerer,
+            level=None if steerer is None else level,
             max_new_tokens=tokens,
             min_new_tokens=tokens,
             do_sample=False,
         )
-        return len(prompts) * tokens / (seconds() - started)
+        return len(prompts) * tokens / (perf_counter() - started)
 
     kinds = (None, steerer)
-    for how in kinds:
-        run(how)
-    rates = [[run(how) for how in kinds] for _ in range(rounds)]
+    for kind in kinds:
+        run(kind)
+    rates = [[run(kind) for kind in kinds] for _ in range(rounds)]
     unsteered, steered = (median(column) for column in zip(*rates, strict=True))
     return Speed(unsteered, steered, len(prompts), tokens, rounds)

@@ -1,12 +1,12 @@
-"""One world of the terrarium: fit a steerer, steer both ways, judge what comes out."""
+"""Trial of steering in one world of the terrarium: fit, generate in three arms, judge."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from odesteer.artifact import Steerer
-from odesteer.cli.output.text import seconds, share
 from odesteer.methods import Method
 from odesteer.models import Generation, SteeredModel
 from odesteer.terrarium import Verdict, World
@@ -16,13 +16,18 @@ ARMS = ("unsteered", "steered", "opposite")
 SAMPLING: dict[str, Any] = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 0}
 
 
+def _share(part: int, whole: int) -> float:
+    """``part`` of ``whole``; 0 of nothing."""
+    return part / whole if whole else 0.0
+
+
 @dataclass(frozen=True)
 class Rates:
     """Shares of all completions of one arm.
 
     Attributes:
-        attribute: with the positive attribute, whether valid or not.
-        validity: that the world could have said.
+        attribute: with the positive attribute, valid or not.
+        validity: texts that the world could have produced.
         joint: valid and positive.
         negative_joint: valid and negative.
     """
@@ -36,16 +41,16 @@ class Rates:
     def of(cls, verdicts: Sequence[Verdict]) -> "Rates":
         n = len(verdicts)
         return cls(
-            attribute=share(sum(v.attribute is True for v in verdicts), n),
-            validity=share(sum(v.valid for v in verdicts), n),
-            joint=share(sum(v.achieves(True) for v in verdicts), n),
-            negative_joint=share(sum(v.achieves(False) for v in verdicts), n),
+            attribute=_share(sum(v.attribute is True for v in verdicts), n),
+            validity=_share(sum(v.valid for v in verdicts), n),
+            joint=_share(sum(v.achieves(True) for v in verdicts), n),
+            negative_joint=_share(sum(v.achieves(False) for v in verdicts), n),
         )
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What was written in one way, for each prompt, and what the judge says."""
+class ArmResult:
+    """The completions of one arm, one for each prompt, and their verdicts."""
 
     texts: tuple[Generation, ...]
     verdicts: tuple[Verdict, ...]
@@ -56,7 +61,7 @@ class Arm:
 
     @property
     def barrier(self) -> tuple[float, float] | None:
-        """Mean log-density ratio of the moved activations before and after, nats."""
+        """Mean log-density ratio of the steered activations before and after, nats."""
         moved = [
             (before, after)
             for text in self.texts
@@ -78,21 +83,21 @@ class Arm:
         }
 
 
-# Farther than the way up: stories turn sad only there.
+# Larger than the default level of steering up: stories turn sad only from there on.
 OPPOSITE_LEVEL = -2.0
 
 
 @dataclass(frozen=True)
 class WorldTrial:
-    """A steerer of one world and what it did on test prompts.
+    """A steerer of one world and its effect on test prompts.
 
     Attributes:
         world: the world.
         steerer: fitted on its data.
         n_pairs: pairs that it was fitted on.
-        fit_seconds: how long that took.
-        level: where it steers to.
-        opposite: where it steers to the other way.
+        fit_seconds: duration of the fit.
+        level: of the steered arm.
+        opposite: level of the opposite arm.
         prompts: the test prompts.
         arms: unsteered, steered, and steered the other way.
     """
@@ -104,7 +109,7 @@ class WorldTrial:
     level: float
     opposite: float
     prompts: tuple[str, ...]
-    arms: dict[str, Arm]
+    arms: dict[str, ArmResult]
 
     def to_json(self, artifact: Path) -> dict[str, Any]:
         return {
@@ -126,31 +131,31 @@ class WorldTrial:
         }
 
     def verdict(self, arm: str, i: int) -> str:
-        """The verdict on a completion, in the words of the world."""
+        """The verdict on a completion, named by the poles of the world."""
         found = self.arms[arm].verdicts[i]
         if not found.valid:
             return "not valid"
         return "neither" if found.attribute is None else self.world.poles[not found.attribute]
 
     def succeeds(self, arm: str, i: int) -> bool:
-        """Whether a steered completion is valid and on the side that it was steered to."""
+        """Whether a steered completion is valid and on the side of its arm."""
         return self.arms[arm].verdicts[i].achieves(arm == "steered")
 
 
 def try_world(
     lm: SteeredModel, world: World, method: Method, *, n_pairs: int, n_samples: int, seed: int
 ) -> WorldTrial:
-    """Fit on the world's data, then write one completion an arm for each test prompt."""
+    """Fit on the world's data, then generate one completion an arm for each test prompt."""
     pairs = world.contrast("fit", seed, n_pairs)
-    started = seconds()
+    started = perf_counter()
     steerer = lm.fit(method, pairs, world.layer, position=world.position, seed=seed)
-    took = seconds() - started
+    took = perf_counter() - started
     level = float(method.default_amount.value)
     prompts = world.prompts("test", seed, n_samples)
     levels: list[float | None] = (
         [None] * n_samples + [level] * n_samples + [OPPOSITE_LEVEL] * n_samples
     )
-    # One batch for all arms: the rows differ in nothing but how they are steered.
+    # One batch for all arms, so that rows differ in their steering only.
     texts = lm.generate(
         prompts * len(ARMS),
         steerer,
@@ -162,7 +167,7 @@ def try_world(
     )
     arms = {}
     for k, name in enumerate(ARMS):
-        mine = tuple(texts[k * n_samples : (k + 1) * n_samples])
-        verdicts = tuple(world.judge(p, t.text) for p, t in zip(prompts, mine, strict=True))
-        arms[name] = Arm(mine, verdicts)
+        own = tuple(texts[k * n_samples : (k + 1) * n_samples])
+        verdicts = tuple(world.judge(p, t.text) for p, t in zip(prompts, own, strict=True))
+        arms[name] = ArmResult(own, verdicts)
     return WorldTrial(world, steerer, n_pairs, took, level, OPPOSITE_LEVEL, prompts, arms)

@@ -1,4 +1,4 @@
-"""``odesteer generate``: texts of a steered model."""
+"""``odesteer generate``: continue prompts with a steered model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,13 +22,14 @@ from odesteer.cli.arguments.options import (
 )
 from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts
 from odesteer.cli.errors import UsageError
+from odesteer.cli.help import GENERATION, MACHINE, STEERING
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.screen import Screen
-from odesteer.cli.output.text import beside, harmless, in_nats, shown
+from odesteer.cli.output.text import format_nats, readable, side_by_side, without_controls
 
 if TYPE_CHECKING:
-    from odesteer.cli.arguments.steerers import Applied
-    from odesteer.cli.commands.generate.texts import Account, Written
+    from odesteer.cli.arguments.steerers import SteererFromFile
+    from odesteer.cli.commands.generate.generator import SteeredText, SteererReceipt
 
 
 def generate(
@@ -48,11 +49,14 @@ def generate(
             metavar="FILE[@AMOUNT]",
             help="A steerer that fit saved, and how much it steers: @1.5 in the method's own"
             " quantity, or @T=5, @strength=0.3. Repeat it for several at once.",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The model; then all words are prompts."),
+        typer.Option(
+            metavar="MODEL", help="The model; then all words are prompts.", rich_help_panel=MACHINE
+        ),
     ] = None,
     level: Level = None,
     T: ArcLength = None,
@@ -60,38 +64,80 @@ def generate(
     interpolation: Interpolation = None,
     position: Annotated[
         SteerPosition | None,
-        typer.Option(help="Which tokens to steer, instead of what the file says."),
+        typer.Option(
+            help="Which tokens to steer, instead of what the file says.", rich_help_panel=STEERING
+        ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Show the unsteered text beside the steered one.")
+        bool,
+        typer.Option(
+            "--compare",
+            help="Show the unsteered text beside the steered one.",
+            rich_help_panel=STEERING,
+        ),
     ] = False,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Show the text as it arises, for one prompt.")
+        bool,
+        typer.Option(
+            "--stream",
+            help="Show the text as it arises, for one prompt.",
+            rich_help_panel=GENERATION,
+        ),
     ] = False,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="The most tokens to write.  [default: 128]"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The most tokens to write.  [default: 128]",
+            rich_help_panel=GENERATION,
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(metavar="X", help="Of the sampling.  [default: 0.7]")
+        float | None,
+        typer.Option(
+            metavar="X", help="Of the sampling.  [default: 0.7]", rich_help_panel=GENERATION
+        ),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(metavar="P", help="Sample from this share of the mass.  [default: 0.9]"),
+        typer.Option(
+            metavar="P",
+            help="Sample from this share of the mass.  [default: 0.9]",
+            rich_help_panel=GENERATION,
+        ),
     ] = None,
     greedy: Annotated[
-        bool, typer.Option("--greedy", help="Take the likeliest token instead of sampling.")
+        bool,
+        typer.Option(
+            "--greedy",
+            help="Take the likeliest token instead of sampling.",
+            rich_help_panel=GENERATION,
+        ),
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the sampling.  [default: 0]")
-    ] = (None),
+        int | None,
+        typer.Option(
+            metavar="N", help="Of the sampling.  [default: 0]", rich_help_panel=GENERATION
+        ),
+    ] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Put each prompt to the model as a user's message.")
+        bool,
+        typer.Option(
+            "--chat",
+            help="Put each prompt to the model as a user's message.",
+            rich_help_panel=GENERATION,
+        ),
     ] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Take backslashes in prompts as they are.")
+        bool,
+        typer.Option(
+            "--raw", help="Take backslashes in prompts as they are.", rich_help_panel=GENERATION
+        ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Prompts at a time.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Prompts at a time.", rich_help_panel=MACHINE)
+    ] = 16,
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -118,37 +164,37 @@ def generate(
         choice = ModelChoice(name, revision, device, dtype)
 
         from odesteer.cli.arguments.steerers import one_amount, read_steerers
-        from odesteer.cli.commands.generate.texts import Writer, sampling_of
+        from odesteer.cli.commands.generate.generator import TextGenerator, sampling_options
 
-        sampling = sampling_of(temperature, top_p, seed, greedy)
+        sampling = sampling_options(temperature, top_p, seed, greedy)
         amount = one_amount(level, T, strength, interpolation)
         if amount is not None and not steer:
             raise UsageError(f"--{amount.quantity} needs a steerer; name one with --steer FILE.")
-        applied = read_steerers(steer or [], amount, position)
-        _check_model(choice, applied)
+        steerers = read_steerers(steer or [], amount, position)
+        _check_model(choice, steerers)
         choice.n_layers(screen)
         with choice.opened(screen) as lm:
-            writer = Writer(lm, prompts, sampling, max_new_tokens, batch_size, chat=chat)
-            show = _Streamed(screen, prompts[0], compare) if stream else None
+            generator = TextGenerator(lm, prompts, sampling, max_new_tokens, batch_size, chat=chat)
+            show = _TextStream(screen, prompts[0], compare) if stream else None
             unsteered = None
             if compare:
-                looking = [each.looking for each in applied]
-                unsteered = writer.write(looking, show.begin("unsteered") if show else None)
-            steered = writer.write(applied, show.begin("steered") if show else None)
+                observing = [each.without_effect() for each in steerers]
+                unsteered = generator.generate(observing, show.begin("unsteered") if show else None)
+            steered = generator.generate(steerers, show.begin("steered") if show else None)
             model_id = lm.model_id
         if show is not None:
             show.end()
         for i, prompt in enumerate(prompts):
             if show is None:
-                _show(screen, prompt, applied, steered[i], unsteered[i] if unsteered else None)
+                _show(screen, prompt, steerers, steered[i], unsteered[i] if unsteered else None)
             if show is not None or unsteered is None:
-                for each, account in zip(applied, steered[i].accounts, strict=True):
-                    screen.note(f"{each}: {_said(account)}")
+                for each, receipt in zip(steerers, steered[i].receipts, strict=True):
+                    screen.note(f"{each}: {_format_receipt(receipt)}")
         screen.document(
             {
                 "model": model_id,
-                "steerers": [each.to_json() for each in applied],
-                "sampling": {**asdict(sampling), "max_new_tokens": writer.max_new_tokens},
+                "steerers": [each.to_json() for each in steerers],
+                "sampling": {**asdict(sampling), "max_new_tokens": generator.max_new_tokens},
                 "results": [
                     {
                         "prompt": prompt,
@@ -161,13 +207,13 @@ def generate(
         )
 
 
-def _check_model(choice: ModelChoice, applied: "Sequence[Applied]") -> None:
+def _check_model(choice: ModelChoice, steerers: "Sequence[SteererFromFile]") -> None:
     """Raise `UsageError` for steerers of another model where no model is named."""
     if choice.name is not None:
         return
     bundled = Path(choice.source).name
-    for each in applied:
-        fitted_on = each.steerer.provenance.model_id
+    for each in steerers:
+        fitted_on = each.steerer.members[0].provenance.model_id
         if fitted_on is not None and fitted_on != bundled:
             raise UsageError(
                 f"{each.file} was fitted on the model {fitted_on!r}, and no MODEL is named, so that"
@@ -176,8 +222,8 @@ def _check_model(choice: ModelChoice, applied: "Sequence[Applied]") -> None:
             )
 
 
-class _Streamed:
-    """Shows one text, or two after each other, as they arise."""
+class _TextStream:
+    """Shows one text, or two after each other, while they are generated."""
 
     def __init__(self, screen: Screen, prompt: str, named: bool) -> None:
         self._screen = screen
@@ -186,14 +232,14 @@ class _Streamed:
         self._begun = False
 
     def begin(self, name: str) -> Callable[[int, str], None]:
-        """What to call with each piece of the text called ``name``."""
+        """The callback for the pieces of the text called ``name``."""
         if self._begun:
             self._screen.write("\n")
         self._begun = True
         if self._named:
             self._screen.print(Text(f"── {name} ──", style="bold"))
         self._screen.out.print(self._prompt, end="", soft_wrap=True)
-        return lambda row, piece: self._screen.write(harmless(piece), end="")
+        return lambda row, piece: self._screen.write(without_controls(piece), end="")
 
     def end(self) -> None:
         self._screen.write("")
@@ -202,44 +248,46 @@ class _Streamed:
 def _show(
     screen: Screen,
     prompt: str,
-    applied: "Sequence[Applied]",
-    steered: "Written",
-    unsteered: "Written | None",
+    steerers: "Sequence[SteererFromFile]",
+    steered: "SteeredText",
+    unsteered: "SteeredText | None",
 ) -> None:
     if unsteered is None:
-        screen.print_unwrapped(Text.assemble((prompt, "dim"), harmless(steered.text).rstrip("\n")))
+        screen.print_unwrapped(
+            Text.assemble((prompt, "dim"), without_controls(steered.text).rstrip("\n"))
+        )
         return
-    how = ", ".join(str(each.amount) for each in applied)
-    both = {"unsteered": unsteered, f"steered, {how}": steered}
+    amounts = ", ".join(str(each.amount) for each in steerers)
+    both = {"unsteered": unsteered, f"steered, {amounts}": steered}
     screen.print(
         Text(prompt, style="italic"),
-        beside(
-            {heading: shown(written.text) for heading, written in both.items()},
-            {heading: _receipt(written) for heading, written in both.items()},
+        side_by_side(
+            {heading: readable(each.text) for heading, each in both.items()},
+            {heading: _receipts(each) for heading, each in both.items()},
         ),
         "",
     )
 
 
-def _receipt(written: "Written") -> Text:
-    """The accounts of all steerers below a text."""
-    return Text("\n".join(_said(account) for account in written.accounts), style="dim")
+def _receipts(text: "SteeredText") -> Text:
+    """The receipts of all steerers, a line each."""
+    return Text("\n".join(map(_format_receipt, text.receipts)), style="dim")
 
 
-def _said(account: "Account") -> str:
-    if account.is_open is False:
-        return f"left alone: its condition finds h {in_nats(account.condition or 0.0)} nats"
-    if account.before is None or account.after is None:
-        return f"{account.moved} tokens"
-    before, after = in_nats(account.before), in_nats(account.after)
+def _format_receipt(receipt: "SteererReceipt") -> str:
+    if receipt.is_open is False:
+        return f"left alone: its condition finds h {format_nats(receipt.condition or 0.0)} nats"
+    if receipt.before is None or receipt.after is None:
+        return f"{receipt.moved} tokens"
+    before, after = format_nats(receipt.before), format_nats(receipt.after)
     moved = f"{before} nats" if before == after else f"{before} → {after} nats"
-    return f"mean h {moved} over {account.moved} tokens{_troubles(account)}"
+    return f"mean h {moved} over {receipt.moved} tokens{_format_exceptions(receipt)}"
 
 
-def _troubles(account: "Account") -> str:
-    said = ""
-    if account.capped:
-        said += f", {account.capped} at the cap before their level"
-    if account.unusable:
-        said += f", {account.unusable} zero or not finite and left alone"
-    return said
+def _format_exceptions(receipt: "SteererReceipt") -> str:
+    text = ""
+    if receipt.capped:
+        text += f", {receipt.capped} at the cap before their level"
+    if receipt.unusable:
+        text += f", {receipt.unusable} zero or not finite and left alone"
+    return text

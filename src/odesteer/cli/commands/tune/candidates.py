@@ -1,4 +1,4 @@
-"""What ``odesteer tune`` tries, from its words."""
+"""Parse the candidates of ``odesteer tune``: methods, varied parameters, amounts."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

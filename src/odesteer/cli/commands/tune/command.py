@@ -1,9 +1,9 @@
-"""``odesteer tune``: the layer, the amount and the parameters that serve best."""
+"""``odesteer tune``: choose layer, amount and parameters on held-out data."""
 
-import warnings
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from time import perf_counter
+from typing import Annotated, Any
 
 import typer
 
@@ -26,31 +26,23 @@ from odesteer.cli.arguments.options import (
     Subset,
 )
 from odesteer.cli.commands.tune.candidates import candidates_of
+from odesteer.cli.commands.tune.objective import Proxy, data_and_objective
 from odesteer.cli.commands.tune.report import (
     no_choice,
-    plain,
     progress,
     save_surface,
+    score_json,
     show,
-    warn_of_little,
+    warn_if_not_better,
 )
 from odesteer.cli.errors import UsageError, checking_usage
+from odesteer.cli.help import DATA, SEARCH, STEERING
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_new_folder, check_output
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
-from odesteer.cli.output.text import seconds
 from odesteer.errors import InvalidInputError
 
-if TYPE_CHECKING:
-    from odesteer.data import ContrastData
-    from odesteer.models import SteeredModel
-    from odesteer.tuning import Objective
-
-Proxy = Literal["judge", "likelihood"]
-
-_N_PAIRS = 300
-_POOR_AUC = 0.7
 DEFAULT_BUDGET = 0.1
 _FILES = {"steerer": "steerer.safetensors", "surface": "surface.json", "plot": "surface.png"}
 _JOURNAL = "journal.jsonl"
@@ -64,6 +56,7 @@ def tune(
             metavar="FILE",
             help="Contrastive data, as for: odesteer fit. Part of its groups is held out to select"
             " on.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     world: Annotated[
@@ -72,6 +65,7 @@ def tune(
             metavar="NAME",
             help="Instead of data: truth, civility or mood, on the bundled model, with its exact"
             " judge.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     output: Annotated[
@@ -82,6 +76,7 @@ def tune(
         typer.Option(
             metavar="NAME",
             help="Steering method; repeat it to choose among several.  [default: odesteer]",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     param: Params = None,
@@ -91,6 +86,7 @@ def tune(
             metavar="NAME=A/B/…",
             help="Values of a parameter to choose among, as in barrier=linear/polynomial; repeat"
             " it to try all combinations.",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     layer: Annotated[
@@ -99,6 +95,7 @@ def tune(
             metavar="N",
             help="A decoder layer to try, counted from zero; repeat it.  [default: all, or eight"
             " between 15 and 85 percent of the depth]",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     amounts: Annotated[
@@ -106,6 +103,7 @@ def tune(
         typer.Option(
             metavar="QUANTITY=A,B,…",
             help="Amounts to try, as in level=1,1.5,2 or strength=0.1,0.3.",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     budget: Annotated[
@@ -113,17 +111,22 @@ def tune(
         typer.Option(
             metavar="NATS",
             help="The most that steering may cost in fluency, nats a token on average.",
+            rich_help_panel=SEARCH,
         ),
     ] = DEFAULT_BUDGET,
     objective: Annotated[
         Proxy | None,
         typer.Option(
             help="With data: judge what the steered model writes by a classifier learned from"
-            " groups held out, or compare likelihoods of held-out responses.  [default: judge]"
+            " groups held out, or compare likelihoods of held-out responses.  [default: judge]",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=4, metavar="N", help="Validation prompts, at most.")
+        int,
+        typer.Option(
+            min=4, metavar="N", help="Validation prompts, at most.", rich_help_panel=SEARCH
+        ),
     ] = 96,
     rungs: Annotated[
         int,
@@ -132,15 +135,26 @@ def tune(
             metavar="N",
             help="How often prompts are added for the settings not yet given up; 1 measures every"
             " setting on every prompt.",
+            rich_help_panel=SEARCH,
         ),
     ] = 3,
     refinements: Annotated[
         int,
-        typer.Option(min=0, metavar="N", help="How often to look between the best and the next."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="How often to look between the best and the next.",
+            rich_help_panel=SEARCH,
+        ),
     ] = 1,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="The longest continuation.  [default: 48]"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The longest continuation.  [default: 48]",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     column: Columns = None,
     duplicates: Duplicates = "error",
@@ -149,12 +163,18 @@ def tune(
     split: DataSplit = None,
     position: Annotated[
         CapturePosition | None,
-        typer.Option(help="Which tokens of each example to fit on.  [default: last]"),
+        typer.Option(
+            help="Which tokens of each example to fit on.  [default: last]",
+            rich_help_panel=STEERING,
+        ),
     ] = None,
     steer_position: SteeredTokens = "last",
     revision: Revision = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Of splits, fits and sampling.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of splits, fits and sampling.", rich_help_panel=SEARCH
+        ),
     ] = 0,
     batch_size: BatchSize = 16,
     device: Device = None,
@@ -174,7 +194,7 @@ def tune(
     odesteer tune ./my-model --data pairs.jsonl --method odesteer --method caa --budget 0.1
     """
     with Screen(json=json, debug=debug) as screen:
-        _check_words(locals())
+        _check_options(locals())
         check_new_folder(output)
         files = {name: output / file for name, file in _FILES.items()}
         if output.exists():
@@ -182,7 +202,7 @@ def tune(
         choice = ModelChoice(model, revision, device, dtype)
 
         from odesteer.cli.arguments.parameters import pairs_of
-        from odesteer.data import ContrastData, load_contrast
+        from odesteer.data import load_contrast
         from odesteer.terrarium import world as world_named
         from odesteer.tuning import Halving, from_world
         from odesteer.tuning import tune as select
@@ -203,27 +223,23 @@ def tune(
         )
         if layer:
             choice.check_layers(layer, screen)
-        started = seconds()
+        started = perf_counter()
         with choice.opened(screen) as lm:
-            screen.note(f"loaded {lm.model_id} in {seconds() - started:.1f} s")
-            started = seconds()
-            if isinstance(source, ContrastData):
-                fit_data, measured = _from_data(
-                    lm,
-                    source,
-                    objective or "judge",
-                    screen,
-                    n_items=samples,
-                    max_new_tokens=max_new_tokens or 48,
-                    seed=seed,
-                    batch_size=batch_size,
-                )
-            else:
-                fit_data = source.contrast("fit", seed, _N_PAIRS)
-                measured = from_world(lm, source, n_items=samples, seed=seed)
+            screen.note(f"loaded {lm.model_id} in {perf_counter() - started:.1f} s")
+            started = perf_counter()
+            fit_data, measured = data_and_objective(
+                lm,
+                source,
+                objective or "judge",
+                screen,
+                n_items=samples,
+                max_new_tokens=max_new_tokens or 48,
+                seed=seed,
+                batch_size=batch_size,
+            )
             position = position or (known.position if known else "last")
             output.mkdir(exist_ok=True)
-            with progress(screen) as tell:
+            with progress(screen) as on_progress:
                 found = select(
                     lm,
                     fit_data,
@@ -238,7 +254,7 @@ def tune(
                     seed=seed,
                     batch_size=batch_size,
                     journal=output / _JOURNAL,
-                    progress=tell,
+                    progress=on_progress,
                 )
             surface, chosen = found.surface, found.surface.choice
             tested = None
@@ -246,16 +262,18 @@ def tune(
                 screen.note("measuring the choice on test prompts …")
                 test = from_world(lm, known, "test", n_items=samples, seed=seed)
                 tested = test.score(None), test.score(found.steerer, chosen.setting.amount)
-        took = seconds() - started
+        took = perf_counter() - started
         document = surface.to_json()
         if tested is not None:
-            document["test"] = dict(zip(("unsteered", "steered"), map(plain, tested), strict=True))
+            document["test"] = dict(
+                zip(("unsteered", "steered"), map(score_json, tested), strict=True)
+            )
         drawn = save_surface(files, surface, document, screen)
         if chosen is None or found.steerer is None:
-            files["steerer"].unlink(missing_ok=True)  # it is not of this surface
+            files["steerer"].unlink(missing_ok=True)  # left by an earlier run
             raise InvalidInputError(no_choice(surface, files["surface"]))
         found.steerer.save(files["steerer"])
-        warn_of_little(surface)
+        warn_if_not_better(surface)
         show(screen, surface, tested)
         screen.rows(
             {
@@ -265,7 +283,7 @@ def tune(
         )
         amount = chosen.setting.amount
         screen.write(
-            f"\nNext:\n  odesteer generate {choice.words}--steer {quote(str(files['steerer']))}"
+            f"\nNext:\n  odesteer generate {choice.argument}--steer {quote(str(files['steerer']))}"
             f' --compare --{amount.quantity} {amount.value:g} "A PROMPT"'
         )
         screen.document(
@@ -274,7 +292,7 @@ def tune(
                     "candidate": candidates[chosen.setting.candidate].label,
                     "layer": chosen.setting.layer,
                     amount.quantity: chosen.setting.value,
-                    **plain(chosen.score),
+                    **score_json(chosen.score),
                 },
                 "unsteered": document["unsteered"],
                 "test": document.get("test"),
@@ -287,42 +305,17 @@ def tune(
         )
 
 
-def _check_words(given: dict[str, Any]) -> None:
+def _check_options(given: dict[str, Any]) -> None:
     """Raise `UsageError` for options that do not go together."""
     if (given["data"] is None) == (given["world"] is None):
         raise UsageError("give --data FILE, or --world NAME for a world of the bundled model.")
     if given["world"] is not None:
         for name in ("model", "objective", "max_new_tokens", "column", "subset", "split"):
             if given[name]:
-                word = "a model" if name == "model" else f"--{name.replace('_', '-')}"
+                option = "a model" if name == "model" else f"--{name.replace('_', '-')}"
                 raise UsageError(
-                    f"{word} ({given[name]}) does not go with --world, which is judged exactly on"
+                    f"{option} ({given[name]}) does not go with --world, which is judged exactly on"
                     " the bundled model; use --data."
                 )
     if not given["budget"] >= 0:
         raise UsageError(f"--budget {given['budget']}: give nats a token, from 0.")
-
-
-def _from_data(
-    lm: "SteeredModel", data: "ContrastData", proxy: Proxy, screen: Screen, **options: int
-) -> "tuple[ContrastData, Objective]":
-    """What to fit on, and what to select by."""
-    from odesteer.tuning import from_data
-
-    fit, objective = from_data(lm, data, proxy, **options)
-    about = objective.about()
-    screen.note(f"fitting on {fit!r}; selecting on {objective.n_items} prompts of other groups")
-    if "judge_auc" in about:
-        auc = about["judge_auc"]
-        screen.note(
-            f"a judge learned from {about['judge_examples']} others: AUC {auc:.3f} on groups left"
-            " out"
-        )
-        if auc < _POOR_AUC:
-            warnings.warn(
-                "the judge hardly tells the sides apart on groups that it has not seen (AUC"
-                f" {auc:.2f}), so its choice means little; use more data, or --objective"
-                " likelihood.",
-                stacklevel=2,
-            )
-    return fit, objective

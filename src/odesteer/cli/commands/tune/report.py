@@ -1,14 +1,14 @@
-"""What ``odesteer tune`` finds, in files and on the screen, and how far it is."""
+"""Output of ``odesteer tune``: its files, its table on the screen, its progress."""
 
 import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from odesteer.cli.output.screen import Screen
-from odesteer.cli.output.text import seconds
 from odesteer.errors import MissingDependencyError
 from odesteer.files import write_file
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def save_surface(
     files: dict[str, Path], surface: "SearchResults", document: dict[str, Any], screen: Screen
 ) -> bool:
-    """Write the surface; whether there is a plot too."""
+    """Write the results and their plot; False if there is no plot for want of matplotlib."""
     from odesteer.tuning import heat_map
 
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=str)
@@ -33,6 +33,7 @@ def save_surface(
 
 
 def no_choice(surface: "SearchResults", path: Path) -> str:
+    """The message of a search without an eligible setting."""
     row = surface.least_costly()
     if row is None or row.score is None:
         return f"no setting could be judged; see {path}."
@@ -44,7 +45,8 @@ def no_choice(surface: "SearchResults", path: Path) -> str:
     )
 
 
-def warn_of_little(surface: "SearchResults") -> None:
+def warn_if_not_better(surface: "SearchResults") -> None:
+    """Warn where the choice is within two standard errors of no steering."""
     row = surface.choice
     if row is None or row.score is None:
         return
@@ -60,6 +62,7 @@ def warn_of_little(surface: "SearchResults") -> None:
 
 
 def show(screen: Screen, surface: "SearchResults", tested: "tuple[Score, Score] | None") -> None:
+    """Print the best setting of each candidate, the choice, and its score on test prompts."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -102,7 +105,8 @@ def _with_error(score: "Score") -> str:
     return f"{score.value:.3f} ± {score.value_error:.3f}"
 
 
-def plain(score: "Score | None") -> dict[str, Any]:
+def score_json(score: "Score | None") -> dict[str, Any]:
+    """A score as plain data."""
     from odesteer.tuning.search.results import plain_score
 
     return plain_score(score)
@@ -110,7 +114,7 @@ def plain(score: "Score | None") -> dict[str, Any]:
 
 @contextmanager
 def progress(screen: Screen) -> "Iterator[Callable[[TuningProgress], None]]":
-    """A bar with the time left for whoever watches, else a line for each part of the work."""
+    """Shows progress: a bar with the time left on a terminal, else a line a stage."""
     if screen.is_interactive:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -121,13 +125,13 @@ def progress(screen: Screen) -> "Iterator[Callable[[TuningProgress], None]]":
                 task, completed=now.done, total=now.total, description=now.doing
             )
         return
-    started = seconds()
+    started = perf_counter()
     before, doing, busy, done = started, "", 0.0, 0
 
     def note(now: "TuningProgress") -> None:
         nonlocal before, doing, busy, done
-        moment = seconds()
-        if now.done > done:  # what captures and fits take says nothing of what is left
+        moment = perf_counter()
+        if now.done > done:  # captures and fits do not count for the time left
             busy += moment - before
         before, done = moment, now.done
         if now.doing != doing:

@@ -1,4 +1,4 @@
-"""What is said where there is no cluster."""
+"""Error messages without Ray or without a cluster."""
 
 import socket
 import sys

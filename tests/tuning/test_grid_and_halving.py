@@ -1,4 +1,4 @@
-"""The grid, the rule by which settings are given up, and scores."""
+"""Grid of layers and amounts, successive halving, scores."""
 
 import itertools
 import math
@@ -39,7 +39,7 @@ def test_rungs_take_each_item_once(n_items: int, rungs: int, first: int) -> None
     assert all(len(step) > 0 for step in steps)
 
 
-def test_the_rule_for_giving_up() -> None:
+def test_settings_are_stopped_with_a_reason() -> None:
     def measured(value: float, cost: float, spread: float = 0.0) -> list[Measurement]:
         return [Measurement(value + spread * (-1) ** i, cost) for i in range(8)]
 
@@ -62,14 +62,14 @@ def test_the_rule_for_giving_up() -> None:
     assert setting(1) not in Halving(least=6).given_up(settings, budget=1.0)
 
 
-def test_a_cost_over_the_budget_by_chance_is_not_given_up_for_it() -> None:
+def test_a_cost_over_the_budget_within_two_errors_is_not_stopped() -> None:
     noisy = [Measurement(1.0, 0.3 + (-1) ** i) for i in range(8)]
     assert Halving().given_up({setting(0): noisy}, budget=0.25) == {}
     steady = [Measurement(1.0, 0.3 + 0.01 * (-1) ** i) for i in range(8)]
     assert Halving().given_up({setting(0): steady}, budget=0.25) == {setting(0): "over budget"}
 
 
-def test_what_lies_between() -> None:
+def test_neighbours_are_half_way_to_the_nearest_settings() -> None:
     tried = [setting(layer, value) for layer in (4, 8, 12) for value in (1.0, 2.0)]
     found = neighbours(setting(8, 2.0), tried, range(32))
     assert [(c.layer, c.value) for c in found] == [(6, 2.0), (10, 2.0), (8, 1.5), (8, 3.0)]
@@ -87,7 +87,7 @@ def test_what_lies_between() -> None:
     st.lists(st.integers(0, 40), min_size=1, max_size=6, unique=True),
     st.data(),
 )
-def test_finer_cells_are_new_layers_of_the_model(values, layers, data) -> None:
+def test_neighbours_are_new_settings_at_layers_of_the_model(values, layers, data) -> None:
     values = [float(f"{value:.4g}") for value in values]
     tried = [setting(layer, value) for layer in layers for value in dict.fromkeys(values)]
     around = data.draw(st.sampled_from(tried))
@@ -117,6 +117,6 @@ def test_measurements_are_finite() -> None:
 @pytest.mark.parametrize(
     "changes", [{"rungs": 0}, {"factor": 0.5}, {"factor": math.nan}, {"least": 0}, {"first": True}]
 )
-def test_rules_that_make_no_sense(changes: dict) -> None:
+def test_invalid_parameters_of_halving(changes: dict) -> None:
     with pytest.raises(InvalidInputError, match=next(iter(changes))):
         Halving(**changes)

@@ -1,4 +1,4 @@
-"""Two workers on Ray: order, errors, and workers that are lost."""
+"""Two workers on Ray: order of results, errors, lost workers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Words of the command line: prompts, models, amounts, parameters."""
+"""Parsing of arguments: prompts, models, amounts, method parameters."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from odesteer.barriers import LinearBarrier, TensorSketchBarrier
 from odesteer.cli.arguments.parameters import build_method, pairs_of
 from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts, unescaped
 from odesteer.cli.errors import UsageError
-from odesteer.cli.model.opening import names_model
+from odesteer.cli.model.opening import looks_like_model
 from odesteer.errors import InvalidInputError, OdesteerError
 from odesteer.flows import RK4
 from odesteer.methods import REControl
@@ -62,7 +62,7 @@ def test_a_prompt_that_is_no_text_is_refused() -> None:
     ],
 )
 def test_which_words_name_a_model(word: str, is_model: bool) -> None:
-    assert names_model(word) is is_model
+    assert looks_like_model(word) is is_model
 
 
 def test_the_first_word_may_be_the_model(tmp_path) -> None:

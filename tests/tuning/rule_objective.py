@@ -1,4 +1,4 @@
-"""Objectives with known answers, and data that a tiny model is fitted on."""
+"""Helpers: an objective given by a rule, a driver of a search, pairs for a tiny model."""
 
 import random
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Writing texts with a model, and the receipts of the steering meanwhile."""
+"""Generate texts with a steered model, with a receipt of each steerer for each text."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from odesteer.cli.arguments.steerers import Applied
+from odesteer.artifact.applied import Applied
 from odesteer.cli.errors import UsageError
 from odesteer.data import Message
 from odesteer.errors import InvalidInputError
@@ -19,8 +19,8 @@ Stream = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen. Raises `UsageError` for what is no temperature or probability."""
+class SamplingOptions:
+    """Options of the choice of tokens. Raises `UsageError` for values out of range."""
 
     temperature: float = 0.7
     top_p: float = 0.9
@@ -38,7 +38,7 @@ class Sampling:
 
     @property
     def options(self) -> dict[str, Any]:
-        """For `SteeredModel.generate`."""
+        """Keyword arguments of `SteeredModel.generate`."""
         if self.greedy:
             chosen: dict[str, Any] = {"do_sample": False, "num_beams": 1}
         else:
@@ -51,10 +51,10 @@ class Sampling:
         return {**chosen, "seed": self.seed}
 
 
-def sampling_of(
+def sampling_options(
     temperature: float | None, top_p: float | None, seed: int | None, greedy: bool
-) -> Sampling:
-    """The defaults where nothing is given. Raises `UsageError` for what greedy decoding lacks."""
+) -> SamplingOptions:
+    """The given options, else the defaults. Raises `UsageError` for them with greedy decoding."""
     given = {"temperature": temperature, "top_p": top_p, "seed": seed}
     chosen = {name: value for name, value in given.items() if value is not None}
     if greedy and chosen:
@@ -62,23 +62,23 @@ def sampling_of(
         raise UsageError(
             f"--greedy takes the likeliest token and has no --{option}; leave out one."
         )
-    return replace(Sampling(greedy=greedy), **chosen)  # type: ignore[arg-type]
+    return replace(SamplingOptions(greedy=greedy), **chosen)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Account:
-    """What one steerer did while one text was written.
+class SteererReceipt:
+    """The effect of one steerer on one text: means and counts over its activations.
 
     Attributes:
-        before: mean log-density ratio of the moved activations before, nats; None where the
-            method has no barrier, or nothing was moved.
+        before: mean log-density ratio of the steered activations before, nats; None where the
+            method has no barrier, or no activation was steered.
         after: the same after.
         moved: number of activations.
-        capped: how many of them ran to the cap before they reached the level.
-        unusable: how many were zero or not finite and were left alone.
-        condition: log-density ratio of the steerer's condition at the prompt, nats; None for a
-            steerer without a gate.
-        is_open: whether that gate was open; None without one.
+        capped: how many of them reached the cap of the solver before their level.
+        unusable: how many were zero or not finite and not steered.
+        condition: log-density ratio of the gate's barrier at the prompt, nats; None for a steerer
+            without a gate.
+        is_open: whether the gate was open; None without one.
     """
 
     before: float | None
@@ -91,33 +91,33 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A text, and the account of each steerer."""
+class SteeredText:
+    """A generated text and the receipt of each steerer."""
 
     text: str
     n_tokens: int
-    accounts: tuple[Account, ...]
+    receipts: tuple[SteererReceipt, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "text": self.text,
             "tokens": self.n_tokens,
-            "receipts": [asdict(account) for account in self.accounts],
+            "receipts": [asdict(receipt) for receipt in self.receipts],
         }
 
 
-class Writer:
-    """Writes one text for each prompt, as often as wanted.
+class TextGenerator:
+    """Generates one text for each prompt, under any steerers.
 
-    ``max_new_tokens`` is by default 128, or what the context has room for. With ``chat`` each
-    prompt is a user's message. Raises `UsageError` for prompts that leave less room.
+    ``max_new_tokens`` is by default 128, or what fits in the context. With ``chat`` each prompt is
+    a user's message. Raises `UsageError` for prompts that do not leave so many tokens.
     """
 
     def __init__(
         self,
         lm: "SteeredModel",
         prompts: Sequence[str],
-        sampling: Sampling,
+        sampling: SamplingOptions,
         max_new_tokens: int | None,
         batch_size: int,
         *,
@@ -128,21 +128,23 @@ class Writer:
         self._lengths = [_length(lm, number, p) for number, p in enumerate(self._prompts, 1)]
         self._sampling = sampling
         self._batch_size = batch_size
-        self.max_new_tokens = self._room(max_new_tokens)
+        self.max_new_tokens = self._new_tokens(max_new_tokens)
 
-    def write(self, applied: Sequence[Applied], stream: Stream | None = None) -> list[Written]:
-        """The texts under all of the steerers at once."""
+    def generate(
+        self, steerers: Sequence[Applied], stream: Stream | None = None
+    ) -> list[SteeredText]:
+        """One text for each prompt, with all of the steerers at once."""
         starts = range(0, len(self._prompts), self._batch_size)
         parts = (slice(start, start + self._batch_size) for start in starts)
-        return [written for part in parts for written in self._write(part, applied, stream)]
+        return [text for part in parts for text in self._generate(part, steerers, stream)]
 
-    def _write(
-        self, part: slice, applied: Sequence[Applied], stream: Stream | None
-    ) -> list[Written]:
+    def _generate(
+        self, part: slice, steerers: Sequence[Applied], stream: Stream | None
+    ) -> list[SteeredText]:
         with ExitStack() as stack:
-            steerings = [
-                stack.enter_context(self._lm.steering(each.steerer, receipt=True, **each.quantity))
-                for each in applied
+            contexts = [
+                stack.enter_context(self._lm.steering(each.steerer, receipt=True, **each.arguments))
+                for each in steerers
             ]
             texts = self._lm.generate(
                 self._prompts[part],
@@ -152,54 +154,57 @@ class Writer:
                 **self._sampling.options,
             )
         width = max(self._lengths[part])
-        receipts = [steering.receipt() for steering in steerings]
-        # The last column that matters is where the end of a text was chosen: from then on its row
-        # only waits for the others.
+        receipts = [context.receipt() for context in contexts]
+        # Columns after the end of a text do not count: its row only waits for the others.
         return [
-            Written(
+            SteeredText(
                 text.text,
                 len(text.tokens),
-                tuple(_account(receipt, row, width + len(text.tokens)) for receipt in receipts),
+                tuple(
+                    _steerer_receipt(receipt, row, width + len(text.tokens)) for receipt in receipts
+                ),
             )
             for row, text in enumerate(texts)
         ]
 
-    def _room(self, wanted: int | None) -> int:
+    def _new_tokens(self, requested: int | None) -> int:
+        """``requested``, or the default, if it fits in the context behind the longest prompt."""
         longest, context = max(self._lengths), self._lm.context
-        room = math.inf if context is None else context - longest
-        if room < (wanted or 1):
-            much = "no room" if room < 1 else f"room for {room}"
+        left = math.inf if context is None else context - longest
+        if left < (requested or 1):
+            room = "no room" if left < 1 else f"room for {left}"
             raise UsageError(
-                f"the longest prompt has {longest} tokens, which leaves {much} in the model's"
-                f" context of {context}; shorten it{' or lower --max-new-tokens' * (room >= 1)}."
+                f"the longest prompt has {longest} tokens, which leaves {room} in the model's"
+                f" context of {context}; shorten it{' or lower --max-new-tokens' * (left >= 1)}."
             )
-        return int(min(128, room)) if wanted is None else wanted
+        return int(min(128, left)) if requested is None else requested
 
 
 def _length(lm: "SteeredModel", number: int, prompt: str | tuple[Message, ...]) -> int:
-    """Number of tokens of a prompt. Raises `UsageError` if it cannot be continued."""
+    """Number of tokens of a prompt. Raises `UsageError` for prompts that cannot be encoded."""
     try:
         return len(lm.encode(prompt))
     except InvalidInputError as error:
         raise UsageError(f"prompt {number}: {error}") from error
 
 
-def _account(receipt: Receipt, row: int, end: int) -> Account:
-    mine = (receipt.row == row) & (receipt.column < end)
+def _steerer_receipt(receipt: Receipt, row: int, end: int) -> SteererReceipt:
+    """The part of a receipt about one row, up to column ``end``."""
+    own = (receipt.row == row) & (receipt.column < end)
 
     def mean(values: Any) -> float | None:
-        known = values[mine]
+        known = values[own]
         known = known[known.isfinite()]
         return float(known.mean()) if len(known) else None
 
     gates = receipt.decisions
     decided = (gates.row == row).nonzero().flatten().tolist()[:1]
-    return Account(
+    return SteererReceipt(
         condition=float(gates.value[decided[0]]) if decided else None,
         is_open=bool(gates.is_open[decided[0]]) if decided else None,
         before=mean(receipt.before),
         after=mean(receipt.after),
-        moved=int(mine.sum()),
-        capped=int((receipt.capped & mine).sum()),
-        unusable=int((~receipt.usable & mine).sum()),
+        moved=int(own.sum()),
+        capped=int((receipt.capped & own).sum()),
+        unusable=int((~receipt.usable & own).sum()),
     )
