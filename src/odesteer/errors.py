@@ -1,4 +1,4 @@
-"""Errors of odesteer.
+"""Exception classes.
 
 All derive from `OdesteerError`; each also derives from the built-in error a caller would
 catch. Messages say what was wrong, with the value, and what to do about it.

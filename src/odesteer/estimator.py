@@ -1,4 +1,4 @@
-"""Objects that know their parameters, and estimators that learn tensors.
+"""Base classes: Parametrised (constructor arguments) and Estimator (fitted attributes).
 
 The contract is scikit-learn's: the constructor stores its arguments under their own names and
 does nothing else; `fit` validates, forgets any earlier fit and returns ``self``; whatever is
@@ -45,7 +45,7 @@ class Parametrised:
 
     A default that is itself such an object is copied for each instance, never shared.
 
-    ``family`` names the registry in which concrete classes stand (``"barrier"``, ``"solver"``…).
+    ``family`` names the registry of the concrete classes (``"barrier"``, ``"solver"``…).
     ``moved_parameters`` maps parameters of earlier versions to the parameter whose object holds
     them now; constructors, `with_params` and stored artifacts may still use them.
     """

@@ -29,8 +29,8 @@ def write_file(path: Path, data: bytes, error: type[OdesteerError] = ArtifactErr
     except (OSError, ValueError) as reason:
         if isinstance(reason, error):
             raise
-        told = getattr(reason, "strerror", None) or reason
-        raise error(f"cannot write {path}: {told}. Choose another path.") from reason
+        message = getattr(reason, "strerror", None) or reason
+        raise error(f"cannot write {path}: {message}. Choose another path.") from reason
 
 
 def replace_file(path: Path, data: bytes) -> None:

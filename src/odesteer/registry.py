@@ -1,4 +1,4 @@
-"""One registry type for everything that is looked up by name."""
+"""Registry: classes by name, imported on first use, with entry points of plugins."""
 
 import difflib
 import warnings

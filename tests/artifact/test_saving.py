@@ -23,6 +23,7 @@ from odesteer.barriers import (
     PolynomialBarrier,
     ProductBarrier,
     RandomFourierBarrier,
+    StandardizedSphere,
     TensorSketchBarrier,
     Training,
 )
@@ -64,7 +65,9 @@ METHODS = [
     ODESteer(),
     ODESteer.paper(),
     ODESteer(barrier=LinearBarrier(), level=-0.5, solver=Midpoint()),
-    ODESteer(barrier=LinearDiscriminantBarrier(), solver=ThreeEighths(2)),
+    ODESteer(
+        barrier=LinearDiscriminantBarrier(inputs=StandardizedSphere()), solver=ThreeEighths(2)
+    ),
     ODESteer(barrier=PolynomialBarrier(inputs=Centred(), C=(1.0, 10.0)), solver=Geodesic(4)),
     ODESteer(barrier=PolynomialBarrier(degree=3), solver=Certified(RK4(3))),
     ODESteer(barrier=RandomFourierBarrier(n_components=200, seed=3), metric=Covariance()),

@@ -18,7 +18,7 @@ CARD_NAME = "README.md"
 def write_folder(folder: str | os.PathLike[str], artifact: bytes, card: str) -> None:
     """Write ``steerer.safetensors`` and ``README.md`` to a folder, which is made if needed.
 
-    Raises `ArtifactError` if it cannot, or if a README stands there that is no card of a steerer.
+    Raises `ArtifactError` if it cannot, or if the folder has a README that is no card of a steerer.
     """
     folder = Path(folder)
     readme = folder / CARD_NAME

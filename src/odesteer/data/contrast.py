@@ -120,7 +120,7 @@ class ContrastData:
             n = min(max(round(held_out * len(stratum)), 1), len(stratum) - 1)
             chosen.update(stratum[:n])
         others = {*self.groups_positive, *self.groups_negative} - chosen
-        return self._part(others), self._part(chosen)
+        return self._subset(others), self._subset(chosen)
 
     def folds(
         self, n_folds: int = 5, *, seed: int = 0
@@ -135,8 +135,8 @@ class ContrastData:
         fold = {g: i % n_folds for stratum in self._strata(seed) for i, g in enumerate(stratum)}
         return tuple(
             (
-                self._part({g for g in fold if fold[g] != k}),
-                self._part({g for g in fold if fold[g] == k}),
+                self._subset({g for g in fold if fold[g] != k}),
+                self._subset({g for g in fold if fold[g] == k}),
             )
             for k in range(n_folds)
         )
@@ -164,7 +164,7 @@ class ContrastData:
         kinds = (positive & negative, positive - negative, negative - positive)
         return tuple(sorted(kind, key=order) for kind in kinds if kind)
 
-    def _part(self, chosen: Set[str]) -> "ContrastData":
+    def _subset(self, chosen: Set[str]) -> "ContrastData":
         sides, labels = [], []
         for name, side, groups in zip(
             ("positive", "negative"), (self.positive, self.negative), self.groups, strict=True

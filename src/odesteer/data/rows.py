@@ -58,26 +58,26 @@ def read_rows(
     if reader.unused:
         notices.append((UnusedColumnsWarning, f"did not read columns {listed(reader.unused)}."))
     if n_identical:
-        told = f"dropped {n_identical} of {len(parsed)} rows with the same text on both sides."
-        notices.append((IdenticalSidesWarning, told))
+        message = f"dropped {n_identical} of {len(parsed)} rows with the same text on both sides."
+        notices.append((IdenticalSidesWarning, message))
     if repeats:
-        told = (
+        message = (
             f"dropped {len(repeats)} of {len(parsed)} rows that repeat an earlier row"
             f" ({repeats[0]})."
         )
-        notices.append((DuplicateRowsWarning, told))
-    for category, told in notices:
-        # Three frames up is whoever called load_contrast.
-        warnings.warn(f"{source}: {told}", category, stacklevel=3)
+        notices.append((DuplicateRowsWarning, message))
+    for category, message in notices:
+        # Three frames up is the caller of load_contrast.
+        warnings.warn(f"{source}: {message}", category, stacklevel=3)
     return data
 
 
 def _check_alike(source: str, first: ParsedRow, row: ParsedRow) -> None:
     # A difference of kind between rows would be learned as if it were the contrast.
-    for mine, theirs in zip(row.kind, first.kind, strict=True):
-        if mine != theirs:
+    for found, expected in zip(row.kind, first.kind, strict=True):
+        if found != expected:
             raise DataError(
-                f"{source}, {row.place}: the row is {mine}, but {first.place} is {theirs}; all"
+                f"{source}, {row.place}: the row is {found}, but {first.place} is {expected}; all"
                 " rows must be alike."
             )
 
@@ -112,19 +112,19 @@ def _without_identical(
     for row in rows:
         if row.form != LABELLED:
             both = next((e for e in row.positive if e in row.negative), None)
-            told = "" if both is None else f"{brief(both.response)} is on both sides"
+            message = "" if both is None else f"{brief(both.response)} is on both sides"
         else:
             first = earlier.setdefault(row.examples[0], row)
             clash = bool(first.positive) != bool(row.positive)
             clashing.update(row.examples if clash else ())
             text = brief(row.examples[0].response)
-            told = f"{text} has the opposite label in {first.place}" if clash else ""
-        if told and policy == "error":
+            message = f"{text} has the opposite label in {first.place}" if clash else ""
+        if message and policy == "error":
             raise DataError(
-                f"{source}, {row.place}: {told}; remove it, or everything like it with"
+                f"{source}, {row.place}: {message}; remove it, or everything like it with"
                 " identical='drop'."
             )
-        if not told:
+        if not message:
             kept.append(row)
     kept = [row for row in kept if row.form != LABELLED or row.examples[0] not in clashing]
     return kept, len(rows) - len(kept)
