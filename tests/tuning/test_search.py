@@ -194,7 +194,7 @@ def test_progress_counts_up_to_the_end(lm: SteeredModel) -> None:
     done = [now.done for now in told]
     assert done == sorted(done)
     assert all(now.done <= now.total for now in told)
-    assert {"capturing activations", "the unsteered model"} <= {now.doing for now in told}
+    assert {"capturing activations", "the unsteered model"} <= {now.activity for now in told}
 
 
 @pytest.mark.parametrize(

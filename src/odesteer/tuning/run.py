@@ -27,12 +27,12 @@ class TuningProgress:
 
     Attributes:
         done, total: measurements of items; the total is an estimate until the last rung.
-        doing: the current step, in a few words.
+        activity: the current step, in a few words.
     """
 
     done: int
     total: int
-    doing: str
+    activity: str
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class _Measurer:
         self, setting: Setting, request: MeasurementRequest
     ) -> Sequence[Measurement] | OdesteerError:
         """The measurements of one setting, or the error that it ended with."""
-        self._report(request.doing)
+        self._report(request.activity)
         self.done += len(request.items)
         try:
             steerer = self.steerer(setting)
@@ -189,6 +189,6 @@ class _Measurer:
         method = self.candidates[setting.candidate].method
         return self.fits.fitted(setting.candidate, method, setting.layer)
 
-    def _report(self, doing: str) -> None:
+    def _report(self, activity: str) -> None:
         if self.progress is not None:
-            self.progress(TuningProgress(self.done, max(self.total, self.done), doing))
+            self.progress(TuningProgress(self.done, max(self.total, self.done), activity))

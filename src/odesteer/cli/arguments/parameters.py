@@ -16,7 +16,7 @@ from odesteer.estimator import Parametrised
 from odesteer.methods import Method, registry
 from odesteer.registry import Registry
 
-_WORDS = {"none": None, "true": True, "false": False}
+_LITERALS = {"none": None, "true": True, "false": False}
 
 
 def build_method(name: str, assignments: Sequence[str], seed: int) -> Method:
@@ -44,18 +44,18 @@ def combinations(
         for parameter, values in pairs_of(varied, "--vary").items()
     ]
     return {
-        " ".join(words): build_method(name, [*params, *words], seed)
-        for words in itertools.product(*options)
+        " ".join(chosen): build_method(name, [*params, *chosen], seed)
+        for chosen in itertools.product(*options)
     }
 
 
-def pairs_of(words: Sequence[str], option: str) -> dict[str, str]:
+def pairs_of(values: Sequence[str], option: str) -> dict[str, str]:
     """Values of the form ``name=value``. Raises `UsageError` for others, and for repeated names."""
     chosen: dict[str, str] = {}
-    for word in words:
-        name, equals, text = (part.strip() for part in word.partition("="))
+    for value in values:
+        name, equals, text = (part.strip() for part in value.partition("="))
         if not equals or not name or not text:
-            raise UsageError(f"{option} {word!r} is not of the form name=value.")
+            raise UsageError(f"{option} {value!r} is not of the form name=value.")
         if name in chosen:
             raise UsageError(f"{option} {name} is given twice: {chosen[name]!r} and {text!r}.")
         chosen[name] = text
@@ -82,7 +82,7 @@ def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> P
         names = [each.strip() for each in text.split(",")]
         return part.with_params(**{name: tuple(_named(several, each, seed) for each in names)})
     parts = _registry(hint)
-    if parts is not None and text.lower() not in _WORDS:
+    if parts is not None and text.lower() not in _LITERALS:
         return part.with_params(**{name: _named(parts, text, seed)})
     value = _value(text)
     if not _fits(value, hint):
@@ -149,8 +149,8 @@ def _present(part: Parametrised, name: str) -> Any:
 
 def _value(text: str) -> Any:
     """A number, None, true or false, several numbers with commas, or else the text itself."""
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+    if text.lower() in _LITERALS:
+        return _LITERALS[text.lower()]
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -13,31 +13,31 @@ _ESCAPE = re.compile(r"\\([nt\\])")
 _ESCAPED = {"n": "\n", "t": "\t", "\\": "\\"}
 
 
-def model_and_prompts(words: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
+def model_and_prompts(arguments: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
     """Split positional arguments into the model and the prompts.
 
     Without ``model``, the first of them is the model if it is a folder, a path, or has the form
     owner/name. Raises `UsageError` if no prompt is left.
     """
-    if model is not None or not words or not looks_like_model(words[0]):
-        first, rest = model, list(words)
+    if model is not None or not arguments or not looks_like_model(arguments[0]):
+        first, rest = model, list(arguments)
     else:
-        first, *rest = words
+        first, *rest = arguments
     if not rest:
-        taken = f": {words[0]!r} is taken for the MODEL" if words else ""
+        taken = f": {arguments[0]!r} is taken for the MODEL" if arguments else ""
         raise UsageError(f"there is no PROMPT{taken}; write one, or - to read them from stdin.")
     return first, rest
 
 
-def read_prompts(words: Sequence[str], *, raw: bool) -> list[str]:
+def read_prompts(arguments: Sequence[str], *, raw: bool) -> list[str]:
     """The prompts, those from stdin in the place of ``-``: one a line, blank lines left out.
 
     Unless ``raw``, backslash-n stands for a line end, backslash-t for a tab and two backslashes
     for one. Raises `UsageError` for text that is not UTF-8.
     """
     prompts: list[str] = []
-    for word in words:
-        prompts += _lines_of_stdin() if word == FROM_STDIN else [word]
+    for argument in arguments:
+        prompts += _lines_of_stdin() if argument == FROM_STDIN else [argument]
     if not prompts:
         raise UsageError("there was no prompt on stdin; write one a line.")
     for number, prompt in enumerate(prompts, start=1):

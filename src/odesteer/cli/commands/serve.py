@@ -217,15 +217,15 @@ def _announce(screen: Screen, address: str, engine: "Engine") -> None:
     screen.note("Ctrl-C ends it and finishes what runs.")
 
 
-def _named_files(words: list[str]) -> dict[str, str]:
+def _named_files(values: list[str]) -> dict[str, str]:
     """Files of steerers by name. Raises `UsageError` for values that are not NAME=FILE."""
     from odesteer.artifact import check_name
 
     files: dict[str, str] = {}
-    for word in words:
-        name, equals, file = word.partition("=")
+    for value in values:
+        name, equals, file = value.partition("=")
         if not equals or not file:
-            raise UsageError(f"--steer {word!r}: write NAME=FILE, as in truth=truth.safetensors.")
+            raise UsageError(f"--steer {value!r}: write NAME=FILE, as in truth=truth.safetensors.")
         with checking_usage():
             check_name(name)
         if name in files:
@@ -240,7 +240,7 @@ def _serve_vllm(
     host: str,
     port: int,
     token: str | None,
-    words: list[str],
+    vllm_arguments: list[str],
 ) -> None:
     """Replace this process by vLLM's server."""
     from odesteer.serving.settings import Settings
@@ -248,7 +248,7 @@ def _serve_vllm(
 
     with checking_usage():
         Settings(host=host, port=port, token=token)
-        arguments = list(words)
+        arguments = list(vllm_arguments)
         for option, value in (
             ("--revision", choice.revision),
             ("--dtype", choice.dtype),

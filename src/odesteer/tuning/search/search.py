@@ -23,13 +23,13 @@ class MeasurementRequest:
     Attributes:
         settings: each is to be measured on the same items.
         items: numbers of these items.
-        doing: the stage of the search, in a few words.
+        activity: the stage of the search, in a few words.
         left: upper bound on the measurements that this stage still needs, these included.
     """
 
     settings: tuple[Setting, ...]
     items: range
-    doing: str
+    activity: str
     left: int
 
 
@@ -131,9 +131,9 @@ class Search:
         for k, items in enumerate(steps):
             if not left:
                 return
-            doing = f"{stage}, {len(left)} settings on {items.stop} items"
+            activity = f"{stage}, {len(left)} settings on {items.stop} items"
             most = self.halving.most(len(left), steps[k:])
-            answers = yield MeasurementRequest(tuple(left), items, doing, most)
+            answers = yield MeasurementRequest(tuple(left), items, activity, most)
             left = [setting for setting in left if self._keep(setting, items, answers[setting])]
             if k + 1 < len(steps):
                 left = self._promising(left, items.stop)

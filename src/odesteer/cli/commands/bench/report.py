@@ -22,9 +22,9 @@ def progress(screen: Screen) -> "Iterator[Any]":
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        words = TextColumn("{task.fields[left]}"), TextColumn("{task.description}")
+        texts = TextColumn("{task.fields[left]}"), TextColumn("{task.description}")
         with Bar(
-            BarColumn(), MofNCompleteColumn(), *words, console=screen.err, transient=True
+            BarColumn(), MofNCompleteColumn(), *texts, console=screen.err, transient=True
         ) as bar:
             task = bar.add_task("", total=None, left="")
             yield lambda p: bar.update(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def generate(
-    words: Annotated[
+    model_and_texts: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] PROMPT...",
@@ -153,7 +153,7 @@ def generate(
     odesteer generate Qwen/Qwen2.5-0.5B --steer a.safetensors@2 --steer b.safetensors@T=5 "Once"
     """
     with Screen(json=json, debug=debug) as screen:
-        name, rest = model_and_prompts(words or [], model)
+        name, rest = model_and_prompts(model_and_texts or [], model)
         prompts = read_prompts(rest, raw=raw)
         if compare and not steer:
             raise UsageError("--compare needs a steerer to compare with; name one with --steer.")

@@ -122,21 +122,21 @@ def progress(screen: Screen) -> "Iterator[Callable[[TuningProgress], None]]":
         with Progress(*columns, console=screen.err) as bar:
             task = bar.add_task("", total=None)
             yield lambda now: bar.update(
-                task, completed=now.done, total=now.total, description=now.doing
+                task, completed=now.done, total=now.total, description=now.activity
             )
         return
     started = perf_counter()
-    before, doing, busy, done = started, "", 0.0, 0
+    before, activity, busy, done = started, "", 0.0, 0
 
     def note(now: "TuningProgress") -> None:
-        nonlocal before, doing, busy, done
+        nonlocal before, activity, busy, done
         moment = perf_counter()
         if now.done > done:  # captures and fits do not count for the time left
             busy += moment - before
         before, done = moment, now.done
-        if now.doing != doing:
-            doing = now.doing
+        if now.activity != activity:
+            activity = now.activity
             left = f", about {busy * (now.total / done - 1):.0f} s left" if done else ""
-            screen.note(f"{doing} ({moment - started:.0f} s{left})")
+            screen.note(f"{activity} ({moment - started:.0f} s{left})")
 
     yield note
