@@ -1,8 +1,10 @@
-"""The order of the rooms: nothing imports upward, and importing stays light."""
+"""The order of the rooms: no upward import, no circles, no name twice, and a light import."""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -33,16 +35,63 @@ ROOMS = (
 NARROWER = {"data": (), "terrarium": ("data",), "vllm": ("methods", "artifact")}
 
 
-def _imports(path: Path) -> set[str]:
-    """Rooms of odesteer that a file imports, at any depth of nesting."""
-    names = set()
+# Folders inside a room that are layers too, lowest first.
+LAYERS_WITHIN = {"models": ("architecture", "tokens", "capture", "steering", "generation")}
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _imported(path: Path) -> set[str]:
+    """Modules of odesteer that a file imports, at any depth of nesting, for types too."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names.add(node.module or "")
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in MODULES else node.module or "")
         elif isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-    return {name.split(".")[1] for name in names if name.startswith("odesteer.")}
+            found.update(alias.name for alias in node.names)
+    return found & MODULES.keys()
+
+
+def _imports(path: Path) -> set[str]:
+    """Rooms of odesteer that a file imports."""
+    return {name.split(".")[1] for name in _imported(path) if "." in name}
+
+
+def test_no_files_import_each_other() -> None:
+    graph = {name: _imported(path) - {name} for name, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail("import circle: " + " <- ".join(circle.args[1]))
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    defined = defaultdict(list)
+    for name, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                defined[node.name].append(name)
+    twice = {cls: names for cls, names in defined.items() if len(names) > 1}
+    assert not twice
+
+
+@pytest.mark.parametrize("room", LAYERS_WITHIN)
+def test_no_folder_of_a_room_imports_upward(room: str) -> None:
+    layers = LAYERS_WITHIN[room]
+    for i, layer in enumerate(layers):
+        for path in (PACKAGE / room / layer).rglob("*.py"):
+            names = {name.removeprefix(f"odesteer.{room}.") for name in _imported(path)}
+            inside = {name.split(".")[0] for name in names if not name.startswith("odesteer")}
+            assert inside <= {*layers[: i + 1]}, f"{path.relative_to(PACKAGE)}: {sorted(inside)}"
 
 
 def test_every_folder_is_a_room() -> None:
