@@ -112,6 +112,23 @@ def test_the_foundation_stands_alone() -> None:
         assert _imports(PACKAGE / f"{name}.py") <= set(FOUNDATION)
 
 
+def test_the_architecture_page_names_every_folder() -> None:
+    page = PACKAGE.parents[1] / "docs" / "architecture.md"
+    if not page.exists():
+        pytest.skip("the documentation is not beside the package")
+    found, parents = set(), [PACKAGE]
+    for line in page.read_text().split("```")[1].splitlines():
+        name = line.split()[0] if line.strip() else ""
+        if name.endswith("/"):
+            depth = (len(line) - len(line.lstrip())) // 2
+            parents = [*parents[: depth + 1], parents[depth] / name]
+            found.add(parents[-1])
+    folders = {path.parent for path in MODULES.values()} - {PACKAGE}
+    assert {str(f.relative_to(PACKAGE)) for f in found} == {
+        str(f.relative_to(PACKAGE)) for f in folders
+    }
+
+
 def _modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
     run = subprocess.run(
