@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from odesteer import ODESteer, barriers, flows, methods
+from odesteer import CAA, ODESteer, REControl, barriers, flows, methods
 from odesteer.barriers import LinearBarrier
 from odesteer.evaluation.runner.digests import _FORMER_MODULES, class_path, digest
 from odesteer.registry import Registry
@@ -43,3 +43,5 @@ def test_classes_of_other_packages_keep_their_own_path() -> None:
 def test_digests_are_those_of_earlier_releases() -> None:
     assert digest({"method": ODESteer(), "cell": [1, "level", 1.5]}) == "16aae8a4d8e60ef6"
     assert digest(LinearBarrier(), 8) == "9b5ec7f6"
+    assert digest(REControl()) == "b37ddf043ebf0230"
+    assert digest(CAA()) == "4a4e4b3f579f5a3b"

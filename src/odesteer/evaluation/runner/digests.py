@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from odesteer.barriers.training import Training
 from odesteer.estimator import Parametrised
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.plan import CompletionSpec
@@ -41,6 +42,10 @@ _FORMER_MODULES = {
 """For classes that were moved: the module in whose name results are stored."""
 
 
+_ADDED_PARAMETERS = {"ValueBarrier": {"tolerance": 1e-3}}
+"""Parameters that classes got later, with the defaults at which digests leave them out."""
+
+
 def class_path(cls: type[Any]) -> str:
     """The full name of a class in digests, which does not change when the class is moved."""
     own = cls.__module__.startswith("odesteer.")
@@ -51,8 +56,7 @@ def class_path(cls: type[Any]) -> str:
 def to_plain(value: Any) -> Any:
     """A value as JSON data; objects as their class and all their parameters."""
     if isinstance(value, Parametrised):
-        parameters = {name: to_plain(inner) for name, inner in value.get_params().items()}
-        return {"class": class_path(type(value)), **parameters}
+        return {"class": class_path(type(value)), **_parameters(value)}
     if is_dataclass(value) and not isinstance(value, type):
         return {name: to_plain(inner) for name, inner in asdict(value).items()}
     if isinstance(value, Mapping):
@@ -62,6 +66,18 @@ def to_plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return repr(value)
+
+
+def _parameters(value: Parametrised) -> dict[str, Any]:
+    """All parameters; those of training side by side with the others, as they are stored."""
+    found: dict[str, Any] = {}
+    for name, inner in value.get_params().items():
+        if isinstance(inner, Training):
+            found |= _parameters(inner)
+        else:
+            found[name] = to_plain(inner)
+    added = _ADDED_PARAMETERS.get(type(value).__name__, {})
+    return {name: inner for name, inner in found.items() if added.get(name, ...) != inner}
 
 
 def digest(value: Any, length: int = 16) -> str:
