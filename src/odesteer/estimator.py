@@ -1,15 +1,16 @@
 """Base classes: Parametrised (constructor arguments) and Estimator (fitted attributes).
 
 The contract is scikit-learn's: the constructor stores its arguments under their own names and
-does nothing else; `fit` validates, forgets any earlier fit and returns ``self``; whatever is
-learned ends in an underscore.
+does nothing else; `fit` validates, forgets any earlier fit, changes no parameter and returns
+``self``; whatever is learned ends in an underscore. `sklearn.clone` works, and so do `get_params`
+and `set_params` with names of parts as in ``barrier__C``.
 """
 
 import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
 import torch
 from typing_extensions import Self
@@ -48,10 +49,12 @@ class Parametrised:
     ``family`` names the registry of the concrete classes (``"barrier"``, ``"solver"``…).
     ``moved_parameters`` maps parameters of earlier versions to the parameter whose object holds
     them now; constructors, `with_params` and stored artifacts may still use them.
+    ``added_parameters`` are those that stored artifacts may lack, and what they stand for there.
     """
 
     family: ClassVar[str]
     moved_parameters: ClassVar[Mapping[str, str]] = {}
+    added_parameters: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -69,33 +72,73 @@ class Parametrised:
                 raise TypeError(f"{cls.__name__}.__init__ must name every argument.")
         return tuple(parameter.name for parameter in parameters)
 
-    def get_params(self) -> dict[str, Any]:
-        """Constructor arguments and their present values; of parts the unfitted ones."""
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor arguments and their present values, of parts the unfitted ones.
+
+        With ``deep`` also the parameters of parts, as ``part__parameter``.
+        """
         values = vars(self)
-        return {
+        params = {
             name: values[name] if name in values else getattr(self, name)
             for name in self.parameter_names()
         }
+        if deep:
+            for name, value in tuple(params.items()):
+                if isinstance(value, Parametrised):
+                    params.update({f"{name}__{k}": v for k, v in value.get_params().items()})
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Change parameters in place, those of parts by ``part__parameter``.
+
+        What was fitted stays until the next `fit`. Raises `InvalidInputError` for unknown names.
+        """
+        own = self.get_params(deep=False)
+        of_parts: dict[str, dict[str, Any]] = {}
+        for name in sorted(params, key=lambda name: "__" in name):  # part= before part__C=
+            part, separator, inner = name.partition("__")
+            if name in self.moved_parameters:
+                part, separator, inner = self.moved_parameters[name], "__", name
+            if part not in own or (separator and not isinstance(own[part], Parametrised)):
+                self._refuse(name)
+            if separator:
+                of_parts.setdefault(part, {})[inner] = params[name]
+            else:
+                setattr(self, name, params[name])
+                own[name] = params[name]
+        for part, inside in of_parts.items():
+            own[part].set_params(**inside)
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        return self.clone()
 
     def clone(self) -> Self:
         """An unfitted copy with the same parameters."""
-        return type(self)(**{name: _clone(value) for name, value in self.get_params().items()})
+        return type(self)(
+            **{name: _clone(value) for name, value in self.get_params(deep=False).items()}
+        )
 
     def with_params(self, **changes: Any) -> Self:
         """An unfitted copy with some parameters changed."""
         known = self.parameter_names()
         for name in changes:
             if name not in known and name not in self.moved_parameters:
-                raise InvalidInputError(
-                    f"{type(self).__name__} has no parameter {name!r}; it has"
-                    f" {', '.join(known) or 'none'}."
-                )
-        kept = {name: _clone(value) for name, value in self.get_params().items()}
+                self._refuse(name)
+        kept = {name: _clone(value) for name, value in self.get_params(deep=False).items()}
         return type(self)(**{**kept, **changes})
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise InvalidInputError(
+            f"{type(self).__name__} has no parameter {name!r}; it has"
+            f" {', '.join(self.parameter_names()) or 'none'}."
+        )
 
     def with_seed(self, seed: int) -> Self:
         """An unfitted copy in which every ``seed``, of its parts too, is ``seed``."""
-        changes = {name: _with_seed(value, seed) for name, value in self.get_params().items()}
+        changes = {
+            name: _with_seed(value, seed) for name, value in self.get_params(deep=False).items()
+        }
         if "seed" in changes:
             changes["seed"] = seed
         return self.with_params(**changes)
@@ -107,7 +150,7 @@ class Parametrised:
         }
         shown = (
             f"{name}={value!r}"
-            for name, value in self.get_params().items()
+            for name, value in self.get_params(deep=False).items()
             if repr(value) != repr(defaults[name])
         )
         return f"{type(self).__name__}({', '.join(shown)})"

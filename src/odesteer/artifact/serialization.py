@@ -178,6 +178,7 @@ class _Decoder:
         unknown_numbers = dict.fromkeys(set(fields["learned"]) - set(known), math.nan)
         learned = {**self.values(path, known, depth), **unknown_numbers}
         expected = cls.parameter_names()
+        params = {**cls.added_parameters, **params}
         # Parameters that earlier versions wrote one by one now lie in an object of their own.
         present = {cls.moved_parameters.get(name, name) for name in params}
         if present != set(expected):
@@ -263,9 +264,14 @@ def _stored_params(value: Parametrised) -> dict[str, Any]:
     """The parameters of an object as files have them.
 
     Those that have moved into an object of their own are still written one by one, as long as
-    they tell all about it, so that files and their digests stay as earlier versions wrote them.
+    they tell all about it, and those that were added are left out where nothing has changed, so
+    that files and their digests stay as earlier versions wrote them.
     """
-    params = value.get_params()
+    params = {
+        name: held
+        for name, held in value.get_params(deep=False).items()
+        if name not in value.added_parameters or held != value.added_parameters[name]
+    }
     for holder in sorted(set(value.moved_parameters.values())):
         held = params[holder]
         default = inspect.signature(type(value)).parameters[holder].default
@@ -276,7 +282,7 @@ def _stored_params(value: Parametrised) -> dict[str, Any]:
             for name, target in value.moved_parameters.items()
             if target == holder
         }
-        if default.with_params(**moved).get_params() == held.get_params():
+        if default.with_params(**moved).get_params(deep=False) == held.get_params(deep=False):
             del params[holder]
             params.update(moved)
     return params

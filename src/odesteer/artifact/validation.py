@@ -35,7 +35,7 @@ def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _parts(estimator: Estimator) -> list[Estimator]:
-    values = [*estimator.get_params().values(), *estimator.learned().values()]
+    values = [*estimator.get_params(deep=False).values(), *estimator.learned().values()]
     several = [item for value in values if isinstance(value, (list, tuple)) for item in value]
     parts = [value for value in [*values, *several] if isinstance(value, Estimator)]
     return [estimator, *(deeper for part in parts for deeper in _parts(part))]

@@ -35,7 +35,8 @@ class Barrier(Estimator, ABC):
     """A differentiable function h: R^d -> R that is positive on the desirable region.
 
     Fitted barriers estimate the log-density ratio h(a) = log p₊(a)/p₋(a) in nats
-    (arXiv 2602.17560, section 4): the logit of a classifier plus log(n₋/n₊).
+    (arXiv 2602.17560, section 4): the logit of a classifier to which both classes count alike,
+    whatever their numbers, so that h = 0 stays where it is when a class has fewer examples.
 
     Every barrier has the parameters ``folds`` (cross-validation folds for the held-out figures;
     0 for none, then the quantiles are those of the training examples) and ``seed``.

@@ -14,6 +14,7 @@ from odesteer.barriers.held_out import HeldOutValues
 from odesteer.barriers.linear import LinearBarrier
 from odesteer.barriers.polynomial import PolynomialBarrier
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.untrusted import is_number
 
 
@@ -23,6 +24,9 @@ class CombinedBarrier(Barrier):
     `fit` fits every part to the same examples; parts that are fitted already, to other examples,
     come in by `of`, or as a `FrozenBarrier`. Levels count in quantiles of h itself.
     """
+
+    barriers = FittedPart[tuple[Barrier, ...]]()
+    barriers_: tuple[Barrier, ...]
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class CombinedBarrier(Barrier):
     def _fit(self, contrast: Contrast) -> None:
         self._check()
         arguments = contrast.positive, contrast.negative, contrast.group_pair
-        self.barriers = tuple(barrier.clone().fit(*arguments) for barrier in self.barriers)
+        self.barriers_ = tuple(barrier.clone().fit(*arguments) for barrier in self.barriers)
 
     def _check(self) -> None:
         name = type(self).__name__

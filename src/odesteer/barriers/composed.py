@@ -9,6 +9,7 @@ from torch import Tensor
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.inputs import Inputs
+from odesteer.barriers.logistic import class_weights
 from odesteer.barriers.quadratic import QuadraticFunction
 from odesteer.estimator import Estimator, FittedPart
 
@@ -34,7 +35,7 @@ class Function(Estimator, ABC):
 class ComposedBarrier(Barrier):
     """h = f∘x. A subclass fits both; after `fit`, ``inputs`` gives the fitted map x.
 
-    Learned: ``function_`` f, with the log prior ratio in its constant term, and ``inputs_`` x.
+    Learned: ``function_`` f and ``inputs_`` x.
     Quadratic functions of standardised directions are learned as functions of the directions.
     """
 
@@ -44,7 +45,8 @@ class ComposedBarrier(Barrier):
 
     def _prepare(self, contrast: Contrast) -> Tensor:
         """Fit the inputs; the prepared examples `[n, d]`, in the order of ``contrast.labels``."""
-        self.inputs_ = self.inputs.clone().fit(contrast.examples)
+        self.inputs_ = self.inputs.clone()
+        self.inputs_.fit(contrast.examples, class_weights(contrast.labels))
         return self.inputs_(contrast.examples)
 
     def _simplify(self) -> None:

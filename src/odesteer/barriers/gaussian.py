@@ -11,6 +11,7 @@ from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.held_out import HeldOutValues, group_folds
 from odesteer.barriers.inputs import Centred, Inputs, Raw
 from odesteer.barriers.linear import halfway_function
+from odesteer.barriers.logistic import class_weights
 from odesteer.barriers.quadratic import QuadraticFunction, quadratic_from_matrix
 from odesteer.errors import InvalidInputError
 
@@ -117,7 +118,8 @@ class QuadraticDiscriminantBarrier(ComposedBarrier):
         values = torch.full((len(contrast.labels),), math.nan, dtype=torch.float64)
         for mask in group_folds(contrast.groups, contrast.labels, self.folds, self.seed):
             positive, negative, _ = contrast.split(~mask)
-            inputs = self.get_params()["inputs"].clone().fit(torch.cat([positive, negative]))
+            inputs = self.get_params(deep=False)["inputs"].clone()
+            inputs.fit(torch.cat([positive, negative]), class_weights(contrast.labels[~mask]))
             x = inputs(contrast.examples[mask]).double()
             ratio = self._gaussian(inputs(positive)).log_density(x)
             ratio = ratio - self._gaussian(inputs(negative)).log_density(x)

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -27,8 +28,11 @@ class Inputs(Estimator, ABC):
     radial: ClassVar[bool] = False
 
     @abstractmethod
-    def fit(self, a: Tensor) -> Self:
-        """Learn from the activations of both classes, `[n, d]`."""
+    def fit(self, a: Tensor, weights: Tensor | None = None) -> Self:
+        """Learn from the activations of both classes, `[n, d]`.
+
+        ``weights`` `[n]`, of mean 1, say how much each counts; all the same when None.
+        """
 
     @abstractmethod
     def __call__(self, a: Tensor) -> Tensor:
@@ -53,7 +57,7 @@ class Inputs(Estimator, ABC):
 class Raw(Inputs):
     """The activation itself."""
 
-    def fit(self, a: Tensor) -> Self:
+    def fit(self, a: Tensor, weights: Tensor | None = None) -> Self:
         return self
 
     @property
@@ -79,7 +83,7 @@ class UnitSphere(Inputs):
 
     radial: ClassVar[bool] = True
 
-    def fit(self, a: Tensor) -> Self:
+    def fit(self, a: Tensor, weights: Tensor | None = None) -> Self:
         return self
 
     @property
@@ -105,12 +109,13 @@ class Centred(Inputs):
     mean_: Tensor
     scale_: float
 
-    def fit(self, a: Tensor) -> Self:
+    def fit(self, a: Tensor, weights: Tensor | None = None) -> Self:
         self.forget()
-        self.mean_ = a.mean(dim=0)
+        self.mean_ = a.mean(dim=0) if weights is None else _weighted_mean(a, weights).to(a)
         total = 0.0
-        for block in torch.split(a, _BLOCK):
-            total += float((block - self.mean_).double().square().sum())
+        for block, counts in _blocks(a, weights):
+            square = (block - self.mean_).double().square()
+            total += float((square if counts is None else square * counts).sum())
         self.scale_ = math.sqrt(total / len(a))
         if not self.scale_ > 0:
             raise InvalidInputError(
@@ -155,12 +160,13 @@ class StandardizedSphere(Inputs):
     def __init__(self, coordinatewise: bool = False) -> None:
         self.coordinatewise = coordinatewise
 
-    def fit(self, a: Tensor) -> Self:
+    def fit(self, a: Tensor, weights: Tensor | None = None) -> Self:
         self.forget()
-        directions = [(block * _inverse_norm(block)).double() for block in torch.split(a, _BLOCK)]
-        mean = torch.stack([block.sum(dim=0) for block in directions]).sum(dim=0) / len(a)
-        variance = torch.stack([(block - mean).square().sum(dim=0) for block in directions])
-        variance = variance.sum(dim=0) / len(a)
+        mean = _weighted_mean(a, weights, directions=True)
+        variance = torch.zeros_like(mean)
+        for block, counts in _blocks(a, weights):
+            square = (block.double() * _inverse_norm(block.double()) - mean).square()
+            variance += (square if counts is None else square * counts).sum(dim=0) / len(a)
         total = variance.sum().sqrt()
         if not float(total) > 4 * torch.finfo(a.dtype).eps:
             raise InvalidInputError(
@@ -183,6 +189,23 @@ class StandardizedSphere(Inputs):
 
     def merged(self, function: QuadraticFunction) -> tuple[Inputs, QuadraticFunction]:
         return UnitSphere(), function.of_standardized(self.mean_, self.scale_)
+
+
+def _blocks(a: Tensor, weights: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Rows of ``a`` and their weights `[m, 1]`, a few thousand at a time."""
+    for start in range(0, len(a), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        yield a[rows], None if weights is None else weights[rows, None].to(a.device)
+
+
+def _weighted_mean(a: Tensor, weights: Tensor | None, directions: bool = False) -> Tensor:
+    """The mean `[d]` in float64 of activations, or of their directions."""
+    total = torch.zeros_like(a[0], dtype=torch.float64)
+    for block, counts in _blocks(a, weights):
+        block = block.double()
+        block = block * _inverse_norm(block) if directions else block
+        total += (block if counts is None else block * counts).sum(dim=0)
+    return total / len(a)
 
 
 def _inverse_norm(a: Tensor) -> Tensor:

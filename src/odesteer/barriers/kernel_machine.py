@@ -1,5 +1,7 @@
 """Kernel logistic regression on a fixed set of examples, fitted to any part of them.
 
+Both classes count alike, see `logistic`.
+
 Both machines have `fit(rows, y, C)`, `predict(fitted, rows)` and `expand(fitted)`, so that
 cross-validation and the final fit share one Gram matrix or one set of features.
 """
@@ -35,7 +37,7 @@ class ExactMachine:
     def fit(self, rows: Tensor | None, y: Tensor, C: float) -> Fitted:
         """Fit to the examples of the boolean mask ``rows`` (all when None) with labels ``y``."""
         gram = self._gram if rows is None else self._gram[rows][:, rows]
-        weights, intercept = fit_dual(gram, y, C)
+        weights, intercept = fit_dual(gram, y, C, balanced=True)
         return Fitted(weights, intercept, rows)
 
     def predict(self, fitted: Fitted, rows: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class NystromMachine:
     def fit(self, rows: Tensor | None, y: Tensor, C: float) -> Fitted:
         """Fit to the examples of the boolean mask ``rows`` (all when None) with labels ``y``."""
         features = self._features if rows is None else self._features[rows]
-        weights, intercept = fit_primal(features, y, C, self._moment)
+        weights, intercept = fit_primal(features, y, C, self._moment, balanced=True)
         return Fitted(weights, intercept, rows)
 
     def predict(self, fitted: Fitted, rows: Tensor) -> Tensor:

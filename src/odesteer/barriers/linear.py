@@ -12,7 +12,7 @@ from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.held_out import HeldOutValues, choose_regularisation
 from odesteer.barriers.inputs import Centred, Inputs, Raw, UnitSphere
-from odesteer.barriers.logistic import check_regularisation, fit_features
+from odesteer.barriers.logistic import check_regularisation, fit_constant, fit_features
 from odesteer.barriers.pairing import pair
 from odesteer.barriers.quadratic import QuadraticFunction, linear_function
 from odesteer.errors import ConvergenceError, InvalidInputError
@@ -54,8 +54,9 @@ class LinearBarrier(ComposedBarrier):
 
         self.C_, held_out = choose_regularisation(self.C, contrast.labels, held_out_values)
         x = self._prepare(contrast)
-        weight, intercept = fit_features(x, contrast.labels.to(x.device), self.C_)
-        self.function_ = linear_function(weight.to(x.dtype), intercept + contrast.prior)
+        y = contrast.labels.to(x.device)
+        weight, intercept = fit_features(x, y, self.C_, balanced=True)
+        self.function_ = linear_function(weight.to(x.dtype), intercept)
         return held_out
 
 
@@ -151,7 +152,10 @@ class LogisticProbeBarrier(ComposedBarrier):
         weight, intercept = torch.from_numpy(model.coef_[0]), float(model.intercept_[0])
         if any(issubclass(item.category, ConvergenceWarning) for item in caught):
             weight, intercept = fit_features(x, contrast.labels.to(x.device), self.C)
-        self.function_ = linear_function(weight.to(x), intercept + contrast.prior)
+        if len(contrast.positive) != len(contrast.negative):
+            # The published direction, but with both classes counting alike in where h is 0.
+            intercept = fit_constant(x.double() @ weight.to(x.device).double(), contrast.labels)
+        self.function_ = linear_function(weight.to(x), intercept)
 
     def _check_parameters(self) -> None:
         check_regularisation(self.C)

@@ -2,6 +2,10 @@
 
 Both minimise ½‖w‖² + C Σᵢ log(1 + exp(-yᵢf(xᵢ))) over f = w·φ + b with a free intercept b, the
 objective of scikit-learn's LogisticRegression, by Newton's method with step halving in float64.
+``balanced`` is its ``class_weight="balanced"``: an example of a class of n₊ among n counts n/2n₊,
+so that f estimates the log ratio of the class densities, and no prior is left in it. A term
+log(n₋/n₊) added after an unweighted fit does not do the same: regularisation shrinks f towards the
+constant log(n₊/n₋), and what is shrunk away stays in.
 """
 
 from collections.abc import Callable
@@ -25,7 +29,13 @@ def check_regularisation(C: float) -> None:
         raise InvalidInputError(f"C must be a positive number, not {C}.")
 
 
-def fit_dual(gram: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
+def class_weights(y: Tensor) -> Tensor | None:
+    """`[n]`, n/2n₊ for positives and n/2n₋ for negatives; None where all are 1."""
+    share = float(y.mean())
+    return None if share == 0.5 else torch.where(y == 1, 0.5 / share, 0.5 / (1 - share))
+
+
+def fit_dual(gram: Tensor, y: Tensor, C: float, *, balanced: bool = False) -> tuple[Tensor, float]:
     """Dual weights α `[n]` and intercept b of f(x) = Σᵢ αᵢκ(xᵢ, x) + b.
 
     ``gram`` is `[n, n]` float64, ``y`` `[n]` holds 0 and 1. Each Newton step is one Cholesky
@@ -33,19 +43,20 @@ def fit_dual(gram: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
     for the intercept), which stays well conditioned for singular K.
     """
     check_regularisation(C)
+    cost = _cost(y, C, balanced)
     n = y.shape[0]
-    alpha, b = torch.zeros_like(y), _prior_logit(y)
+    alpha, b = torch.zeros_like(y), _prior_logit(y, balanced)
     f = torch.full_like(y, b)
-    objective = _loss(f, y, C)
+    objective = _loss(f, y, cost)
     eye = torch.eye(n, dtype=gram.dtype, device=gram.device)
     ones = torch.ones_like(y)
     for _ in range(MAX_ITERATIONS):
         p = torch.sigmoid(f)
-        w = (C * p * (1 - p)).clamp_min(1e-12)
+        w = (cost * p * (1 - p)).clamp_min(1e-12)
         root = w.sqrt()
         factor = _cholesky(eye + root[:, None] * gram * root, C)
         # (K + W⁻¹)(α) + b·1 = z  with  1·α = 0
-        z = f + C * (y - p) / w
+        z = f + cost * (y - p) / w
         solved = torch.cholesky_solve(root[:, None] * torch.stack([z, ones], dim=1), factor)
         solved = root[:, None] * solved
         new_b = solved[:, 0].sum() / solved[:, 1].sum()
@@ -58,7 +69,7 @@ def fit_dual(gram: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
             0.5 * float(alpha @ step_f + step_alpha @ f),
             0.5 * float(step_alpha @ step_f),
         )
-        size, value = _line_search(penalty, f, step_f, y, C)
+        size, value = _line_search(penalty, f, step_f, y, cost)
         alpha, b, f = alpha + size * step_alpha, b + size * step_b, f + size * step_f
         if size == 0 or objective - value <= TOLERANCE * objective:
             return alpha, b
@@ -67,7 +78,12 @@ def fit_dual(gram: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
 
 
 def fit_primal(
-    features: Tensor, y: Tensor, C: float, moment: Tensor | None = None
+    features: Tensor,
+    y: Tensor,
+    C: float,
+    moment: Tensor | None = None,
+    *,
+    balanced: bool = False,
 ) -> tuple[Tensor, float]:
     """Weights w `[k]` and intercept b of f = w·φ + b from features `[n, k]` (any float type).
 
@@ -77,7 +93,9 @@ def fit_primal(
     the bound is too loose, and a Hessian takes its place.
     """
     check_regularisation(C)
-    moment = second_moment(features) if moment is None else moment
+    cost = _cost(y, C, balanced)
+    if moment is None:
+        moment = second_moment(features, class_weights(y) if balanced else None)
     if features.numel() <= _MOST_IN_DOUBLE:
         features = features.double()
     k = features.shape[1]
@@ -85,13 +103,13 @@ def fit_primal(
     ridge[k] = 0  # the intercept is free
     factor = _cholesky(0.25 * C * moment + ridge.diag(), C)
     theta = torch.zeros_like(ridge)
-    theta[k] = _prior_logit(y)
+    theta[k] = _prior_logit(y, balanced)
     f = _apply(features, theta)
-    objective = _loss(f, y, C)
+    objective = _loss(f, y, cost)
     for _ in range(MAX_ITERATIONS):
         p = torch.sigmoid(f)
-        gradient = ridge * theta + _transpose(features, C * (p - y))
-        curvature = C * p * (1 - p)
+        gradient = ridge * theta + _transpose(features, cost * (p - y))
+        curvature = cost * p * (1 - p)
 
         def hessian(v: Tensor, curvature: Tensor = curvature) -> Tensor:
             return ridge * v + _transpose(features, curvature * _apply(features, v))
@@ -107,7 +125,7 @@ def fit_primal(
             float(w @ step_w),
             0.5 * float(step_w.square().sum()),
         )
-        size, value = _line_search(penalty, f, step_f, y, C)
+        size, value = _line_search(penalty, f, step_f, y, cost)
         theta, f = theta + size * step, f + size * step_f
         if size == 0 or objective - value <= TOLERANCE * objective:
             return theta[:k], float(theta[k])
@@ -115,14 +133,36 @@ def fit_primal(
     raise _not_converged(C)
 
 
-def fit_features(features: Tensor, y: Tensor, C: float) -> tuple[Tensor, float]:
+def fit_features(
+    features: Tensor, y: Tensor, C: float, *, balanced: bool = False
+) -> tuple[Tensor, float]:
     """`fit_primal` where there are more examples than features, else the same by `fit_dual`."""
     n, k = features.shape
     if n > k:
-        return fit_primal(features, y, C)
+        return fit_primal(features, y, C, balanced=balanced)
     features = features.double()
-    alpha, b = fit_dual(features @ features.T, y, C)
+    alpha, b = fit_dual(features @ features.T, y, C, balanced=balanced)
     return alpha @ features, b
+
+
+def fit_constant(f: Tensor, y: Tensor) -> float:
+    """The b for which f + b has the least log loss with both classes counting alike.
+
+    ``f`` and ``y`` are `[n]`. By bisection of the derivative, which grows with b.
+    """
+    f, y = f.double(), y.double().to(f.device)
+
+    def slope(b: float) -> float:
+        p = torch.sigmoid(f + b)
+        return float(p[y == 1].mean() + p[y == 0].mean()) - 1
+
+    low, high = -float(f.max()) - 1.0, -float(f.min()) + 1.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        if not low < middle < high:
+            break
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return (low + high) / 2
 
 
 def second_moment(features: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -141,17 +181,21 @@ def second_moment(features: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 def _line_search(
-    penalty: tuple[float, float, float], f: Tensor, step_f: Tensor, y: Tensor, C: float
+    penalty: tuple[float, float, float],
+    f: Tensor,
+    step_f: Tensor,
+    y: Tensor,
+    cost: float | Tensor,
 ) -> tuple[float, float]:
     """The first size s among 1, ½, ¼… that does not raise the objective, and the value there.
 
     The objective is p₀ + p₁s + p₂s² plus the loss at f + s·step_f. Where only rounding is left
     and no size helps, the size is 0.
     """
-    size, objective = 1.0, penalty[0] + _loss(f, y, C)
+    size, objective = 1.0, penalty[0] + _loss(f, y, cost)
     while size > 1e-8:
         value = penalty[0] + size * (penalty[1] + size * penalty[2])
-        value += _loss(f + size * step_f, y, C)
+        value += _loss(f + size * step_f, y, cost)
         if value <= objective:
             return size, value
         size /= 2
@@ -164,14 +208,14 @@ def _cholesky(matrix: Tensor, C: float) -> Tensor:
     Rounding in the products that made the matrix is relative to its diagonal, and so is the
     smallest of 0, 1e-14, 1e-12… that is added there until the factorisation succeeds.
     """
-    share = 0.0
-    while share < 1e-3:
-        shifted = matrix + share * matrix.diagonal().diag() if share else matrix
+    shift = 0.0
+    while shift < 1e-3:
+        shifted = matrix + shift * matrix.diagonal().diag() if shift else matrix
         factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(shifted)
         if not bool(failed):
             return factor
-        share = 100 * share or 1e-14
+        shift = 100 * shift or 1e-14
     raise ConvergenceError(
         f"logistic regression at C={C} meets a matrix that is not positive definite in float64;"
         " use a smaller C (stronger regularisation) or inputs of unit scale."
@@ -199,7 +243,7 @@ def _conjugate_gradients(
             return x, True
         product = hessian(direction)
         bend = float(direction @ product)
-        if not bend > 0:  # rounding has the last word; keep what there is
+        if not bend > 0:  # only rounding is left
             break
         size = rz / bend
         x, r = x + size * direction, r - size * product
@@ -209,12 +253,21 @@ def _conjugate_gradients(
     return x, rz <= goal
 
 
-def _prior_logit(y: Tensor) -> float:
-    return float(torch.logit(y.mean()))
+def _cost(y: Tensor, C: float, balanced: bool) -> float | Tensor:
+    """What the loss of each example is multiplied with: a number, or `[n]`."""
+    weights = class_weights(y) if balanced else None
+    return C if weights is None else C * weights
 
 
-def _loss(f: Tensor, y: Tensor, C: float) -> float:
-    return C * float((torch.nn.functional.softplus(f) - y * f).sum())
+def _prior_logit(y: Tensor, balanced: bool) -> float:
+    return 0.0 if balanced else float(torch.logit(y.mean()))
+
+
+def _loss(f: Tensor, y: Tensor, cost: float | Tensor) -> float:
+    loss = torch.nn.functional.softplus(f) - y * f
+    if isinstance(cost, Tensor):
+        return float((cost * loss).sum())
+    return cost * float(loss.sum())
 
 
 def _not_converged(C: float) -> ConvergenceError:

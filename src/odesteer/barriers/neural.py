@@ -11,14 +11,15 @@ from torch import Tensor
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.inputs import Centred, Inputs
+from odesteer.barriers.logistic import class_weights
 from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
 
 
 class NeuralBarrier(ComposedBarrier):
     """A logistic classifier that is a multilayer perceptron, trained end to end.
 
-    What arXiv 2602.17560 leaves to future work. The loss is the unweighted log loss; class
-    frequencies enter by the prior correction alone. The hidden layers are smooth (SiLU), since
+    What arXiv 2602.17560 leaves to future work. The loss is the log loss with both
+    classes counting alike. The hidden layers are smooth (SiLU), since
     flows follow the direction of the gradient.
 
     Parameters:
@@ -62,20 +63,25 @@ class NeuralBarrier(ComposedBarrier):
             network = Perceptron.drawn((contrast.width, *self.hidden, 1), generator, x)
             stopping = (held_out if bool(held_out.any()) else ~held_out).to(x.device)
             stopping_x, stopping_y = x[stopping], y[stopping]
+            weights = torch.ones_like(y)
+            for part in (held_out, ~held_out):
+                balance = class_weights(contrast.labels[part]) if bool(part.any()) else None
+                if balance is not None:
+                    weights[part.to(x.device)] = balance.to(x)
+            stopping_weights = weights[stopping]
             self.n_epochs_ = self.training.run(
                 network,
-                lambda batch: _log_loss(network.value(x[batch]), y[batch]),
-                lambda: float(_log_loss(network.value(stopping_x), stopping_y)),
+                lambda batch: _log_loss(network.value(x[batch]), y[batch], weights[batch]),
+                lambda: float(_log_loss(network.value(stopping_x), stopping_y, stopping_weights)),
                 held_out,
                 generator,
                 name="a neural barrier",
             )
-        network.offset_ = contrast.prior_of(~held_out)
         self.function_ = network
 
 
-def _log_loss(f: Tensor, y: Tensor) -> Tensor:
-    return (torch.nn.functional.softplus(f) - y * f).mean()
+def _log_loss(f: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    return (weights * (torch.nn.functional.softplus(f) - y * f)).mean()
 
 
 class Perceptron(Function):

@@ -89,7 +89,7 @@ class PolynomialBarrier(ComposedBarrier):
         self.C_, held_out = self._cross_validate(machine, contrast)
         weights, intercept = machine.expand(machine.fit(None, y, self.C_))
         self.function_ = self._function(
-            machine.points.double(), weights, intercept + contrast.prior, contrast.examples
+            machine.points.double(), weights, intercept, contrast.examples
         )
         return held_out
 
@@ -121,8 +121,7 @@ class PolynomialBarrier(ComposedBarrier):
             h = torch.zeros(len(y), dtype=torch.float64)
             for mask in masks:
                 rows = (~mask).to(machine.points.device)
-                prior = contrast.prior_of(~mask)
-                h[mask] = machine.predict(machine.fit(rows, y[rows], C), ~rows).cpu() + prior
+                h[mask] = machine.predict(machine.fit(rows, y[rows], C), ~rows).cpu()
             return h, torch.stack(masks).any(dim=0)
 
         return choose_regularisation(self.C, contrast.labels, held_out_values)

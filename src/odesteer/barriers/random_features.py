@@ -1,7 +1,8 @@
 """Barriers on random features: TensorSketch and random Fourier features."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +33,11 @@ class TensorSketchBarrier(ComposedBarrier):
         inputs: what the features see; the direction a/‖a‖ by default.
         seed: draws hashes and signs, and the folds.
         folds: see `Barrier`.
+        class_weight: "balanced" for both classes to count alike; None for each example to, and
+            log(n₋/n₊) to be added, as in the paper, where h = 0 depends on the class sizes.
     """
+
+    added_parameters: ClassVar[Mapping[str, Any]] = {"class_weight": None}
 
     def __init__(
         self,
@@ -44,7 +49,9 @@ class TensorSketchBarrier(ComposedBarrier):
         inputs: Inputs = UnitSphere(),
         folds: int = 5,
         seed: int = 0,
+        class_weight: Literal["balanced"] | None = "balanced",
     ) -> None:
+        self.class_weight = class_weight
         self.degree = degree
         self.gamma = gamma
         self.c0 = c0
@@ -75,7 +82,7 @@ class TensorSketchBarrier(ComposedBarrier):
         in; without them only T and strength can be used.
         """
         degree, columns = hashes.shape
-        barrier = cls(degree, gamma, c0, len(coefficients), folds=0)
+        barrier = cls(degree, gamma, c0, len(coefficients), folds=0, class_weight=None)
         barrier.width_ = columns - 1
         sketch = TensorSketch(degree, gamma, c0, len(coefficients)).over(hashes, signs)
         offset = float(intercept) + math.log(class_counts[1] / class_counts[0])
@@ -92,16 +99,20 @@ class TensorSketchBarrier(ComposedBarrier):
                 "TensorSketch needs gamma > 0, c0 >= 0 and n_components >= 1, not"
                 f" gamma={self.gamma}, c0={self.c0}, n_components={self.n_components}."
             )
+        if self.class_weight not in ("balanced", None):
+            raise InvalidInputError(
+                f'class_weight must be "balanced" or None, not {self.class_weight!r}.'
+            )
         x = self._prepare(contrast)
         sketch = TensorSketch(self.degree, self.gamma, self.c0, self.n_components)
         sketch = sketch.drawn(contrast.width, self.seed).to(x.device)
         y = contrast.labels.to(x.device)
         # In blocks: the transforms take several times the memory of the features.
         features = torch.cat([sketch.features(block) for block in torch.split(x, _BLOCK)])
-        coefficients, intercept = fit_features(features, y, self.C)
-        self.function_ = sketch.linear_in_features(
-            coefficients.to(x.dtype), intercept + contrast.prior
-        )
+        balanced = self.class_weight == "balanced"
+        coefficients, intercept = fit_features(features, y, self.C, balanced=balanced)
+        offset = intercept if balanced else intercept + contrast.prior
+        self.function_ = sketch.linear_in_features(coefficients.to(x.dtype), offset)
 
 
 class TensorSketch(Function):
@@ -267,9 +278,9 @@ class RandomFourierBarrier(ComposedBarrier):
         )
         function = RandomFourierFunction.of(weights.to(x), phases.to(x))
         y = contrast.labels.to(x.device)
-        coefficients, intercept = fit_features(function.features(x), y, self.C)
+        coefficients, intercept = fit_features(function.features(x), y, self.C, balanced=True)
         function.coefficients_ = coefficients.to(x)
-        function.offset_ = intercept + contrast.prior
+        function.offset_ = intercept
         self.function_ = function
 
 

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from odesteer.barriers import Barrier, Contrast
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
@@ -38,6 +39,9 @@ class Conditional(Wrapper):
     reference: ClassVar[str] = (
         "this project; gated by the prompt instead: Lee et al., ICLR 2025, arXiv 2409.05907"
     )
+
+    gate = FittedPart[Barrier | None]()
+    gate_: Barrier
 
     def __init__(
         self, method: Method = ODESteer(), gate: Barrier | None = None, below: float = 0.0
@@ -86,7 +90,7 @@ class Conditional(Wrapper):
         if self.gate is not None:
             if not isinstance(self.gate, Barrier):
                 raise InvalidInputError(f"the gate is a barrier, not {self.gate!r:.80}.")
-            self.gate = self.gate.clone().fit(
+            self.gate_ = self.gate.clone().fit(
                 contrast.positive, contrast.negative, contrast.group_pair
             )
         gate = self._gate()

@@ -168,12 +168,12 @@ class ITI(ConstantMethod):
             `LinearBarrier` is the same probe at its optimum, `MeanDifferenceBarrier` the mass mean
             shift of the paper.
 
-    Learned: ``direction_`` θ `[d]`, and ``barrier_``, the fitted probe: its logit plus log(n₋/n₊),
+    Learned: ``direction_`` θ `[d]`, and ``barrier_``, the fitted probe: its logit,
     in nats.
     """
 
     dynamics: ClassVar[str] = "constant, a' = a + Tθ, θ the unit normal of a logistic probe"
-    barrier_summary: ClassVar[str] = "logit of the probe, w·a + b, plus log(n₋/n₊)"
+    barrier_summary: ClassVar[str] = "logit of the probe, w·a + b, classes counting alike"
     reference: ClassVar[str] = "Li et al., NeurIPS 2023, arXiv 2306.03341"
 
     def __init__(self, strength: float = 0.25, probe: Barrier = LogisticProbeBarrier()) -> None:

@@ -17,6 +17,7 @@ from odesteer.barriers import (
 from odesteer.barriers.gaussian import Gaussian
 from odesteer.barriers.quadratic import QuadraticFunction
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
@@ -57,6 +58,8 @@ class MiMiC(Method):
     cost: ClassVar[str] = "O(d²)"
     reference: ClassVar[str] = "Singh et al., ICML 2024, arXiv 2402.09631"
 
+    gate = FittedPart[Barrier | None]()
+    gate_: Barrier
     barrier_: QuadraticDiscriminantBarrier
     mean_positive_: Tensor
     mean_negative_: Tensor
@@ -109,7 +112,7 @@ class MiMiC(Method):
         )
         self.barrier_ = barrier.fit(*sides, contrast.group_pair)
         if self.gate is not None:
-            self.gate = self.gate.clone().fit(*sides, contrast.group_pair)
+            self.gate_ = self.gate.clone().fit(*sides, contrast.group_pair)
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device).expand(a.shape[:-1])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odesteer.barriers import Barrier, Contrast, PolynomialBarrier, TensorSketchBarrier
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.flows import (
     Euclidean,
     Euler,
@@ -48,6 +49,11 @@ class ODESteer(Method):
     cost: ClassVar[str] = "O(d r), r the rank of h, for any number of steps"
     reference: ClassVar[str] = "Zhao et al., ICLR 2026, arXiv 2602.17560"
 
+    barrier = FittedPart[Barrier]()
+    barrier_: Barrier
+    metric = FittedPart[Metric]()
+    metric_: Metric
+
     def __init__(
         self,
         barrier: Barrier = PolynomialBarrier(),
@@ -69,7 +75,12 @@ class ODESteer(Method):
         """The published setting: TensorSketch of degree 2 with 8,000 features, γ = 0.1, c₀ = 1,
         C = 1, ten Euler steps, a fixed T in activation units (about 5 for 7B models).
         """
-        return cls(barrier=TensorSketchBarrier(seed=seed), solver=Euler(10), level=None, T=T)
+        return cls(
+            barrier=TensorSketchBarrier(seed=seed, class_weight=None),
+            solver=Euler(10),
+            level=None,
+            T=T,
+        )
 
     @property
     def default_amount(self) -> Amount:
@@ -110,8 +121,8 @@ class ODESteer(Method):
         self.default_amount  # noqa: B018  (raises for two or none)
         check_max_strength(self.max_strength)
         self.solver.check()
-        self.metric = self.metric.clone().fit(contrast.positive, contrast.negative)
-        self.barrier = self.barrier.clone().fit(
+        self.metric_ = self.metric.clone().fit(contrast.positive, contrast.negative)
+        self.barrier_ = self.barrier.clone().fit(
             contrast.positive, contrast.negative, contrast.group_pair
         )
 

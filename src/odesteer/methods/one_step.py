@@ -49,7 +49,7 @@ class OneStep(ODESteer):
     @classmethod
     def paper(cls, T: float = 5.0, seed: int = 0) -> "OneStep":
         """The barrier of `ODESteer.paper` and a fixed T in activation units."""
-        return cls(barrier=TensorSketchBarrier(seed=seed), strength=None, T=T)
+        return cls(barrier=TensorSketchBarrier(seed=seed, class_weight=None), strength=None, T=T)
 
     @property
     def default_amount(self) -> Amount:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from odesteer.barriers import Barrier, Contrast, ValueBarrier
 from odesteer.barriers.value import check_rewards
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.flows import Euler, GradientField, ReachValue, Solution, VectorField, solve
 from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
@@ -47,6 +48,9 @@ class REControl(Method):
     solver_summary: ClassVar[str] = "explicit Euler, n_steps"
     cost: ClassVar[str] = "O(d m n), m the width of the first hidden layer, n steps"
     reference: ClassVar[str] = "Kong et al., NeurIPS 2024, arXiv 2406.05954"
+
+    barrier = FittedPart[ValueBarrier]()
+    barrier_: ValueBarrier
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class REControl(Method):
         try:
             self.width_ = contrast.width
             self.mean_norm_ = float(contrast.examples.norm(dim=1).double().mean())
-            self.barrier = self.barrier.clone().fit_rewards(activations, rewards, groups)
+            self.barrier_ = self.barrier.clone().fit_rewards(activations, rewards, groups)
         except BaseException:
             self.forget()  # half a fit is none
             raise
@@ -98,7 +102,7 @@ class REControl(Method):
 
     def _fit(self, contrast: Contrast) -> None:
         self._check_parameters()
-        self.barrier = self.barrier.clone().fit(
+        self.barrier_ = self.barrier.clone().fit(
             contrast.positive, contrast.negative, contrast.group_pair
         )
 

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from odesteer.barriers import Barrier, Contrast
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.flows import Solution, SumField
 from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.base import Method
@@ -40,6 +41,9 @@ class Sum(Method):
     solver_summary: ClassVar[str] = "each method's own"
     cost: ClassVar[str] = "the sum of the methods'"
     reference: ClassVar[str] = "this project; a sum of fields, to first order in T"
+
+    methods = FittedPart[tuple[Method, ...]]()
+    methods_: tuple[Method, ...]
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class Sum(Method):
     def _fit(self, contrast: Contrast) -> None:
         self._check()
         arguments = contrast.positive, contrast.negative, contrast.group_pair
-        self.methods = tuple(method.clone().fit(*arguments) for method in self.methods)
+        self.methods_ = tuple(method.clone().fit(*arguments) for method in self.methods)
 
     def _check(self) -> None:
         methods, weights = self.methods, self.weights

@@ -6,6 +6,7 @@ from typing_extensions import Self
 
 from odesteer.barriers import Contrast
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import FittedPart
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 
@@ -17,7 +18,8 @@ class Wrapper(Method):
     ``self.method.solve_usable(a, amount)``. After `fit`, ``method`` is the fitted one.
     """
 
-    method: Method
+    method = FittedPart[Method]()
+    method_: Method
 
     def __init__(self, method: Method) -> None:
         self.method = method
@@ -52,7 +54,7 @@ class Wrapper(Method):
 
     def _fit(self, contrast: Contrast) -> None:
         self._check_inner()
-        self.method = self.method.clone().fit(
+        self.method_ = self.method.clone().fit(
             contrast.positive, contrast.negative, contrast.group_pair
         )
 

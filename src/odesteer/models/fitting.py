@@ -41,7 +41,8 @@ def _with_n_heads(value: Any, part: str, n_heads: int | None) -> Any:
         return value
     if not isinstance(value, HeadITI):
         inner = {
-            name: _with_n_heads(old, part, n_heads) for name, old in value.get_params().items()
+            name: _with_n_heads(old, part, n_heads)
+            for name, old in value.get_params(deep=False).items()
         }
         return value.with_params(**inner)
     if part != "heads":

@@ -97,7 +97,7 @@ def _one_changed(
     part: Parametrised, name: str, path: Sequence[str], text: str, seed: int
 ) -> tuple[Parametrised, ...]:
     """The parts of a parameter that holds several, with one of them changed."""
-    parts = part.get_params()[name]
+    parts = part.get_params(deep=False)[name]
     index, *deeper = path
     if not index.isdecimal() or int(index) >= len(parts) or not deeper:
         raise UsageError(
@@ -136,7 +136,7 @@ def _named(parts: Registry[Any], name: str, seed: int) -> Parametrised:
 
 
 def _present(part: Parametrised, name: str) -> Any:
-    parameters = part.get_params()
+    parameters = part.get_params(deep=False)
     if name not in parameters:
         near = difflib.get_close_matches(name, parameters, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

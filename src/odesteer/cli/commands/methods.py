@@ -63,7 +63,9 @@ def _row(method: "Description") -> dict[str, Any]:
         "keeps_norm": instance.keeps_norm,
         "quantities": list(instance.quantities),
         "cost": method.cost,
-        "parameters": {name: _plain(value) for name, value in instance.get_params().items()},
+        "parameters": {
+            name: _plain(value) for name, value in instance.get_params(deep=False).items()
+        },
         "meanings": {parameter.name: parameter.meaning for parameter in method.parameters},
         "reference": method.reference,
     }

@@ -26,7 +26,9 @@ def _describe_one(steerer: "Steerer") -> dict[str, Any]:
     return {
         "digest": steerer.digest(),
         "method": type(method).__name__,
-        "parameters": {name: _plain(value) for name, value in method.get_params().items()},
+        "parameters": {
+            name: _plain(value) for name, value in method.get_params(deep=False).items()
+        },
         "quantities": list(method.quantities),
         "default": str(method.default_amount),
         "width": steerer.width,

@@ -71,12 +71,12 @@ def to_plain(value: Any) -> Any:
 def _parameters(value: Parametrised) -> dict[str, Any]:
     """All parameters; those of training side by side with the others, as they are stored."""
     found: dict[str, Any] = {}
-    for name, inner in value.get_params().items():
+    for name, inner in value.get_params(deep=False).items():
         if isinstance(inner, Training):
             found |= _parameters(inner)
         else:
             found[name] = to_plain(inner)
-    added = _ADDED_PARAMETERS.get(type(value).__name__, {})
+    added = {**value.added_parameters, **_ADDED_PARAMETERS.get(type(value).__name__, {})}
     return {name: inner for name, inner in found.items() if added.get(name, ...) != inner}
 
 
