@@ -1,9 +1,12 @@
 """The command `odesteer serve`: start, token, uploads, limits, shutdown."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +254,78 @@ def test_health_of_an_engine_that_ended(bundled: Any) -> None:
             return [healthy.status_code, ended.status_code, text.status_code]
 
     assert asyncio.run(ask()) == [200, 503, 503]
+
+
+def test_health_of_a_step_that_takes_too_long(
+    bundled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    from odesteer.serving import Engine, Settings, create_app
+
+    async def ask() -> list[Any]:
+        engine = Engine(bundled, "bundled")
+        transport = httpx.ASGITransport(create_app(engine, Settings(stalled_after=2)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            engine.start()
+            idle = await http.get("/health")
+            monkeypatch.setattr(Engine, "heartbeat_age", 2.5)
+            stalled = await http.get("/health")
+            await engine.close()
+            return [idle.status_code, idle.json(), stalled.status_code, stalled.json()]
+
+    code, idle, stalled_code, stalled = asyncio.run(ask())
+    assert (code, idle["status"], idle["heartbeat_age"]) == (200, "ok", 0)
+    assert (stalled_code, stalled["status"], stalled["heartbeat_age"]) == (503, "stalled", 2.5)
+
+
+STUCK = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import tiny_models
+from odesteer import SteeredModel
+from odesteer.serving import Engine, Settings, listening_socket, run
+
+lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+engine = Engine(lm, "tiny")
+
+def forward(**kwargs):
+    print("stuck", flush=True)
+    time.sleep(600)
+
+lm.model.forward = forward
+settings = Settings(port=0, grace=1, close_timeout=1)
+with listening_socket(settings) as listener:
+    run(engine, settings, listener, lambda address: print(address, flush=True))
+"""
+
+
+def test_a_stuck_model_does_not_keep_the_server_from_ending() -> None:
+    tests = str(Path(__file__).resolve().parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK, tests],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            body = completion("tiny", [1, 2, 3], stream=True)
+
+            def request() -> None:
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+
+            thread = threading.Thread(target=request)
+            thread.start()
+            assert process.stdout.readline().strip() == "stuck"
+            health = httpx.get(f"{url}/health", timeout=30).json()
+            assert health["running"] == 0  # it has not come out of its first step
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            assert process.wait(timeout=60) == 1
+            assert time.monotonic() - began < 30
+            thread.join(30)
+        finally:
+            process.kill()

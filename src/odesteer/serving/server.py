@@ -1,7 +1,11 @@
 """Running the server (uvicorn): its socket, its signals."""
 
+import asyncio
+import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +15,8 @@ from odesteer.errors import InvalidInputError
 from odesteer.serving.api.app import create_app
 from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
+
+_log = logging.getLogger("odesteer.serving")
 
 _BACKLOG = 2048
 
@@ -44,6 +50,8 @@ def run(
 ) -> None:
     """Serve until SIGINT or SIGTERM, and then finish running requests.
 
+    If the model does not end its step in time, the process ends with status 1.
+
     ``started`` is called with the address once connections are accepted.
     """
     config = uvicorn.Config(
@@ -59,6 +67,12 @@ def run(
     started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     with _signals_ignored():
         uvicorn.Server(config).run(sockets=[listener])
+    # After a second signal uvicorn does not wait for the engine.
+    if engine.is_alive and not asyncio.run(engine.close(1)):
+        _log.error("the model does not end its step; the process ends without it.")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 @contextmanager

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 
 from odesteer.errors import InvalidInputError
 
+_POSITIVE = (
+    *("max_tokens", "max_prompt", "max_body", "max_upload", "max_steerers"),
+    *("grace", "close_timeout", "stalled_after"),
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,6 +25,8 @@ class Settings:
         max_upload: the most bytes of an uploaded steerer.
         max_steerers: the most steerers, those of the start included.
         grace: seconds that running requests have to finish at shutdown.
+        close_timeout: seconds that the model has after that to end the step that runs.
+        stalled_after: seconds after which a step counts as stalled, and `/health` says 503.
 
     Raises `InvalidInputError` for a public address without a token, and for limits below 1.
     """
@@ -34,6 +41,8 @@ class Settings:
     max_upload: int = 2**26
     max_steerers: int = 64
     grace: int = 60
+    close_timeout: int = 10
+    stalled_after: int = 300
 
     def __post_init__(self) -> None:
         if self.token is not None and (not self.token.isascii() or len(self.token.split()) != 1):
@@ -43,7 +52,7 @@ class Settings:
                 f"{self.host} can be reached by others; set a token that requests must bring along,"
                 " or listen on 127.0.0.1."
             )
-        for name in ("max_tokens", "max_prompt", "max_body", "max_upload", "max_steerers", "grace"):
+        for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} must be positive, not {getattr(self, name)}.")
 

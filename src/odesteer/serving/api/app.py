@@ -1,5 +1,6 @@
 """The FastAPI application: an engine behind OpenAI's API."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
 from odesteer.version import __version__
 
+_log = logging.getLogger("odesteer.serving")
+
 _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
     for status, description in {
@@ -41,7 +44,9 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
-        await engine.close()
+        # Running requests have had their time; what is left is the step that runs.
+        if not await engine.close(settings.close_timeout):
+            _log.error("the model did not end its step in %d s", settings.close_timeout)
 
     # FastAPI's documentation pages load scripts of other origins, so they are off.
     app = FastAPI(
@@ -56,7 +61,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     for router in (
         completions.router(engine, settings, metrics),
         steerers.router(engine, settings),
-        health.router(engine, metrics),
+        health.router(engine, settings, metrics),
         playground.router(engine),
     ):
         app.include_router(router)

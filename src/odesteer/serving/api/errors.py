@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from odesteer.errors import OdesteerError, UnknownNameError
 from odesteer.serving.api.response_schema import ErrorResponse
 from odesteer.serving.engine import BusyError, EndedError
+from odesteer.serving.engine.output import FAILED
 
 _log = logging.getLogger("odesteer.serving")
 
@@ -85,7 +86,7 @@ def as_api_error(error: Exception) -> APIError:
     if isinstance(error, HTTPException):
         return APIError(error.status_code, f"{error.detail}", headers=error.headers)
     _log.error("a request failed", exc_info=error)
-    return APIError(500, f"the server failed: {type(error).__name__}; its log tells more.")
+    return APIError(500, FAILED)
 
 
 def _validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:

@@ -191,12 +191,16 @@ class SteererList(TypedDict):
 
 
 class Health(TypedDict):
-    """Whether the server can generate."""
+    """Whether the server can generate: `ok`, `stalled` (a step takes too long) or `failed`.
+
+    ``heartbeat_age`` is in seconds, since the model last began or ended a step; 0 while it is idle.
+    """
 
     status: str
     model: str
     waiting: int
     running: int
+    heartbeat_age: float
 
 
 class ErrorBody(TypedDict):

@@ -1,6 +1,8 @@
 """Batch of running sequences: they share forward passes, join by prefill, leave when they end."""
 
-from collections.abc import Sequence
+import copy
+import logging
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,12 +10,17 @@ from torch import Tensor
 from odesteer.models import SteeredModel
 from odesteer.serving.engine.forward import ModelRunner
 from odesteer.serving.engine.kv_cache import BatchCache
+from odesteer.serving.engine.output import FAILED
 from odesteer.serving.engine.sampling import sample, token_logprobs
-from odesteer.serving.engine.sequence import SequenceState
-from odesteer.serving.engine.steering import BatchSteering
+from odesteer.serving.engine.sequence import SequenceState, fail_all
+from odesteer.serving.engine.steering import BatchSteering, SteeringEffect
+
+_log = logging.getLogger("odesteer.serving")
 
 _PREFILL_TOKENS = 8192
 """The most tokens of prompts, padding included, in one prefill; a longer prompt goes alone."""
+
+_Effects = Iterable[tuple[int, SteeringEffect]]
 
 
 class Batch:
@@ -21,6 +28,10 @@ class Batch:
 
     Models whose cache cannot be merged (recurrent ones) are run in static batches: sequences join
     only an empty batch, and those that end wait for the others.
+
+    A forward pass that raises is repeated with halves of its sequences, until those that it fails
+    for are alone; only these end with an error. Recurrent models, whose state a failed pass may
+    have changed, are the exception: all sequences of their batch end.
 
     Attributes:
         sequences: one for each row.
@@ -53,18 +64,24 @@ class Batch:
         return len(prompts)
 
     @torch.no_grad()
-    def join(self, sequences: Sequence[SequenceState]) -> None:
-        """Prefill the prompts of new sequences, and generate their first tokens."""
-        prompts = [sequence.request.prompt for sequence in sequences]
-        steerers = [sequence.steerers for sequence in sequences]
-        steering = BatchSteering(self._lm, steerers, max(map(len, prompts)))
-        with steering.active():
-            logits, cache = self._runner.prefill(prompts)
-        _append_tokens(sequences, logits, steering, cache)
-        # Only now, so that a failure above leaves the running sequences alone.
-        self._cache = cache if self._cache is None else self._cache.merge(cache)
-        self._steering = None
-        self.sequences += sequences
+    def join(self, sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:
+        """Prefill the prompts of new sequences, and generate their first tokens.
+
+        Returns those that could not join: after a failed prefill, all but the first half of a
+        static batch.
+        """
+        try:
+            logits, effects = self._prefill(sequences)
+        except Exception as error:
+            _log.error("prefill of %d prompts failed", len(sequences), exc_info=error)
+            if len(sequences) == 1:
+                sequences[0].fail(FAILED)
+                return ()
+            middle = len(sequences) // 2
+            left, right = self.join(sequences[:middle]), sequences[middle:]
+            return (*left, *(self.join(right) if self.accepts_sequences else right))
+        _append_tokens(sequences, logits, effects)
+        return ()
 
     @torch.no_grad()
     def step(self) -> None:
@@ -72,15 +89,69 @@ class Batch:
         self._drop_finished()
         if self._cache is None:
             return
+        try:
+            logits, effects = self._decode(self._cache)
+        except Exception as error:
+            _log.error("a step of %d sequences failed", len(self.sequences), exc_info=error)
+            self._steering = None
+            if len(self.sequences) == 1 or not self.can_merge:
+                fail_all(self.sequences)
+                self.clear()
+            else:
+                self._step_in_halves(self._cache)
+            return
+        _append_tokens(self.sequences, logits, effects)
+        self._drop_finished()
+
+    def _prefill(self, sequences: Sequence[SequenceState]) -> tuple[Tensor, _Effects]:
+        """Logits and effects of steering; the sequences join the batch unless this fails."""
+        prompts = [sequence.request.prompt for sequence in sequences]
+        steerers = [sequence.steerers for sequence in sequences]
+        steering = BatchSteering(self._lm, steerers, max(map(len, prompts)))
+        with steering.active():
+            logits, cache = self._runner.prefill(prompts)
+        effects = list(steering.take_effects(cache.width - 1))
+        self._cache = cache if self._cache is None else self._cache.merge(cache)
+        self._steering = None
+        self.sequences += sequences
+        return logits, effects
+
+    def _decode(self, cache: BatchCache) -> tuple[Tensor, _Effects]:
         if self._steering is None:
             self._steering = BatchSteering(
                 self._lm, [() if each.finished else each.steerers for each in self.sequences]
             )
         tokens = [self._pad_token if each.finished else each.last_token for each in self.sequences]
-        with self._steering.active():
-            logits = self._runner.decode(tokens, self._cache)
-        _append_tokens(self.sequences, logits, self._steering, self._cache)
-        self._drop_finished()
+        lengths, mask = cache.lengths, cache.mask
+        try:
+            with self._steering.active():
+                logits = self._runner.decode(tokens, cache)
+            effects = list(self._steering.take_effects(cache.width - 1))
+        except Exception:
+            cache.lengths, cache.mask = lengths, mask
+            if self.can_merge:
+                cache.crop()
+            raise
+        return logits, effects
+
+    def _step_in_halves(self, cache: BatchCache) -> None:
+        sequences, rows = self.sequences, range(len(self.sequences))
+        self.clear()
+        try:
+            for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+                half = copy.copy(self)
+                half.sequences = [sequences[row] for row in part]
+                half._cache, half._steering = cache.select(part), None
+                half.step()
+                if half._cache is not None:
+                    self._cache = (
+                        half._cache if self._cache is None else self._cache.merge(half._cache)
+                    )
+                    self.sequences += half.sequences
+        except Exception as error:  # for want of memory
+            _log.error("a failed step could not be repeated", exc_info=error)
+            fail_all(sequences)
+            self.clear()
 
     def clear(self) -> None:
         """Drop all sequences."""
@@ -96,21 +167,22 @@ class Batch:
             self._steering = None
 
 
-def _append_tokens(
-    sequences: Sequence[SequenceState], logits: Tensor, steering: BatchSteering, cache: BatchCache
-) -> None:
+def _append_tokens(sequences: Sequence[SequenceState], logits: Tensor, effects: _Effects) -> None:
     """Sample the next token of each running sequence, and record what steering did there."""
-    for row, effect in steering.take_effects(cache.width - 1):
+    for row, effect in effects:
         sequences[row].record_effect(effect)
     rows = [i for i, each in enumerate(sequences) if not each.finished]
     running = [sequences[i] for i in rows]
     logits = logits if len(rows) == len(sequences) else logits[rows]
     tokens = sample(logits, [each.sampler for each in running])
-    logprobs = [
-        None
-        if token is None or each.request.sampling.logprobs is None
-        else token_logprobs(row, token, each.request.sampling.logprobs, each.tokenizer)
-        for row, token, each in zip(logits, tokens, running, strict=True)
-    ]
-    for each, token, figures in zip(running, tokens, logprobs, strict=True):
-        each.append_token(token, figures)
+    for each, token, row_logits in zip(running, tokens, logits, strict=True):
+        n_logprobs = each.request.sampling.logprobs
+        try:
+            if token is None or n_logprobs is None:
+                each.append_token(token, None)
+            else:
+                logprobs = token_logprobs(row_logits, token, n_logprobs, each.tokenizer)
+                each.append_token(token, logprobs)
+        except Exception as error:
+            _log.error("a token could not be appended", exc_info=error)
+            each.fail(FAILED)

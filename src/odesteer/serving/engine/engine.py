@@ -58,13 +58,18 @@ class Engine:
         """Start the scheduler's thread."""
         self._scheduler.start()
 
-    async def close(self) -> None:
-        """Finish all texts, and end."""
-        await asyncio.to_thread(self._scheduler.close)
+    async def close(self, timeout: float | None = None) -> bool:
+        """Finish all texts, and end; False if it has not ended after ``timeout`` seconds."""
+        return await asyncio.to_thread(self._scheduler.close, timeout)
 
     @property
     def is_alive(self) -> bool:
         return self._scheduler.is_alive
+
+    @property
+    def heartbeat_age(self) -> float:
+        """Seconds since the model last began or ended a step; 0 while there is nothing to do."""
+        return self._scheduler.heartbeat_age
 
     @property
     def n_waiting(self) -> int:

@@ -49,15 +49,49 @@ class BatchCache:
         )
 
     def merge(self, others: "BatchCache") -> "BatchCache":
-        """These rows and, below them, others; both caches may be changed."""
+        """These rows and, below them, others; both caches may be changed.
+
+        If it fails (for want of memory), this one is as before.
+        """
         lengths = [*self.lengths, *others.lengths]
-        width = max(self.cache.get_seq_length(), others.cache.get_seq_length())
+        before = self.cache.get_seq_length()
+        width = max(before, others.cache.get_seq_length())
         layers = _initialized_layers(self.cache), _initialized_layers(others.cache)
-        for layer, other in zip(*layers, strict=True):
-            for name in ("keys", "values"):
-                states = (_pad_left(getattr(each, name), width) for each in (layer, other))
-                setattr(layer, name, torch.cat([*states]))
-        return BatchCache(lengths, self.cache, left_padding_mask(lengths, self.mask.device))
+        try:
+            for layer, other in zip(*layers, strict=True):
+                for name in ("keys", "values"):
+                    states = (_pad_left(getattr(each, name), width) for each in (layer, other))
+                    setattr(layer, name, torch.cat([*states]))
+            mask = left_padding_mask(lengths, self.mask.device)
+        except BaseException:
+            self._restore(before)
+            raise
+        return BatchCache(lengths, self.cache, mask)
+
+    def crop(self) -> None:
+        """Drop the columns beyond the mask, which a failed pass has added to some layers."""
+        for layer in _initialized_layers(self.cache):
+            layer.keys = layer.keys[:, :, : self.width]
+            layer.values = layer.values[:, :, : self.width]
+
+    def select(self, rows: Sequence[int]) -> "BatchCache":
+        """A copy of some rows, with as many of the last columns as they have tokens."""
+        lengths = [self.lengths[row] for row in rows]
+        width = max(lengths)
+        copied = DynamicCache()
+        for i, layer in enumerate(self.cache.layers):
+            if getattr(layer, "is_initialized", True):
+                index = torch.tensor(rows, device=layer.keys.device)
+                states = (layer.keys[:, :, -width:], layer.values[:, :, -width:])
+                copied.update(*(each.index_select(0, index) for each in states), i)
+        return BatchCache(lengths, copied, left_padding_mask(lengths, self.mask.device))
+
+    def _restore(self, width: int) -> None:
+        """Undo what `merge` has done to some layers: added rows, and padding on the left."""
+        n = len(self.lengths)
+        for layer in _initialized_layers(self.cache):
+            layer.keys = layer.keys[:n, :, -width:]
+            layer.values = layer.values[:n, :, -width:]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows, and as many of the last columns as they have tokens."""

@@ -7,6 +7,9 @@ from typing import Literal
 
 FinishReason = Literal["stop", "length", "error"]
 
+FAILED = "the server failed on this request; its log tells more."
+"""What clients are told of an exception."""
+
 
 @dataclass(frozen=True)
 class BarrierChange:

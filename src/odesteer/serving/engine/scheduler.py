@@ -2,8 +2,9 @@
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from odesteer.errors import OdesteerError
 from odesteer.models import SteeredModel
 from odesteer.serving.engine.batch import Batch
-from odesteer.serving.engine.sequence import SequenceState
+from odesteer.serving.engine.sequence import SequenceState, fail_all
 
 _log = logging.getLogger("odesteer.serving")
 
@@ -46,19 +47,24 @@ class Scheduler:
         # Torch's number of threads is set anew in each thread.
         self._n_threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._run, name="odesteer-engine", daemon=True)
+        self._heartbeat: float | None = None
         self.n_running = 0
         self.seconds_per_text = 1.0
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """Finish all sequences, waiting ones too, and end. Returns when the thread has ended."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Finish all sequences, waiting ones too, and end.
+
+        Returns when the thread has ended, or False after ``timeout`` seconds.
+        """
         with self._has_work:
             self._closing = True
             self._has_work.notify()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(timeout)
+        return not self.is_alive
 
     @property
     def n_waiting(self) -> int:
@@ -67,6 +73,12 @@ class Scheduler:
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def heartbeat_age(self) -> float:
+        """Seconds since the thread last began or ended a step; 0 while it waits for work."""
+        heartbeat = self._heartbeat
+        return 0.0 if heartbeat is None else time.monotonic() - heartbeat
 
     def add(self, sequences: list[SequenceState], max_queue: int) -> bool:
         """Queue all of the sequences, or none if the queue would be longer than ``max_queue``.
@@ -109,13 +121,15 @@ class Scheduler:
                 self._ended = True
                 for future, _ in self._calls:
                     future.cancel()
-                _fail([*self._batch.sequences, *self._waiting], "the engine has ended.")
+                fail_all([*self._batch.sequences, *self._waiting], "the engine has ended.")
 
     def _run_once(self) -> bool:
         """Wait for work, and do one round of it; False when the thread is to end."""
         with self._has_work:
             while not (self._waiting or self._calls or self._batch.sequences or self._closing):
+                self._heartbeat = None
                 self._has_work.wait()
+            self._heartbeat = time.monotonic()
             calls = list(self._calls)
             self._calls.clear()
             joining = self._take_waiting()
@@ -123,6 +137,7 @@ class Scheduler:
                 return False
         for future, function in calls:
             _run_call(future, function, self._lm)
+            self._heartbeat = time.monotonic()
         self._step(joining)
         return True
 
@@ -148,15 +163,14 @@ class Scheduler:
         all_sequences = [*batch.sequences, *joining]
         try:
             if joining:
-                batch.join(joining)
-        except Exception as error:
-            _log.error("prefill failed", exc_info=error)
-            _fail(joining, f"{type(error).__name__}: {error}")
-        try:
+                rejected = batch.join(joining)
+                with self._has_work:
+                    self._waiting.extendleft(reversed(rejected))
+                self._heartbeat = time.monotonic()
             batch.step()
-        except Exception as error:
-            _log.error("a decoding step failed", exc_info=error)
-            _fail(batch.sequences, f"{type(error).__name__}: {error}")
+        except Exception as error:  # none that a forward pass raises
+            _log.error("a step failed", exc_info=error)
+            fail_all(all_sequences)
             batch.clear()
         self.n_running = len(batch.sequences)
         for sequence in all_sequences:
@@ -173,9 +187,3 @@ def _run_call(
         future.set_result(function(lm))
     except Exception as error:
         future.set_exception(error)
-
-
-def _fail(sequences: Iterable[SequenceState], reason: str) -> None:
-    for sequence in sequences:
-        if not sequence.finished:
-            sequence.fail(reason)

@@ -1,6 +1,7 @@
 """State of one sequence: its request, its tokens so far, and what steering did to it."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from odesteer.serving.engine.detokenizer import IncrementalDetokenizer
 from odesteer.serving.engine.output import (
+    FAILED,
     BarrierChange,
     FinishReason,
     GeneratedToken,
@@ -154,3 +156,10 @@ def _summary(steerer: SequenceSteerer, totals: _EffectTotals) -> SteeringSummary
         mean_after=totals.after / n if n else None,
         gate_open=totals.gate_open,
     )
+
+
+def fail_all(sequences: Iterable[SequenceState], reason: str = FAILED) -> None:
+    """End those of the sequences that have not ended with an error."""
+    for sequence in sequences:
+        if not sequence.finished:
+            sequence.fail(reason)
