@@ -199,14 +199,14 @@ from odesteer.flows.fused import in_place_gpu as gpu
 
 def built(kernel, constants):
     pointers = {"states": "*bf16", "rows": "*i64", "offset": "fp32"}
-    numbers = dict.fromkeys(("stride", "width", "rank", "n_steps"), "i32")
+    numbers = dict.fromkeys(("stride", "width", "rank", "n_steps", "most_steps"), "i32")
     named = {**pointers, **numbers, **dict.fromkeys(constants, "constexpr")}
     types = {name: named.get(name, "*fp32") for name in kernel.arg_names}
     triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", 90, 32))
 
-for radial, stops in ((True, True), (False, False)):
-    built(gpu._flow, dict(radial=radial, stops=stops, bisections=24, block_width=1024,
-          block_rank=128))
+for radial, stops, distance in ((True, True, True), (True, True, False), (False, False, False)):
+    built(gpu._flow, dict(radial=radial, stops=stops, divides_distance=distance, bisections=24,
+          block_width=1024, block_rank=128))
 built(gpu._lift, dict(block_width=4096))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -178,7 +178,7 @@ class _Decoder:
         unknown_numbers = dict.fromkeys(set(fields["learned"]) - set(known), math.nan)
         learned = {**self.values(path, known, depth), **unknown_numbers}
         expected = cls.parameter_names()
-        params = {**cls.added_parameters, **params}
+        params = {**{k: v for k, v in cls.added_parameters.items() if k in expected}, **params}
         # Parameters that earlier versions wrote one by one now lie in an object of their own.
         present = {cls.moved_parameters.get(name, name) for name in params}
         if present != set(expected):

@@ -1,4 +1,4 @@
-"""Event location: where within a step the barrier reaches a value (Illinois regula falsi)."""
+"""Event location: where within a step the barrier reaches a value, with its derivative."""
 
 import torch
 from torch import Tensor
@@ -16,9 +16,31 @@ def locate(
     """The state `[n, k]` where the value is reached within one step from ``a``, and the fraction
     `[n]` of the step that leads there.
 
-    Regula falsi with the Illinois modification (Dowell and Jarratt, BIT 1971) on the size of the
-    step; the result is the end of the bracket at which the value is reached. ``slope`` is v(a)
-    and ``h`` h(a).
+    ``slope`` is v(a) and ``h`` h(a). The fraction is found without gradients; one step of Newton's
+    method from there, whose value is nothing and whose derivative is that of the crossing, makes
+    it a function of the activation, the size of the step and the value to reach.
+    """
+    with torch.no_grad():
+        best, fraction = _bracketed(problem, solver, a, dt, slope, h)
+    if not torch.is_grad_enabled():
+        return best, fraction
+    excess = problem.excess(problem.step(solver, a, fraction[:, None] * dt, slope))
+    if not excess.requires_grad:
+        return best, fraction
+    rate = _rate(problem, solver, a, dt, slope, fraction)
+    # Where the value is not reached in this step the fraction is not used; keep it finite.
+    crossing = (rate > 0) & torch.isfinite(rate)
+    inverse = torch.where(crossing, 1 / torch.where(crossing, rate, 1.0), 0.0)
+    fraction = fraction - (excess - excess.detach()) * inverse
+    return problem.step(solver, a, fraction[:, None] * dt, slope), fraction
+
+
+def _bracketed(
+    problem: Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Regula falsi with the Illinois modification (Dowell and Jarratt, BIT 1971).
+
+    The result is the end of the bracket at which the value is reached.
     """
     assert problem.until is not None
 
@@ -47,3 +69,14 @@ def locate(
         last_moved = torch.where(past, 1.0, -1.0).to(excess)
         best = torch.where(past[:, None], state, best)
     return best, high
+
+
+def _rate(
+    problem: Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor, fraction: Tensor
+) -> Tensor:
+    """The derivative of how far past the value h is by the fraction of the step, `[n]`."""
+    with torch.enable_grad():
+        size = fraction.detach().requires_grad_()
+        state = problem.step(solver, a.detach(), size[:, None] * dt.detach(), slope.detach())
+        (rate,) = torch.autograd.grad(problem.excess(state).sum(), size)
+    return rate

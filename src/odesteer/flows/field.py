@@ -36,12 +36,18 @@ class GradientField(VectorField):
 
     def with_value(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """h(a) `[...]` and v(a) `[..., d]`, which share work."""
+        value, velocity, _ = self.with_value_and_rate(a)
+        return value, velocity
+
+    def with_value_and_rate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `with_value`, and dh/dt = ∇h·v at a, `[...]`; ‖∇h‖ in the Euclidean metric."""
         value, gradient = self.barrier.value_and_gradient(a)
         ascent = self.metric.apply(gradient)
         length = ascent.norm(dim=-1, keepdim=True)
         # Below this the squares underflow, and a smaller divisor would make noise long.
         shortest = math.sqrt(torch.finfo(a.dtype).tiny)
-        return value, ascent / length.clamp_min(shortest)
+        velocity = ascent / length.clamp_min(shortest)
+        return value, velocity, (gradient * velocity).sum(dim=-1)
 
 
 class ConstantField(VectorField):

@@ -1,4 +1,4 @@
-"""Solver loops: equal steps for all activations, and steps whose size each one chooses."""
+"""Solver loops: a given number of steps for all activations, and steps that each one controls."""
 
 import torch
 from torch import Tensor
@@ -8,57 +8,70 @@ from odesteer.flows.crossing import locate
 from odesteer.flows.problem import Problem, Solution
 from odesteer.flows.solvers import Certified, EmbeddedPair, FixedStep
 
-Record = list[
-    tuple[Tensor, Tensor]
-]  # time `[n]` and state `[n, k]` before each step and at the end
+# Time `[n]` and state `[n, k]` before each step, and those at the end.
+Record = list[tuple[Tensor, Tensor]]
 
 _SMALLEST_STEP = 2.0**-20  # relative to the nominal step
 
 
-def equal_steps(problem: Problem, solver: FixedStep, record: Record | None) -> Solution:
-    """All steps of one size for each activation, without a data-dependent branch."""
+def fixed_steps(problem: Problem, solver: FixedStep, record: Record | None) -> Solution:
+    """Steps whose number does not depend on data, on a GPU without a look at any value."""
+    if problem.until is not None:
+        return _fixed_steps_to_value(problem, solver, record)
     dt = (problem.duration / solver.n_steps)[:, None]
     size = dt[:, 0].abs()
-    if problem.until is not None:
-        return _equal_steps_to_value(problem, solver, dt, record)
     a, taken = problem.state, torch.zeros_like(problem.duration)
     for _ in range(solver.n_steps):
         if record is not None:
             record.append((taken, a))
-        a = problem.step(solver, a, dt, problem.evaluate(a)[1])
-        taken = taken + size
+        slope = problem.evaluate(a)[1]
+        a = problem.step(solver, a, dt, slope)
+        taken = torch.where(problem.at_rest(slope), taken, taken + size)
     if record is not None:
         record.append((taken, a))
     return Solution(a, taken)
 
 
-def _equal_steps_to_value(
-    problem: Problem, solver: FixedStep, dt: Tensor, record: Record | None
-) -> Solution:
+def _fixed_steps_to_value(problem: Problem, solver: FixedStep, record: Record | None) -> Solution:
     """Steps until the value is reached; states stay at the start of the step that crosses it."""
     assert problem.until is not None
-    a, size, passed = problem.state, dt[:, 0].abs(), []
-    h, slope = problem.evaluate(a)
+    a, sign, passed = problem.state, problem.sign, []
+    h, slope, rate = problem.evaluate_with_rate(a)
     taken = torch.zeros_like(problem.duration)
-    moving = ~problem.until.holds(h, problem.sign)
-    crossed = torch.zeros_like(moving)
-    for _ in range(solver.n_steps):
+    reached = problem.until.holds(h, sign)
+    moving, crossed = ~reached, torch.zeros_like(reached)
+    last_size = taken  # of the step that crosses
+    n_steps = 2 * solver.n_steps if solver.divides_distance else solver.n_steps
+    for k in range(n_steps):
+        size = problem.duration.abs() / solver.n_steps
+        if solver.divides_distance:
+            left, steps_left = _time_left(problem, taken, moving), solver.n_steps - k
+            size = left / (n_steps - k)
+            if steps_left > 0:
+                distance = _distance(problem, h, rate, left)
+                size = distance / steps_left
+            if steps_left == 1:  # crosses the value where the estimate falls a little short
+                size = torch.minimum(2 * distance, left)
+        if k >= solver.n_steps and _none(moving & (size > 0)):
+            break
         if record is not None:
             record.append((taken, a))
-        trial = problem.step(solver, a, dt, slope)
-        trial_h, trial_slope = problem.evaluate(trial)
-        crosses = moving & problem.until.holds(trial_h, problem.sign)
-        moving, crossed = moving & ~crosses, crossed | crosses
+        trial = problem.step(solver, a, (sign * size)[:, None], slope)
+        trial_h, trial_slope, trial_rate = problem.evaluate_with_rate(trial)
+        crosses = moving & problem.until.holds(trial_h, sign)
+        last_size = torch.where(crosses, size, last_size)
+        moving, crossed = moving & ~crosses & ~problem.at_rest(slope), crossed | crosses
         a = torch.where(moving[:, None], trial, a)
         h = torch.where(moving, trial_h, h)
         slope = torch.where(moving[:, None], trial_slope, slope)
+        rate = torch.where(moving, trial_rate, rate)
         taken = torch.where(moving, taken + size, taken)
         passed.append(crossed)
-    located, fraction = locate(problem, solver, a, dt, slope, h)
+    located, fraction = locate(problem, solver, a, (sign * last_size)[:, None], slope, h)
     solution = Solution(
         torch.where(crossed[:, None], located, a),
-        torch.where(crossed, taken + fraction * size, taken),
-        reached=~moving,
+        torch.where(crossed, taken + fraction * last_size, taken),
+        reached=reached | crossed,
     )
     if record is not None:
         # From its crossing on, an activation rests where it was located.
@@ -73,21 +86,62 @@ def _equal_steps_to_value(
     return solution
 
 
+def _time_left(problem: Problem, taken: Tensor, moving: Tensor) -> Tensor:
+    """Of the cap, `[n]`; nothing for activations that are done, and for what is only rounding."""
+    cap = problem.duration.abs()
+    left = cap - taken
+    return torch.where(moving & (left > _SMALLEST_STEP * cap), left, 0.0)
+
+
+def _distance(problem: Problem, h: Tensor, rate: Tensor, left: Tensor) -> Tensor:
+    """The time `[n]` after which h, if it changed at its present ``rate``, reached the value.
+
+    At most the time that is ``left``.
+    """
+    assert problem.until is not None
+    missing = -problem.until.excess(h, problem.sign)
+    known = (left > 0) & (rate > 0) & torch.isfinite(rate)
+    distance = torch.where(known, missing / torch.where(known, rate, 1.0), left)
+    return torch.minimum(distance, left)
+
+
+def _none(moving: Tensor) -> bool:
+    """Whether all activations are done, where finding out costs no wait for a device."""
+    on_cpu = moving.device.type == "cpu" and not torch.compiler.is_compiling()
+    return on_cpu and not bool(moving.any())
+
+
 def adaptive_steps(
     problem: Problem, solver: EmbeddedPair | Certified, record: Record | None
 ) -> Solution:
     """Steps whose size each activation chooses for itself."""
     a, until, sign = problem.state, problem.until, problem.sign
     total = problem.duration.abs()
-    h, slope = problem.evaluate(a)
-    nominal = total / (solver.solver.n_steps if isinstance(solver, Certified) else 10)
-    size = nominal.clone()
+    h, slope, rate = problem.evaluate_with_rate(a)
     taken = torch.zeros_like(total)
     rejected = torch.zeros_like(total, dtype=torch.int64)
+    n_taken = torch.zeros_like(rejected)
     reached = torch.zeros_like(total, dtype=torch.bool)
     if until is not None:
         reached = until.holds(h, sign)
-    moving = ~reached & (total > 0)
+    moving = ~reached & (total > 0) & ~problem.at_rest(slope)
+    inner = solver.solver if isinstance(solver, Certified) else None
+    usual = total / (10 if inner is None else inner.n_steps)
+    plans = until is not None and inner is not None and inner.divides_distance
+
+    def nominal_size() -> Tensor:
+        """The size of the next step, if nothing is rejected; see `FixedStep`."""
+        if not plans:
+            return usual
+        assert inner is not None
+        left, steps_left = _time_left(problem, taken, moving), inner.n_steps - n_taken
+        distance = _distance(problem, h, rate, left)
+        planned = distance / steps_left.clamp_min(1)
+        planned = torch.where(steps_left == 1, torch.minimum(2 * distance, left), planned)
+        return torch.where(steps_left > 0, planned, usual)
+
+    nominal = nominal_size()
+    size = nominal.clone()
     if record is not None:
         record.append((taken, a))
     for _ in range(solver.max_steps):
@@ -100,7 +154,7 @@ def adaptive_steps(
             trial, error = solver.step_with_error(problem.field, a, dt, slope)
             allowed = solver.atol + solver.rtol * problem.norm
             ratio = error.norm(dim=1) / allowed
-            trial_h, trial_slope = problem.evaluate(trial)
+            trial_h, trial_slope, trial_rate = problem.evaluate_with_rate(trial)
             good = ratio <= 1
             factor = (0.9 * ratio.clamp_min(1e-10) ** (-1 / solver.order)).clamp(0.2, 5.0)
             next_size = size * factor
@@ -109,9 +163,9 @@ def adaptive_steps(
             stuck = good & ((slope * trial_slope).sum(1) < 0) & (sign * (trial_h - h) < 0)
         else:
             trial = problem.step(solver, a, dt, slope)
-            trial_h, trial_slope = problem.evaluate(trial)
+            trial_h, trial_slope, trial_rate = problem.evaluate_with_rate(trial)
             good = sign * (trial_h - h) >= 0
-            next_size = torch.where(good, torch.minimum(2 * size, nominal), size / 2)
+            next_size = torch.where(good, 2 * size, size / 2)
             # At a maximum either every step lowers h, or rounding makes some short one level.
             level = (trial_h == h) & (size < 0.99 * torch.minimum(nominal, total - taken))
             stuck = level | (~good & (next_size < _SMALLEST_STEP * nominal))
@@ -128,9 +182,15 @@ def adaptive_steps(
         a = torch.where(accepted[:, None], trial, a)
         h = torch.where(accepted, trial_h, h)
         slope = torch.where(accepted[:, None], trial_slope, slope)
+        rate = torch.where(accepted, trial_rate, rate)
         taken = torch.where(accepted, taken + size, taken)
+        n_taken = n_taken + accepted
         size = next_size
-        moving = moving & ~stuck & (total - taken > _SMALLEST_STEP * nominal)
+        if inner is not None:
+            nominal = nominal_size()
+            size = torch.minimum(size, nominal)
+        moving = moving & ~stuck & (total - taken > _SMALLEST_STEP * usual)
+        moving = moving & ~(accepted & problem.at_rest(slope))
         if record is not None and not torch.equal(before, taken):
             record.append((taken, a))
     if until is None and bool(moving.any()):

@@ -106,6 +106,21 @@ class Problem:
             return self.field.with_value(a)
         return a.new_zeros(len(a)), self.field(a)
 
+    def evaluate_with_rate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `evaluate`, and how fast h comes towards the value, dh/dt `[n]`."""
+        if isinstance(self.field, GradientField):
+            return self.field.with_value_and_rate(a)
+        return (*self.evaluate(a), a.new_zeros(len(a)))
+
+    def at_rest(self, slope: Tensor) -> Tensor:
+        """Whether no time passes where v is ``slope`` `[n, k]`: where a gradient is zero, `[n]`.
+
+        A gradient field has unit speed, and no direction there.
+        """
+        if isinstance(self.field, GradientField):
+            return (slope == 0).all(dim=-1)
+        return torch.zeros_like(self.duration, dtype=torch.bool)
+
     def excess(self, a: Tensor) -> Tensor:
         """How far past the value to reach h(a) is, `[n]`; without its gradient."""
         assert self.until is not None

@@ -9,7 +9,7 @@ from torch import Tensor
 from odesteer.errors import InvalidInputError
 from odesteer.flows.field import GradientField, VectorField
 from odesteer.flows.fused import DiagonalFlow, diagonal_flow, fused_euler
-from odesteer.flows.loops import Record, adaptive_steps, equal_steps
+from odesteer.flows.loops import Record, adaptive_steps, fixed_steps
 from odesteer.flows.metrics import Euclidean
 from odesteer.flows.problem import Problem, ReachValue, Solution
 from odesteer.flows.solvers import Certified, Euler, FixedStep, Solver
@@ -55,10 +55,10 @@ def solve_recorded(
     flow = _diagonal(inner, solver) if record is None else None
     solution = None
     if flow is not None:
-        solution = fused_euler(flow, state, duration, solver.n_steps, until)  # type: ignore[attr-defined]
+        solution = fused_euler(flow, state, duration, solver, until)  # type: ignore[arg-type]
     if solution is None:
         problem = Problem(inner, state, duration, until, start.norm(dim=-1))
-        loop = equal_steps if isinstance(solver, FixedStep) else adaptive_steps
+        loop = fixed_steps if isinstance(solver, FixedStep) else adaptive_steps
         solution = loop(problem, solver, record)  # type: ignore[arg-type]
     if lift is not None:
         solution = replace(solution, state=lift(solution.state))

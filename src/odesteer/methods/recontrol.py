@@ -123,7 +123,8 @@ class REControl(Method):
             step=duration.reshape(-1, 1) / self.n_steps,
             unit=amount.quantity != "T",
         )
-        return solve(field, a, duration, Euler(self.n_steps), until=until)
+        # The tether counts on equal steps.
+        return solve(field, a, duration, Euler(self.n_steps, "cap"), until=until)
 
     def _check_parameters(self) -> None:
         check_max_strength(self.max_strength)
@@ -172,11 +173,12 @@ class TetheredAscent(GradientField):
         self.step = step
         self.unit = unit
 
-    def with_value(self, a: Tensor) -> tuple[Tensor, Tensor]:
+    def with_value_and_rate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         value, gradient = self.barrier.value_and_gradient(a)
         speed = torch.ones_like(self.step)
         if self.unit:
             shortest = math.sqrt(torch.finfo(a.dtype).tiny)
             speed = gradient.norm(dim=-1, keepdim=True).clamp_min(shortest)
         ascent = gradient - self.pull * (a - self.start)
-        return value, ascent / (speed + self.step * self.pull)
+        velocity = ascent / (speed + self.step * self.pull)
+        return value, velocity, (gradient * velocity).sum(dim=-1)

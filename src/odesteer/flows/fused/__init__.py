@@ -35,7 +35,7 @@ def fused_euler(
     flow: DiagonalFlow,
     state: Tensor,
     duration: Tensor,
-    n_steps: int,
+    solver: Euler,
     until: ReachValue | None,
 ) -> Solution | None:
     """Explicit Euler from ``state`` `[n, k]` for a signed ``duration`` `[n]`, or None.
@@ -44,13 +44,11 @@ def fused_euler(
     """
     if state.device.type != "cpu" or not has_numba():
         return None
-    if torch.is_grad_enabled() and state.requires_grad:
-        return None
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _records_gradient(flow, state, duration, until):
         return None
     from odesteer.flows.fused.cpu import euler
 
-    return euler(flow, state, duration, n_steps, until)
+    return euler(flow, state, duration, solver, until)
 
 
 def flow_in_place(
@@ -81,27 +79,39 @@ def flow_in_place(
     flow = diagonal_flow(restriction.barrier)
     if flow is None:
         return None
+    if _records_gradient(flow, basis, duration, until):
+        return None
     value = None if until is None else _per_row(until.value, n)
-    return _on_device(device, basis, flow, solver.n_steps, _per_row(duration, n), value)
+    return _on_device(device, basis, flow, solver, _per_row(duration, n), value)
 
 
 def _on_device(
     device: torch.device,
     basis: Tensor,
     flow: DiagonalFlow,
-    n_steps: int,
+    solver: Euler,
     duration: Tensor,
     value: Tensor | None,
 ) -> FlowInPlace | None:
     if device.type == "cpu" and has_numba():
         from odesteer.flows.fused.in_place_cpu import InPlaceOnCPU
 
-        return InPlaceOnCPU(basis, flow, n_steps, duration, value)
+        return InPlaceOnCPU(basis, flow, solver, duration, value)
     if device.type == "cuda" and has_triton():
         from odesteer.flows.fused.in_place_gpu import InPlaceOnGPU
 
-        return InPlaceOnGPU(basis, flow, n_steps, duration, value)
+        return InPlaceOnGPU(basis, flow, solver, duration, value)
     return None
+
+
+def _records_gradient(
+    flow: DiagonalFlow, state: Tensor, duration: float | Tensor, until: ReachValue | None
+) -> bool:
+    value = None if until is None else until.value
+    tensors = (flow.curvature, flow.slope, state, duration, value)
+    return torch.is_grad_enabled() and any(
+        isinstance(tensor, Tensor) and tensor.requires_grad for tensor in tensors
+    )
 
 
 def _per_row(value: float | Tensor, n: int) -> Tensor:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from odesteer.flows.fused.diagonal import DiagonalFlow, as_float64
 from odesteer.flows.problem import ReachValue, Solution
+from odesteer.flows.solvers import Euler
 
 _LOCATE_ITERATIONS = 40
+_SMALLEST_STEP = 2.0**-20  # relative to the cap
 
 
 def euler(
-    flow: DiagonalFlow, state: Tensor, duration: Tensor, n_steps: int, until: ReachValue | None
+    flow: DiagonalFlow, state: Tensor, duration: Tensor, solver: Euler, until: ReachValue | None
 ) -> Solution:
     """See `fused_euler`; float64 inside."""
     moved = as_float64(state).clone()
@@ -34,7 +36,8 @@ def euler(
         flow.offset,
         flow.radial,
         signed.numpy(),
-        n_steps,
+        solver.n_steps,
+        solver.divides_distance,
         usable,
         until is not None,
         tau.numpy(),
@@ -61,6 +64,7 @@ def euler_rows(
     radial: bool,
     duration: Any,
     n_steps: int,
+    divides_distance: bool,
     usable: Any,
     stops: bool,
     tau: Any,
@@ -81,7 +85,10 @@ def euler_rows(
             continue
         y = state[row]
         dt = duration[row] / n_steps
+        cap = abs(duration[row])
         sign = -1.0 if duration[row] < 0 else 1.0
+        plans = stops and divides_distance
+        most_steps = 2 * n_steps if plans else n_steps
         y2, ly2, my, l2y2, lmy = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(k):
             ly = curvature[i] * y[i]
@@ -95,7 +102,7 @@ def euler_rows(
         if stops and sign * (h - tau[row]) >= 0.0:
             reached[row] = True
             continue
-        for _ in range(n_steps):
+        for index in range(most_steps):
             p = (ly2 / (n * n) + my / n) / n if radial else 0.0
             # ‖q - py‖² from the same sums
             length2 = l2y2 / (n * n) + 2.0 * lmy / n + slope2
@@ -103,7 +110,19 @@ def euler_rows(
                 length2 -= (p * n) * (p * n)
             if not length2 > 0.0:
                 break
-            step = dt / math.sqrt(length2)
+            length = math.sqrt(length2)
+            if plans:  # see `FixedStep`
+                left, steps_left = cap - time[row], n_steps - index
+                if not left > _SMALLEST_STEP * cap:
+                    break
+                distance = min(sign * (tau[row] - h) * n / (2.0 * length), left)
+                if steps_left > 1:
+                    dt = sign * distance / steps_left
+                elif steps_left == 1:
+                    dt = sign * min(2.0 * distance, left)
+                else:
+                    dt = sign * left / (most_steps - index)
+            step = dt / length
             grow, bend = 1.0 - step * p, step / n
             if not stops:
                 y2, ly2, my, l2y2, lmy = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -157,6 +176,6 @@ def euler_rows(
             if crossed:
                 reached[row] = True
                 break
-            ly2, my = ly2 + 2.0 * lyw + lw2, my + mw
+            ly2, my, h = ly2 + 2.0 * lyw + lw2, my + mw, next_h
             y2, l2y2, lmy = next_y2, l2y2_next, lmy_next
             n = math.sqrt(y2) if radial else 1.0

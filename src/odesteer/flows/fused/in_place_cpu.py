@@ -12,6 +12,7 @@ from torch import Tensor
 from odesteer.flows.fused.base import FlowInPlace
 from odesteer.flows.fused.cpu import euler_rows
 from odesteer.flows.fused.diagonal import DiagonalFlow, as_float64
+from odesteer.flows.solvers import Euler
 
 # Multiplications in a product with the basis, above which torch's product is faster than the
 # compiled loop.
@@ -34,12 +35,12 @@ class InPlaceOnCPU(FlowInPlace):
         self,
         basis: Tensor,
         flow: DiagonalFlow,
-        n_steps: int,
+        solver: Euler,
         duration: Tensor,
         value: Tensor | None,
         rows: Tensor | None = None,
     ) -> None:
-        self._arguments = basis, flow, n_steps, duration, value
+        self._arguments = basis, flow, solver, duration, value
         self._basis = basis.detach()
         self._rows = rows
         numbers = torch.arange(len(duration)) if rows is None else rows
@@ -69,7 +70,11 @@ class InPlaceOnCPU(FlowInPlace):
         self._usable = np.zeros(n, np.bool_)
         self._coordinates = torch.from_numpy(coordinates)
         self._lifted = torch.from_numpy(lifted)
-        numbers_of_call = [n, d, r, k, int(flow.radial), n_steps, int(value is not None)]
+        numbers_of_call = [
+            *(n, d, r, k),
+            *(int(flow.radial), solver.n_steps, int(solver.divides_distance)),
+            int(value is not None),
+        ]
         arrays = (
             *self._tables,
             self._offset,
@@ -198,19 +203,19 @@ def _lift(basis: Any, z: Any, lifted: Any) -> None:
 @_compiled  # type: ignore[untyped-decorator]
 def _arrays(address: int, stride: int, plan: int) -> Any:
     """The arrays behind the addresses of ``plan``, see `InPlaceOnCPU`."""
-    at = numba.carray(_pointer(plan), (21,), np.int64)
+    at = numba.carray(_pointer(plan), (22,), np.int64)
     n, d, r = at[0], at[1], at[2]
-    rows = numba.carray(_pointer(at[12]), (n,), np.int64)
+    rows = numba.carray(_pointer(at[13]), (n,), np.int64)
     return (
         numba.carray(_pointer(address), (rows[n - 1] * stride + d,), np.float32),
         rows,
-        numba.carray(_pointer(at[7]), (d, r), np.float32),
-        numba.carray(_pointer(at[14]), (n, r), np.float32),
-        numba.carray(_pointer(at[15]), (n, d), np.float32),
-        numba.carray(_pointer(at[16]), (n,), np.float32),
-        numba.carray(_pointer(at[18]), (n,), np.float64),
-        numba.carray(_pointer(at[19]), (n,), np.bool_),
+        numba.carray(_pointer(at[8]), (d, r), np.float32),
+        numba.carray(_pointer(at[15]), (n, r), np.float32),
+        numba.carray(_pointer(at[16]), (n, d), np.float32),
+        numba.carray(_pointer(at[17]), (n,), np.float32),
+        numba.carray(_pointer(at[19]), (n,), np.float64),
         numba.carray(_pointer(at[20]), (n,), np.bool_),
+        numba.carray(_pointer(at[21]), (n,), np.bool_),
     )
 
 
@@ -218,15 +223,15 @@ def _arrays(address: int, stride: int, plan: int) -> Any:
 def _flow(address: int, stride: int, plan: int) -> None:
     """All steps from z = Qᵀa; z becomes c in the moved a = ``scale``·a + Qc."""
     memory, rows, _, z, _, scale, time, reached, usable = _arrays(address, stride, plan)
-    at = numba.carray(_pointer(plan), (21,), np.int64)
+    at = numba.carray(_pointer(plan), (22,), np.int64)
     n, width, r, k = at[0], at[1], at[2], at[3]
-    radial, n_steps, stops = at[4] == 1, at[5], at[6] == 1
-    curvature = numba.carray(_pointer(at[8]), (k,), np.float64)
-    slope = numba.carray(_pointer(at[9]), (k,), np.float64)
-    duration = numba.carray(_pointer(at[10]), (n,), np.float64)
-    tau = numba.carray(_pointer(at[11]), (n,), np.float64)
-    offset = numba.carray(_pointer(at[13]), (1,), np.float64)[0]
-    y = numba.carray(_pointer(at[17]), (n, k), np.float64)
+    radial, n_steps, divides_distance, stops = at[4] == 1, at[5], at[6] == 1, at[7] == 1
+    curvature = numba.carray(_pointer(at[9]), (k,), np.float64)
+    slope = numba.carray(_pointer(at[10]), (k,), np.float64)
+    duration = numba.carray(_pointer(at[11]), (n,), np.float64)
+    tau = numba.carray(_pointer(at[12]), (n,), np.float64)
+    offset = numba.carray(_pointer(at[14]), (1,), np.float64)[0]
+    y = numba.carray(_pointer(at[18]), (n, k), np.float64)
     start = np.ones(n)
     for i in range(n):
         first = rows[i] * stride
@@ -246,7 +251,19 @@ def _flow(address: int, stride: int, plan: int) -> None:
             y[i, r] = math.sqrt(max(squared - inside, squared * _EPS))
             start[i] = y[i, r]
     euler_rows(
-        y, curvature, slope, offset, radial, duration, n_steps, usable, stops, tau, time, reached
+        y,
+        curvature,
+        slope,
+        offset,
+        radial,
+        duration,
+        n_steps,
+        divides_distance,
+        usable,
+        stops,
+        tau,
+        time,
+        reached,
     )
     for i in range(n):
         if not time[i] > 0.0:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from odesteer.flows.fused.base import FlowInPlace
 from odesteer.flows.fused.diagonal import DiagonalFlow
+from odesteer.flows.solvers import Euler
 
 _BISECTIONS = 24  # as many as a float32 has bits
 
@@ -44,8 +45,10 @@ def _flow(  # type: ignore[no-untyped-def]
     width,
     rank,
     n_steps,
+    most_steps,
     radial: tl.constexpr,
     stops: tl.constexpr,
+    divides_distance: tl.constexpr,
     bisections: tl.constexpr,
     block_width: tl.constexpr,
     block_rank: tl.constexpr,
@@ -87,11 +90,14 @@ def _flow(  # type: ignore[no-untyped-def]
     y2 = tl.sum(y * y) + rho * rho
     ly2 = tl.sum(lam * y * y)
     my = tl.sum(m * y)
+    h = _height(y2, ly2, my, offset, radial)
+    cap = tl.abs(total)
+    steps_left = n_steps * 1.0
     if stops:
-        before = sign * (_height(y2, ly2, my, offset, radial) - goal) < 0.0
+        before = sign * (h - goal) < 0.0
         there = tl.where(moving & (before == 0), 1.0, 0.0)
         moving = moving & before
-    for _ in range(n_steps):
+    for _ in range(most_steps):
         n = 1.0
         if radial:
             n = tl.sqrt(y2)
@@ -102,7 +108,17 @@ def _flow(  # type: ignore[no-untyped-def]
             p = (ly2 / (n * n) + my / n) / n
             length2 -= (p * n) * (p * n)
         moving = moving & (length2 > 0.0)
-        step = tl.where(moving, dt / tl.sqrt(tl.where(length2 > 0.0, length2, 1.0)), 0.0)
+        length = tl.sqrt(tl.where(length2 > 0.0, length2, 1.0))
+        if divides_distance:  # see `FixedStep`
+            left = tl.maximum(cap - taken, 0.0)
+            moving = moving & (left > cap * 9.5367432e-07)
+            distance = tl.minimum(sign * (goal - h) * n / (2.0 * length), left)
+            planned = distance / tl.maximum(steps_left, 1.0)
+            planned = tl.where(steps_left == 1.0, tl.minimum(2.0 * distance, left), planned)
+            further = left / tl.maximum(steps_left + n_steps, 1.0)
+            dt = sign * tl.where(steps_left > 0.0, planned, further)
+            steps_left -= 1.0
+        step = tl.where(moving, dt / length, 0.0)
         w = step * (ly / n + m - p * y)
         w_rho = -step * p * rho
         yw = tl.sum(y * w) + rho * w_rho
@@ -138,6 +154,7 @@ def _flow(  # type: ignore[no-untyped-def]
         y2 = tl.sum(y * y) + rho * rho
         ly2 = tl.sum(lam * y * y)
         my = tl.sum(m * y)
+        h = _height(y2, ly2, my, offset, radial)
     grown = 1.0
     if radial:
         grown = rho / start_rho
@@ -187,12 +204,12 @@ class InPlaceOnGPU(FlowInPlace):
         self,
         basis: Tensor,
         flow: DiagonalFlow,
-        n_steps: int,
+        solver: Euler,
         duration: Tensor,
         value: Tensor | None,
         rows: Tensor | None = None,
     ) -> None:
-        self._parts = basis, flow, n_steps, duration, value
+        self._arguments = basis, flow, solver, duration, value
         device, (width, rank) = basis.device, basis.shape
         self._basis = basis.detach().contiguous()
         n = len(duration)
@@ -210,7 +227,10 @@ class InPlaceOnGPU(FlowInPlace):
         ]
         self._rows = torch.arange(n, device=device) if rows is None else rows.to(device)
         self._all = rows is None
-        self._numbers = width, rank, n_steps, flow.radial, value is not None
+        self._width, self._rank, self._radial = width, rank, flow.radial
+        self._stops = value is not None
+        self._n_steps = solver.n_steps
+        self._divides_distance = self._stops and solver.divides_distance
         # Kept between calls, where nothing else is in flight: one stream moves one token at a time.
         self._change = self._basis.new_empty(n, rank)
         self._lifted = self._basis.new_empty(n, width)
@@ -219,7 +239,7 @@ class InPlaceOnGPU(FlowInPlace):
         self._account = self._basis.new_empty(3, n).unbind()  # time, reached, usable
 
     def over(self, rows: Tensor | None) -> FlowInPlace:
-        return InPlaceOnGPU(*self._parts, rows)
+        return InPlaceOnGPU(*self._arguments, rows)
 
     def move(self, states: Tensor) -> bool:
         if (
@@ -229,7 +249,7 @@ class InPlaceOnGPU(FlowInPlace):
             or not states.is_contiguous()
         ):
             return False
-        width, rank, n_steps, radial, stops = self._numbers
+        width, rank, n_steps = self._width, self._rank, self._n_steps
         flat = states.view(-1, width)
         own = flat if self._all else flat[self._rows]
         torch.mm(own.float(), self._basis, out=self._projected)
@@ -246,8 +266,10 @@ class InPlaceOnGPU(FlowInPlace):
             width,
             rank,
             n_steps,
-            radial=radial,
-            stops=stops,
+            2 * n_steps if self._divides_distance else n_steps,
+            radial=self._radial,
+            stops=self._stops,
+            divides_distance=self._divides_distance,
             bisections=_BISECTIONS,
             block_width=min(1024, triton.next_power_of_2(width)),
             block_rank=triton.next_power_of_2(rank),
@@ -267,4 +289,4 @@ class InPlaceOnGPU(FlowInPlace):
 
     def account(self) -> tuple[Tensor, Tensor | None, Tensor]:
         time, reached, usable = self._account
-        return time.clone(), reached > 0 if self._numbers[-1] else None, usable > 0
+        return time.clone(), reached > 0 if self._stops else None, usable > 0

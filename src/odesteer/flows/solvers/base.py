@@ -1,7 +1,8 @@
 """Base classes of solvers: equal steps, and steps whose size an error estimate controls."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -34,14 +35,29 @@ def check_count(name: str, value: int) -> None:
 
 
 class FixedStep(Solver):
-    """A solver that takes ``n_steps`` equal steps.
+    """A solver that takes ``n_steps`` steps, equal ones of size T/n_steps for a fixed time T.
 
     Parameters:
-        n_steps: number of steps, at least 1; the step size is T/n_steps.
+        n_steps: number of steps, at least 1.
+        steps_over: what the steps of a flow to a value τ divide. ``"distance"``: the way that is
+            left, which each step estimates as (τ - h)/(dh/dt), over the number of steps left; so
+            about ``n_steps`` lead to the value. The last one is twice as long, and where it falls
+            short up to ``n_steps`` more divide what is left of the cap. ``"cap"``: the cap, so
+            that a value near by takes few steps; a single step always is the cap. Files written
+            before this parameter existed mean ``"cap"``.
     """
 
-    def __init__(self, n_steps: int = 10) -> None:
+    added_parameters: ClassVar[Mapping[str, Any]] = {"steps_over": "cap"}
+    steps_over: str = "distance"  # for subclasses with a constructor of their own
+
+    def __init__(self, n_steps: int = 10, steps_over: str = "distance") -> None:
         self.n_steps = n_steps
+        self.steps_over = steps_over
+
+    @property
+    def divides_distance(self) -> bool:
+        """Whether the steps of a flow to a value divide the distance rather than the cap."""
+        return self.steps_over == "distance" and self.n_steps > 1
 
     @abstractmethod
     def step(self, field: VectorField, a: Tensor, dt: Tensor, slope: Tensor) -> Tensor:
@@ -52,6 +68,10 @@ class FixedStep(Solver):
 
     def check(self) -> None:
         check_count("n_steps", self.n_steps)
+        if self.steps_over not in ("distance", "cap"):
+            raise InvalidInputError(
+                f"steps_over must be 'distance' or 'cap', not {self.steps_over!r}."
+            )
 
 
 class EmbeddedPair(Solver):
