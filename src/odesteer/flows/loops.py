@@ -46,12 +46,13 @@ def _fixed_steps_to_value(problem: Problem, solver: FixedStep, record: Record | 
         size = problem.duration.abs() / solver.n_steps
         if solver.divides_distance:
             left, steps_left = _time_left(problem, taken, moving), solver.n_steps - k
-            size = left / (n_steps - k)
+            planned = left / (n_steps - k)
             if steps_left > 0:
                 distance = _distance(problem, h, rate, left)
-                size = distance / steps_left
+                planned = distance / steps_left
             if steps_left == 1:  # crosses the value where the estimate falls a little short
-                size = torch.minimum(2 * distance, left)
+                planned = torch.minimum(2 * distance, left)
+            size = torch.minimum(planned, size)
         if k >= solver.n_steps and _none(moving & (size > 0)):
             break
         if record is not None:
@@ -138,7 +139,7 @@ def adaptive_steps(
         distance = _distance(problem, h, rate, left)
         planned = distance / steps_left.clamp_min(1)
         planned = torch.where(steps_left == 1, torch.minimum(2 * distance, left), planned)
-        return torch.where(steps_left > 0, planned, usual)
+        return torch.where(steps_left > 0, torch.minimum(planned, usual), usual)
 
     nominal = nominal_size()
     size = nominal.clone()

@@ -59,7 +59,9 @@ class Covariance(Metric):
 
     def fit(self, positive: Tensor, negative: Tensor) -> Self:
         self.forget()
-        self.matrix_ = pooled_covariance(positive, negative, self.shrinkage)
+        # A plain tensor without a graph, in whatever gradient mode.
+        with torch.inference_mode(False), torch.no_grad():
+            self.matrix_ = pooled_covariance(positive, negative, self.shrinkage)
         return self
 
     def apply(self, g: Tensor) -> Tensor:

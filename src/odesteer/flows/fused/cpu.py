@@ -117,11 +117,12 @@ def euler_rows(
                     break
                 distance = min(sign * (tau[row] - h) * n / (2.0 * length), left)
                 if steps_left > 1:
-                    dt = sign * distance / steps_left
+                    size = distance / steps_left
                 elif steps_left == 1:
-                    dt = sign * min(2.0 * distance, left)
+                    size = min(2.0 * distance, left)
                 else:
-                    dt = sign * left / (most_steps - index)
+                    size = left / (most_steps - index)
+                dt = sign * min(size, cap / n_steps)
             step = dt / length
             grow, bend = 1.0 - step * p, step / n
             if not stops:

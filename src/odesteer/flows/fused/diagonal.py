@@ -48,7 +48,7 @@ def diagonal_flow(barrier: Barrier) -> DiagonalFlow | None:
     return DiagonalFlow(
         curvature / inputs.scale_**2,
         (slope - curvature * centre) / inputs.scale_,
-        offset + float(constant),
+        offset + float(constant.detach()),
         radial=False,
     )
 

@@ -116,7 +116,8 @@ def _flow(  # type: ignore[no-untyped-def]
             planned = distance / tl.maximum(steps_left, 1.0)
             planned = tl.where(steps_left == 1.0, tl.minimum(2.0 * distance, left), planned)
             further = left / tl.maximum(steps_left + n_steps, 1.0)
-            dt = sign * tl.where(steps_left > 0.0, planned, further)
+            size = tl.where(steps_left > 0.0, planned, further)
+            dt = sign * tl.minimum(size, cap / n_steps)
             steps_left -= 1.0
         step = tl.where(moving, dt / length, 0.0)
         w = step * (ly / n + m - p * y)

@@ -42,9 +42,10 @@ class FixedStep(Solver):
         steps_over: what the steps of a flow to a value τ divide. ``"distance"``: the way that is
             left, which each step estimates as (τ - h)/(dh/dt), over the number of steps left; so
             about ``n_steps`` lead to the value. The last one is twice as long, and where it falls
-            short up to ``n_steps`` more divide what is left of the cap. ``"cap"``: the cap, so
-            that a value near by takes few steps; a single step always is the cap. Files written
-            before this parameter existed mean ``"cap"``.
+            short up to ``n_steps`` more divide what is left of the cap; none is longer than
+            T/n_steps. ``"cap"``: T, so that a value near by takes few of the steps, all of size
+            T/n_steps; so does a single step. Files written before this parameter existed mean
+            ``"cap"``.
     """
 
     added_parameters: ClassVar[Mapping[str, Any]] = {"steps_over": "cap"}
