@@ -1,8 +1,8 @@
 """Parameters that files of earlier versions lack mean there what these versions did."""
 
 import pytest
-from odesteer.artifact.state import decode, encode
 
+from odesteer.artifact.serialization import decode, encode
 from odesteer.errors import ArtifactError
 from odesteer.flows import Certified, Euler
 
