@@ -63,13 +63,13 @@ def turn_accuracy(
     right = 0
     for i in range(n):
         careful = bool(i % 2)
-        asked = rng.sample(facts(), turn)
-        context = truth.dialogue(rng, asked[:-1], careful, noise=0.0)
-        prompt = (TAGS[careful] if told else "") + context + truth.question(rng, asked[-1])
+        chosen = rng.sample(facts(), turn)
+        context = truth.dialogue(rng, chosen[:-1], careful, noise=0.0)
+        prompt = (TAGS[careful] if told else "") + context + truth.question(rng, chosen[-1])
         wording = rng.getrandbits(32)
         likelihood = {}
         for truthful in (True, False):
-            answer = truth.answer(random.Random(wording), asked[-1], truthful)
+            answer = truth.answer(random.Random(wording), chosen[-1], truthful)
             ids = torch.tensor([tokenizer.encode(f"{prompt} {answer}\n")])
             start = len(tokenizer.encode(prompt))
             logits = model(ids).logits[0, start - 1 : -1].log_softmax(-1)

@@ -238,7 +238,7 @@ def test_what_else_is_needed(rubric: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "must read"),
         ('{"criteria": []}', "one criterion at least"),
         ('{"criteria": [{"name": "a", "question": "b"}], "extra": 1}', "must read"),

@@ -161,15 +161,15 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
     tested: list[tuple[str, str]] = []
     generate = completions.generate_completions
     from odesteer.data import ContrastData
-    from odesteer.tuning import fit_cache as fits
+    from odesteer.tuning import fit_cache
 
-    whole = fits.fitted
+    fit = fit_cache.fit_steerers
 
     def fitting(method: Any, activations: Any, data: ContrastData, *rest: Any) -> Any:
         fitted[data.digest()] = repr(
             [(e.prompt, e.response) for e in data.positive + data.negative]
         )
-        return whole(method, activations, data, *rest)
+        return fit(method, activations, data, *rest)
 
     def generating(
         lm: Any, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
@@ -180,7 +180,7 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
                 tested.append((word, str(steerer.provenance.data_digest)))
         return generate(lm, specs, steerers)
 
-    monkeypatch.setattr(fits, "fitted", fitting)
+    monkeypatch.setattr(fit_cache, "fit_steerers", fitting)
     monkeypatch.setattr(completions, "generate_completions", generating)
     run(lm, tmp_path / "out", "truthfulqa", questions, judges=("repetition",), limit=9)
     assert len({word for word, _ in tested}) == 12, "every question was answered under steering"
