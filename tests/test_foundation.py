@@ -54,6 +54,20 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_replacing_a_file_keeps_its_permissions(tmp_path: Path, mode: int) -> None:
+    private, link = tmp_path / "private", tmp_path / "link"
+    private.write_bytes(b"old")
+    private.chmod(mode)
+    link.symlink_to(private)
+    write_file(link, b"new")
+    assert (private.read_bytes(), private.stat().st_mode & 0o777) == (b"new", mode)
+    assert link.is_symlink()
+    (tmp_path / "usual").write_bytes(b"")
+    write_file(tmp_path / "new", b"")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_errors_of_writing_are_of_the_kind_that_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="it is a folder"):
         write_file(tmp_path, b"")

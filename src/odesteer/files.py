@@ -36,13 +36,19 @@ def write_file(path: Path, data: bytes, error: type[OdesteerError] = ArtifactErr
 def replace_file(path: Path, data: bytes) -> None:
     """Replace the content of a file in one step, through a temporary file beside it.
 
-    An interrupt or an error leaves the old file, or none. Raises `OSError`.
+    An interrupt or an error leaves the old file, or none. A file that exists keeps its permissions;
+    the temporary file has no others at any time. Raises `OSError`.
     """
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     # The name is unguessable and differs between the threads of one process.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    file = partial.open("xb")
+    # Nobody else can open it before its permissions are those of the old file.
+    created = 0o666 if mode is None else 0o600
+    file = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, created), "wb")
     try:
         with file:
+            if mode is not None:
+                partial.chmod(mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

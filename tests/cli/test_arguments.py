@@ -65,6 +65,26 @@ def test_which_words_name_a_model(word: str, is_model: bool) -> None:
     assert looks_like_model(word) is is_model
 
 
+def test_two_words_with_a_slash_are_no_model_unless_the_hub_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub
+
+    def repo_exists(self: object, name: str) -> bool:
+        if name == "he/she":
+            raise OSError("no connection")
+        return name == "bigscience/bloom"
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_exists", repo_exists)
+    assert looks_like_model("bigscience/bloom")
+    for words in ("and/or", "AC/DC", "he/she", "24/7"):
+        assert model_and_prompts([words, "x"], None) == (None, [words, "x"])
+    for cached in ("and/or", "he/she"):
+        with monkeypatch.context() as patch:
+            patch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: "config.json")
+            assert model_and_prompts([cached, "x"], None) == (cached, ["x"])
+
+
 def test_the_first_word_may_be_the_model(tmp_path) -> None:
     folder = str(tmp_path)
     assert model_and_prompts([folder, "a", "b"], None) == (folder, ["a", "b"])

@@ -329,3 +329,20 @@ def test_a_stuck_model_does_not_keep_the_server_from_ending() -> None:
             thread.join(30)
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("option", ["--max-new-tokens", "--max-tokens"])
+def test_the_limit_of_tokens_has_the_name_of_the_other_commands(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from odesteer.serving import settings
+
+    found: list[int] = []
+    monkeypatch.setattr(
+        settings.Settings, "__post_init__", lambda self: found.append(self.max_tokens)
+    )
+    # The file of the steerer is missing, so that no server starts.
+    assert main(["serve", option, "7", "--steer", "a=missing.safetensors"]) == 1
+    assert found == [7]
+    assert main(["serve", "--help"]) == 0
+    assert "--max-tokens" not in capsys.readouterr().out

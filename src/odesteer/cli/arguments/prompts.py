@@ -16,8 +16,8 @@ _ESCAPED = {"n": "\n", "t": "\t", "\\": "\\"}
 def model_and_prompts(arguments: Sequence[str], model: str | None) -> tuple[str | None, list[str]]:
     """Split positional arguments into the model and the prompts.
 
-    Without ``model``, the first of them is the model if it is a folder, a path, or has the form
-    owner/name. Raises `UsageError` if no prompt is left.
+    Without ``model``, the first of them is the model if `looks_like_model` says so. Raises
+    `UsageError` if no prompt is left.
     """
     if model is not None or not arguments or not looks_like_model(arguments[0]):
         first, rest = model, list(arguments)

@@ -86,12 +86,14 @@ def serve(
         int,
         typer.Option(min=1, metavar="N", help="The most texts that wait.", rich_help_panel=LIMITS),
     ] = 256,
-    max_tokens: Annotated[
+    max_new_tokens: Annotated[
         int,
         typer.Option(
             min=1, metavar="N", help="The most tokens of one text.", rich_help_panel=LIMITS
         ),
     ] = 4096,
+    # The earlier name of --max-new-tokens.
+    max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", hidden=True)] = None,
     max_prompt: Annotated[
         int,
         typer.Option(
@@ -178,7 +180,7 @@ def serve(
                 port=port,
                 token=token,
                 allow_upload=allow_upload,
-                max_tokens=max_tokens,
+                max_tokens=max_new_tokens if max_tokens is None else max_tokens,
                 max_prompt=max_prompt,
                 max_body=max_body,
                 max_upload=max_upload,

@@ -22,11 +22,41 @@ _DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 def looks_like_model(word: str) -> bool:
-    """Whether an argument is a folder, has the form of a path, or that of a hub id."""
+    """Whether an argument is a folder, has the form of a path, or is a hub id.
+
+    Words such as "and/or" have the form of a hub id too. Unless a digit or a hyphen beside letters
+    tells them apart, as in owner/name-7b, the model has to be in the local cache or on the hub.
+    """
     if not word or "\n" in word:
         return False
-    is_name = _HUB_ID.fullmatch(word) or _PATH.fullmatch(word)
-    return bool(is_name) or (len(word) < 256 and Path(word).is_dir())
+    if _PATH.fullmatch(word) or (len(word) < 256 and Path(word).is_dir()):
+        return True
+    return has_form_of_hub_id(word) and (_is_distinctive(word) or _is_on_hub(word))
+
+
+def has_form_of_hub_id(word: str) -> bool:
+    """Whether an argument has the form owner/name."""
+    return _HUB_ID.fullmatch(word) is not None
+
+
+def _is_distinctive(hub_id: str) -> bool:
+    """Whether an owner/name has what two words with a slash between them do not have."""
+    owner, _, name = hub_id.partition("/")
+    has_letters = all(re.search(r"[A-Za-z]", part) for part in (owner, name))
+    return has_letters and re.search(r"[\d_-]", name) is not None
+
+
+def _is_on_hub(hub_id: str) -> bool:
+    """Whether a model is in the local cache, or on the hub as far as that can be reached."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if isinstance(try_to_load_from_cache(hub_id, "config.json"), str):
+            return True
+        return bool(HfApi().repo_exists(hub_id))
+    # Whatever the connection raises: a model that cannot be had could not be loaded either.
+    except Exception:
+        return False
 
 
 @dataclass(frozen=True)

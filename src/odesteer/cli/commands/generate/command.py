@@ -23,7 +23,7 @@ from odesteer.cli.arguments.options import (
 from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts
 from odesteer.cli.errors import UsageError
 from odesteer.cli.help import GENERATION, MACHINE, STEERING
-from odesteer.cli.model.opening import ModelChoice
+from odesteer.cli.model.opening import ModelChoice, has_form_of_hub_id
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.text import format_nats, readable, side_by_side, without_controls
 
@@ -38,7 +38,7 @@ def generate(
         typer.Argument(
             metavar="[MODEL] PROMPT...",
             help="Texts to continue; \\n in them is a line end, - reads them from stdin, one a"
-            " line. If the first is a folder, or has the form owner/name, it is the model;"
+            " line. If the first is a folder, or the owner/name of a model, it is the model;"
             " otherwise that is the bundled one.",
             show_default=False,
         ),
@@ -155,6 +155,10 @@ def generate(
     with Screen(json=json, debug=debug) as screen:
         name, rest = model_and_prompts(model_and_texts or [], model)
         prompts = read_prompts(rest, raw=raw)
+        if name is None and has_form_of_hub_id(rest[0]):
+            screen.note(
+                f"{rest[0]!r} is taken for a prompt; if it is a model, name it: --model {rest[0]}"
+            )
         if compare and not steer:
             raise UsageError("--compare needs a steerer to compare with; name one with --steer.")
         if stream and json:
