@@ -154,8 +154,9 @@ def test_regularisation_is_chosen_on_held_out_groups():
     barrier = LinearBarrier((1e-3, 1.0, 1e4), StandardizedSphere()).fit(*data)
     alone = [LinearBarrier(C, StandardizedSphere()).fit(*data) for C in (1e-3, 1.0, 1e4)]
     losses = [each.held_out_["log_loss"] for each in alone]
-    assert barrier.C_ == alone[losses.index(min(losses))].C_ == 1.0
-    assert barrier.held_out_ == alone[1].held_out_
+    best = alone[losses.index(min(losses))]
+    assert barrier.C_ == best.C_ < 1e4
+    assert barrier.held_out_ == best.held_out_
     assert LinearBarrier((1.0, 2.0), folds=0).fit(*data).held_out_ is not None
     for C, message in ((), "empty sequence"), ((1.0, 2.0), "too few groups"):
         with pytest.raises(InvalidInputError, match=message):

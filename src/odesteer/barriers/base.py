@@ -11,7 +11,13 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
-from odesteer.barriers.held_out import HeldOutValues, check_folds, group_folds, held_out_quality
+from odesteer.barriers.held_out import (
+    HeldOutValues,
+    check_folds,
+    group_folds,
+    held_out_quality,
+    recalibration_slope,
+)
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 
@@ -38,12 +44,16 @@ class Barrier(Estimator, ABC):
     (arXiv 2602.17560, section 4): the logit of a classifier to which both classes count alike,
     whatever their numbers, so that h = 0 stays where it is when a class has fewer examples.
 
+    Regularisation shrinks such a logit. Where there are folds, h is multiplied by the slope with
+    which held-out values predict the labels best, so that on new examples it is in nats.
+
     Every barrier has the parameters ``folds`` (cross-validation folds for the held-out figures;
     0 for none, then the quantiles are those of the training examples) and ``seed``.
 
     Learned: ``width_`` (d); ``held_out_`` (AUC, log loss, calibration error on held-out folds, or
-    None); ``upper_`` and ``lower_``, the 90 % quantile of h over positives and the 10 % quantile
-    over negatives (held out where there are folds), which give `threshold` its unit.
+    None); ``calibration_``, the factor that is in h, 1 without folds; ``upper_`` and ``lower_``,
+    the 90 % quantile of h over positives and the 10 % quantile over negatives (held out where
+    there are folds), which give `threshold` its unit.
     """
 
     family: ClassVar[str] = "barrier"
@@ -53,6 +63,7 @@ class Barrier(Estimator, ABC):
 
     width_: int
     held_out_: dict[str, float] | None
+    calibration_: float
     upper_: float
     lower_: float
 
@@ -79,11 +90,15 @@ class Barrier(Estimator, ABC):
         self._simplify()
         held_out = held_out or self._held_out_values(contrast)
         y = contrast.labels
+        self.calibration_, self.held_out_ = 1.0, None
         if held_out is None:
-            h, self.held_out_ = self.value(contrast.examples).cpu(), None
+            h = self.value(contrast.examples).cpu()
         else:
             values, rated = held_out
             h, y = values[rated], y[rated]
+            if self._is_log_ratio():
+                self._rescale(recalibration_slope(h, y))
+                h = self.calibration_ * h
             self.held_out_ = held_out_quality(h, y)
         self.upper_ = float(h[y == 1].double().quantile(0.9))
         self.lower_ = float(h[y == 0].double().quantile(0.1))
@@ -91,6 +106,17 @@ class Barrier(Estimator, ABC):
     @abstractmethod
     def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         """Learn from checked activations; may return what `_held_out_values` returns."""
+
+    def _is_log_ratio(self) -> bool:
+        """Whether h estimates a log-density ratio, so that held-out examples can give its scale."""
+        return False
+
+    def _rescale(self, factor: float) -> None:
+        """Multiply h by ``factor``, where its kind of function can be."""
+
+    def _adopt_calibration(self, fitted: "Barrier") -> None:
+        """Take over the scale of the same barrier, fitted to all examples."""
+        self._rescale(getattr(fitted, "calibration_", 1.0))
 
     def _simplify(self) -> None:
         """Bring what was fitted into the form in which it is used and stored."""
@@ -161,6 +187,7 @@ class Barrier(Estimator, ABC):
         rated = torch.zeros(len(contrast.labels), dtype=torch.bool)
         for mask in group_folds(contrast.groups, contrast.labels, self.folds, self.seed):
             fold = self._without_folds().fit(*contrast.split(~mask))
+            fold._adopt_calibration(self)
             values[mask] = fold.value(contrast.examples[mask]).double().cpu()
             rated |= mask
         return (values, rated) if bool(rated.any()) else None

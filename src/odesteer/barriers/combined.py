@@ -93,6 +93,11 @@ class CombinedBarrier(Barrier):
     def _held_out_values(self, contrast: Contrast) -> HeldOutValues | None:
         return None if _holds_frozen(self) else super()._held_out_values(contrast)
 
+    def _adopt_calibration(self, fitted: Barrier) -> None:
+        assert isinstance(fitted, CombinedBarrier)
+        for part, whole in zip(self.barriers, fitted.barriers, strict=True):
+            part._adopt_calibration(whole)
+
     def _without_folds(self) -> Self:
         # The parts would measure quantiles of their own in every fold, and nobody reads them.
         parts = tuple(barrier._without_folds() for barrier in self.barriers)

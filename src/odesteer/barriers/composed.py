@@ -31,6 +31,10 @@ class Function(Estimator, ABC):
         """Both at once, for functions where they share work."""
         return self.value(x), self.gradient(x)
 
+    def scaled(self, factor: float) -> "Function | None":
+        """The function ``factor``·f, a copy; None where there is none of this kind."""
+        return None
+
 
 class ComposedBarrier(Barrier):
     """h = f∘x. A subclass fits both; after `fit`, ``inputs`` gives the fitted map x.
@@ -48,6 +52,11 @@ class ComposedBarrier(Barrier):
         self.inputs_ = self.inputs.clone()
         self.inputs_.fit(contrast.examples, class_weights(contrast.labels))
         return self.inputs_(contrast.examples)
+
+    def _rescale(self, factor: float) -> None:
+        scaled = self.function_.scaled(factor)
+        if factor != 1 and scaled is not None:
+            self.function_, self.calibration_ = scaled, factor
 
     def _simplify(self) -> None:
         if isinstance(self.function_, QuadraticFunction):

@@ -76,6 +76,9 @@ class LinearDiscriminantBarrier(ComposedBarrier):
         self.folds = folds
         self.seed = seed
 
+    def _is_log_ratio(self) -> bool:
+        return True
+
     def _fit(self, contrast: Contrast) -> None:
         x, n = self._prepare(contrast), len(contrast.positive)
         covariance = pooled_covariance(x[:n], x[n:], self.shrinkage)
@@ -108,6 +111,9 @@ class QuadraticDiscriminantBarrier(ComposedBarrier):
         self.inputs = inputs
         self.folds = folds
         self.seed = seed
+
+    def _is_log_ratio(self) -> bool:
+        return True
 
     def _fit(self, contrast: Contrast) -> None:
         x, n = self._prepare(contrast), len(contrast.positive)

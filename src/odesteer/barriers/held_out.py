@@ -1,5 +1,6 @@
 """Cross-validation: folds that never split a group, quality of held-out values."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -41,6 +42,42 @@ def _calibration_error(
     return float(np.abs(gap)[mass > 0].sum() / mass.sum())
 
 
+def recalibration_slope(h: Tensor, y: Tensor) -> float:
+    """The α for which αh + β predicts labels y `[n]` best, from held-out values h `[n]`.
+
+    By log loss with both classes counting alike, and with Platt's targets (n₊ + 1)/(n₊ + 2) and
+    1/(n₋ + 2) for labels, so that it is finite where h separates the classes. 1 where α is not
+    positive, since such values say nothing about the labels.
+    """
+    h, y = h.double().cpu(), y.double().cpu()
+    n_positive, n_negative = float(y.sum()), float((1 - y).sum())
+    unit = float(h.std())
+    if not (unit > 0 and n_positive and n_negative):
+        return 1.0
+    target = torch.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    weight = torch.where(y == 1, 0.5 / n_positive, 0.5 / n_negative)
+    x = torch.stack([h / unit, torch.ones_like(h)], dim=1)
+    theta = torch.zeros(2, dtype=torch.float64)
+
+    def loss(theta: Tensor) -> float:
+        f = x @ theta
+        return float((weight * (torch.nn.functional.softplus(f) - target * f)).sum())
+
+    for _ in range(100):
+        p = torch.sigmoid(x @ theta)
+        slope = x.T @ (weight * (p - target))
+        hessian = (x.T * (weight * p * (1 - p))) @ x + 1e-12 * torch.eye(2, dtype=torch.float64)
+        step = torch.linalg.solve(hessian, slope)
+        size, current = 1.0, loss(theta)
+        while size > 1e-6 and loss(theta - size * step) > current:
+            size /= 2
+        theta = theta - size * step
+        if float((size * step).abs().max()) < 1e-9:
+            break
+    alpha = float(theta[0]) / unit
+    return alpha if alpha > 0 and math.isfinite(alpha) else 1.0
+
+
 def check_folds(n_folds: int) -> None:
     """Raise `InvalidInputError` unless ``n_folds`` is 0 or an integer of at least 2."""
     if not is_integer(n_folds, 0) or n_folds == 1:
@@ -58,8 +95,9 @@ def choose_regularisation(
 ) -> tuple[float, HeldOutValues | None]:
     """The C of several with the least log loss on held-out groups, and the values of h there.
 
-    Both classes of the labels ``y`` `[n]` count alike. One number is taken as it is. Raises
-    `InvalidInputError` where there is nothing to choose from, or nothing to choose by.
+    Both classes of the labels ``y`` `[n]` count alike, and values count as recalibrated. One
+    number is taken as it is. Raises `InvalidInputError` where there is nothing to choose from, or
+    nothing to choose by.
     """
     if isinstance(C, Sequence) and not C:
         raise InvalidInputError("C is an empty sequence; give a number or several.")
@@ -75,7 +113,8 @@ def choose_regularisation(
                 " are too few or too few groups; give one number."
             )
         values, rated = held_out
-        losses.append(_balanced_loss(values[rated], y[rated]))
+        h, label = values[rated], y[rated]
+        losses.append(_balanced_loss(recalibration_slope(h, label) * h, label))
     best = losses.index(min(losses))
     return grid[best], found[best]
 

@@ -45,6 +45,9 @@ class LinearBarrier(ComposedBarrier):
         self.folds = folds
         self.seed = seed
 
+    def _is_log_ratio(self) -> bool:
+        return True
+
     def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         several = isinstance(self.C, Sequence) and len(self.C) > 1
         n_folds = max(self.folds, 3) if several else self.folds
@@ -80,6 +83,9 @@ class HomogeneousBarrier(ComposedBarrier):
         self.inputs = inputs
         self.folds = folds
         self.seed = seed
+
+    def _is_log_ratio(self) -> bool:
+        return True
 
     def _fit(self, contrast: Contrast) -> None:
         check_regularisation(self.C)
@@ -138,6 +144,9 @@ class LogisticProbeBarrier(ComposedBarrier):
         self.inputs = inputs
         self.folds = folds
         self.seed = seed
+
+    def _is_log_ratio(self) -> bool:
+        return True
 
     def _fit(self, contrast: Contrast) -> None:
         from sklearn.exceptions import ConvergenceWarning

@@ -52,6 +52,9 @@ class NeuralBarrier(ComposedBarrier):
         self.folds = folds
         self.seed = seed
 
+    def _is_log_ratio(self) -> bool:
+        return True
+
     def _fit(self, contrast: Contrast) -> None:
         check_network(self.hidden, self.training)
         held_out = self.training.held_out(contrast.groups, contrast.labels, self.seed)
@@ -126,6 +129,13 @@ class Perceptron(Function):
         for i, (weight, bias) in enumerate(zip(self.weights_, self.biases_, strict=True)):
             z = torch.nn.functional.linear(z if i == 0 else _silu(z), weight.to(x), bias.to(x))
         return z
+
+    def scaled(self, factor: float) -> "Perceptron":
+        network = Perceptron()
+        network.weights_ = [*self.weights_[:-1], factor * self.weights_[-1]]
+        network.biases_ = [*self.biases_[:-1], factor * self.biases_[-1]]
+        network.offset_ = factor * self.offset_
+        return network
 
     def value(self, x: Tensor) -> Tensor:
         return self.outputs(x)[..., 0] + self.offset_

@@ -77,6 +77,9 @@ class PolynomialBarrier(ComposedBarrier):
         """κ between the rows of x `[n, d]` and y `[m, d]`: `[n, m]`."""
         return (self.gamma * (x @ y.T) + self.c0) ** self.degree
 
+    def _is_log_ratio(self) -> bool:
+        return True
+
     def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         self._check_parameters()
         x = self._prepare(contrast)
@@ -163,6 +166,10 @@ class KernelExpansion(Function):
         """Set the points, their weights and the constant."""
         self.points_, self.weights_, self.offset_ = points, weights, offset
         return self
+
+    def scaled(self, factor: float) -> "KernelExpansion":
+        copy = KernelExpansion(self.degree, self.gamma, self.c0)
+        return copy.over(self.points_, factor * self.weights_, factor * self.offset_)
 
     def value(self, x: Tensor) -> Tensor:
         # In the order of `value_and_gradient`, so that both give the same bits.

@@ -79,6 +79,12 @@ class QuadraticFunction(Estimator):
             self.offset_,
         )
 
+    def scaled(self, factor: float) -> "QuadraticFunction":
+        """The function ``factor``·f."""
+        return QuadraticFunction.of(
+            self.basis_, factor * self.curvature_, factor * self.slope_, factor * self.offset_
+        )
+
     def of_standardized(self, mean: Tensor, scale: Tensor) -> "QuadraticFunction":
         """v ↦ f((v - mean)/scale) for ``mean`` `[d]` and ``scale`` `[1]` or `[d]`, without zeros.
 

@@ -91,6 +91,9 @@ class TensorSketchBarrier(ComposedBarrier):
         barrier.upper_, barrier.lower_ = quantiles
         return barrier
 
+    def _is_log_ratio(self) -> bool:
+        return self.class_weight == "balanced"
+
     def _fit(self, contrast: Contrast) -> None:
         if not is_integer(self.degree, 1):
             raise InvalidInputError(f"degree must be an integer ≥ 1, not {self.degree!r}.")
@@ -155,6 +158,12 @@ class TensorSketch(Function):
             )
         self.hashes_, self.signs_ = hashes.long(), signs.float()
         return self
+
+    def scaled(self, factor: float) -> "TensorSketch":
+        copy = TensorSketch(self.degree, self.gamma, self.c0, self.n_components)
+        copy.over(self.hashes_, self.signs_)
+        copy.coefficients_, copy.offset_ = factor * self.coefficients_, factor * self.offset_
+        return copy
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x): `[..., d] -> [..., n_components]`."""
@@ -262,6 +271,9 @@ class RandomFourierBarrier(ComposedBarrier):
         self.folds = folds
         self.seed = seed
 
+    def _is_log_ratio(self) -> bool:
+        return True
+
     def _fit(self, contrast: Contrast) -> None:
         if self.bandwidth is not None and not self.bandwidth > 0:
             raise InvalidInputError(f"bandwidth must be positive or None, not {self.bandwidth}.")
@@ -310,6 +322,11 @@ class RandomFourierFunction(Function):
             function.coefficients_ = coefficients
         function.offset_ = float(offset)
         return function
+
+    def scaled(self, factor: float) -> "RandomFourierFunction":
+        return RandomFourierFunction.of(
+            self.weights_, self.phases_, factor * self.coefficients_, factor * self.offset_
+        )
 
     def features(self, x: Tensor) -> Tensor:
         """φ(x): `[..., d] -> [..., n]`."""
