@@ -1,5 +1,6 @@
 """Preference formats of rows, and rows that have none."""
 
+import gzip
 import json
 import warnings
 from pathlib import Path
@@ -16,7 +17,9 @@ from odesteer.data import (
     Message,
     UnusedColumnsWarning,
     load_contrast,
+    save_contrast,
 )
+from odesteer.data.transcripts import shared_opening
 from odesteer.errors import DataError, InvalidInputError
 
 
@@ -123,7 +126,20 @@ def test_chats_that_part_early_share_their_opening_as_group(read: Any) -> None:
 
 @pytest.mark.parametrize(
     ("yes", "no"),
-    [(1, 0), (True, False), ("1", "0"), ("positive", "negative"), ("True", "FALSE")],
+    [
+        (1, 0),
+        (True, False),
+        ("1", "0"),
+        ("positive", "negative"),
+        ("True", "FALSE"),
+        (1.0, 0.0),
+        ("1.0", "0."),
+        (1, -1),
+        ("+1", "-1"),
+        (1.0, -1.0),
+        ("pos", "neg"),
+        ("Yes", " no "),
+    ],
     ids=str,
 )
 def test_labels(read: Any, yes: object, no: object) -> None:
@@ -144,6 +160,79 @@ def test_labelled_rows_with_prompts_and_chats(read: Any) -> None:
     )
     assert data.negative == (Example(QUESTION, "b"),)
     assert data.groups_positive == data.groups_negative
+
+
+def test_messages_may_have_other_keys_and_parts(read: Any) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}], "refusal": None}
+    result = {"role": "tool", "content": "4", "tool_call_id": "1"}
+    parts = [
+        {"type": "text", "text": "What is "},
+        {"type": "text", "text": "2 + 2?", "image": None},
+    ]
+    asked = {"role": "user", "content": parts, "name": "Ann"}
+    with pytest.warns(UnusedColumnsWarning) as told:
+        data = read({"prompt": [asked, call, result], "chosen": "4", "rejected": "5"})
+    for key in ("name", "tool_calls", "tool_call_id"):
+        assert f"'prompt[].{key}'" in str(told[0].message)
+    assert data.positive[0].prompt == (
+        Message("user", "What is 2 + 2?"),
+        Message("assistant", ""),
+        Message("tool", "4"),
+    )
+
+
+HUMAN = "\n\nHuman: May I?\n\nAssistant: What?\n\nHuman: Park here.\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("opening", "chosen", "rejected"),
+    [
+        (HUMAN, " Yes.", " No."),
+        (HUMAN, " Yes.\n\nHuman: Why?\n\nAssistant: So.", " No.\n\nHuman: Oh.\n\nAssistant: Yes."),
+        ("User: May I?\nAssistant:", " Yes, ", " Yes. No"),
+        ("Q: May I?\nA:", " Ask\nA: why", " Ask him"),
+        ("Do it.\n\n### Instruction:\nSing.\n\n### Response:", "\nLa", "\nNo"),
+        ("<|im_start|>user\nMay I?<|im_end|>\n<|im_start|>assistant\n", "Yes", "No"),
+        ("[INST] May I? [/INST]", " Yes", " No"),
+    ],
+)
+def test_the_opening_that_transcripts_share_is_the_prompt(
+    read: Any, opening: str, chosen: str, rejected: str
+) -> None:
+    row = {"chosen": opening + chosen, "rejected": opening + rejected}
+    for data in (read(row), read({**row, "prompt": opening})):
+        assert data.positive == (Example(opening, chosen),)
+        assert data.negative == (Example(opening, rejected),)
+        assert data.groups == ((opening,), (opening,))
+
+
+def test_transcripts_stay_whole_where_no_turn_is_shared_or_the_prompt_is_empty(read: Any) -> None:
+    for a, b in (
+        ("Human: q\n\nAssistant: a", "Human: r\n\nAssistant: a"),
+        ("Assistant: a", "Assistant: b"),
+        ("He said: well", "He said: no"),
+        ("Human:\n\nAssistant: a", "Human:\n\nAssistant: b"),
+    ):
+        data = read({"positive": a, "negative": b})
+        assert (data.positive, data.negative) == ((Example("", a),), (Example("", b),))
+    row = {"positive": HUMAN + "a", "negative": HUMAN + "b"}
+    assert read({**row, "prompt": ""}).positive == (Example("", HUMAN + "a"),)
+    assert read({**row, "prompt": "Reply!"}).positive == (Example("Reply!", HUMAN + "a"),)
+
+
+def test_whole_transcripts_are_saved_as_such(read: Any, tmp_path: Path) -> None:
+    whole = read({"prompt": "", "positive": HUMAN + "a", "negative": HUMAN + "b"})
+    cut = read({"positive": HUMAN + "a", "negative": HUMAN + "b"})
+    for data in (whole, cut):
+        save_contrast(data, tmp_path / "saved.jsonl")
+        assert load_contrast(tmp_path / "saved.jsonl") == data
+
+
+def test_transcripts_without_a_response_are_dropped_and_counted(read: Any) -> None:
+    rows = [{"chosen": f"{HUMAN} {a}", "rejected": f"{HUMAN} b"} for a in ("a", "", "c")]
+    with pytest.warns(DataWarning, match=r"dropped 1 of 3 rows where a side has no .*\(line 2\)"):
+        data = read(*rows)
+    assert [example.response for example in data.positive] == [" a", " c"]
 
 
 def test_explicit_groups_win(read: Any) -> None:
@@ -222,12 +311,18 @@ def test_policies_are_checked(read: Any, option: str) -> None:
 
 
 PAIR = {"positive": "a", "negative": "b"}
+PAIR_OF_CHATS = {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("b")]}
 WRONG: list[tuple[list[Any], str]] = [
     ([{"text": "a", "label": 1}, {"text": "b", "label": 1}], "none of 2 .* negative example"),
     ([{"text": "a", "label": 0}], "none of 1 usable rows has a positive example"),
     ([{"text": "a", "label": 2}], "line 1, field 'label': found 2; use 1, true or 'positive'"),
-    ([{"text": "a", "label": 1.0}], "field 'label': found 1.0"),
-    ([{"text": "a", "label": "yes"}], "field 'label': found 'yes'"),
+    ([{"text": "a", "label": 0.5}], "field 'label': found 0.5"),
+    ([{"text": "a", "label": "maybe"}], "field 'label': found 'maybe'.*'yes'.*-1"),
+    ([{"text": "a", "label": [1]}], r"field 'label': found \[1\]"),
+    (
+        [{"text": "a", "label": label} for label in (1, 0, -1.0)],
+        "line 3, field 'label': found -1.0, but line 2 has 0",
+    ),
     ([{"text": "a", "label": None}], "line 1, field 'label': found null"),
     ([PAIR, {"positive": None, "negative": "b"}], "line 2, field 'positive': found null"),
     ([PAIR, {"positive": "", "negative": "b"}], "line 2, field 'positive': the text is blank"),
@@ -297,7 +392,30 @@ WRONG: list[tuple[list[Any], str]] = [
     ),
     (
         [{"text": [user("q"), {"role": "assistant", "content": [{"type": "text"}]}], "label": 1}],
-        r"field 'text\[1\]\.content': found \[\{'type': 'text'\}\] \(list\); a text is needed",
+        r"field 'text\[1\]\.content\[0\]\.text': found null",
+    ),
+    (
+        [{"text": [{"role": "user", "content": [{"type": "image"}]}, assistant("a")], "label": 1}],
+        r"field 'text\[0\]\.content\[0\]': found \{'type': 'image'\}; a part is .*only text",
+    ),
+    (
+        [
+            PAIR_OF_CHATS,
+            {
+                "chosen": [
+                    user("q"),
+                    {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                    {"role": "tool", "content": "4", "tool_call_id": "1"},
+                    assistant("a"),
+                ],
+                "rejected": [user("q"), assistant("b")],
+            },
+        ],
+        r"line 2, field 'chosen\[1\]': the message has tool calls and no content",
+    ),
+    (
+        [{**PAIR, "positive": "Human: q\n\nAssistant:", "negative": "Human: q\n\nAssistant: b"}],
+        "no row has a response behind the turns",
     ),
     (
         [{"chosen": [user("q"), "a"], "rejected": [user("q"), assistant("b")]}],
@@ -334,3 +452,16 @@ def test_real_counterfactual_reviews(shared: Path) -> None:
     names = {"text": "Text", "label": "Sentiment", "group": "batch_id"}
     data = load_contrast(path, columns=names)
     assert repr(data) == "ContrastData(245 positive, 245 negative, 245 groups)"
+
+
+def test_real_preferences_in_transcripts(shared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    packed = (shared / "data" / "hh-rlhf-harmless-test" / "test.jsonl.gz").read_bytes()
+    path.write_bytes(gzip.decompress(packed))
+    with pytest.warns(DataWarning, match="dropped 4 of 2312 rows where a side has no response"):
+        data = load_contrast(path)
+    assert repr(data).startswith("ContrastData(2308 positive, 2308 negative")
+    for positive, negative in zip(data.positive, data.negative, strict=True):
+        assert positive.prompt == negative.prompt
+        assert str(positive.prompt).endswith("\n\nAssistant:")
+        assert shared_opening([positive.response, negative.response]) is None

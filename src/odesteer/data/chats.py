@@ -25,15 +25,49 @@ def read_chat(where: str, name: str, value: object) -> Chat:
             raise DataError(f"{where}, field {field!r}: found {brief(item)}, which is no message.")
         # Tables give every message the keys of all messages, null where it has none.
         given = [key for key, content in item.items() if content is not None]
-        if sorted(map(str, given)) != ["content", "role"]:
+        if "role" in given and "tool_calls" in given and "content" not in given:
+            raise DataError(
+                f"{where}, field {field!r}: the message has tool calls and no content, so there is"
+                " no text; give it a content, or leave the row out."
+            )
+        if not {"role", "content"} <= set(given):
             raise DataError(
                 f"{where}, field {field!r}: a message has 'role' and 'content', this one has"
                 f" {listed(given)}: {brief(dict(item))}."
             )
         role = check_text(where, f"{field}.role", item["role"])
-        content = check_text(where, f"{field}.content", item["content"], may_be_blank=True)
-        messages.append(Message(role, content))
+        messages.append(Message(role, _content(where, f"{field}.content", item["content"])))
     return tuple(messages)
+
+
+def other_keys(name: str, value: object) -> list[str]:
+    """What messages of a field have beside role and content, as ``"chosen[].name"``."""
+    if not is_chat(value) or not isinstance(value, (list, tuple)):
+        return []
+    found = {
+        key: None
+        for item in value
+        if isinstance(item, Mapping)
+        for key, content in item.items()
+        # Clients write empty lists for tools that were not called.
+        if key not in ("role", "content") and content not in (None, [], {})
+    }
+    return [f"{name}[].{key}" for key in found]
+
+
+def _content(where: str, name: str, value: object) -> str:
+    """The text of a message; of parts ``{"type": "text", "text": …}`` all texts in order."""
+    if not isinstance(value, (list, tuple)):
+        return check_text(where, name, value, may_be_blank=True)
+    texts = []
+    for i, part in enumerate(value):
+        if not isinstance(part, Mapping) or part.get("type") != "text":
+            raise DataError(
+                f"{where}, field '{name}[{i}]': found {brief(part)}; a part is"
+                ' {"type": "text", "text": …}, since only text is read.'
+            )
+        texts.append(check_text(where, f"{name}[{i}].text", part.get("text"), may_be_blank=True))
+    return "".join(texts)
 
 
 def whole_chat(where: str, name: str, prompt: str | Chat, chat: Chat) -> Chat:

@@ -2,11 +2,12 @@
 
 A row has one of these formats, and all rows of a source have the same one:
 
-    {positive, negative}    texts, lists of texts, or chats; optional prompt and group
+    {positive, negative}    texts, lists of texts, chats, or transcripts; optional prompt and group
     {chosen, rejected}      the same under the names of preference data
     {text, label}           a text or a chat; optional prompt and group
 
-A chat is a list of ``{"role": ..., "content": ...}`` whose last message is the response.
+A chat is a list of ``{"role": ..., "content": ...}`` whose last message is the response. A
+transcript is a text with turns, ``"Human: … Assistant: …"``, that begins with the prompt.
 """
 
 from collections.abc import Mapping
@@ -19,11 +20,14 @@ from odesteer.data.chats import (
     example_of,
     group_of_prompt,
     is_chat,
+    other_keys,
     read_chat,
     whole_chat,
 )
 from odesteer.data.contrast import Example
 from odesteer.data.fields import check_text, is_typo, listed, near
+from odesteer.data.labels import ACCEPTED_LABELS, label_meaning, label_text
+from odesteer.data.transcripts import shared_opening
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.untrusted import brief, is_integer
 
@@ -39,7 +43,6 @@ ACCEPTED = (
 )
 
 _RENAMING = "Name columns that are called otherwise with columns={'text': 'statement'}."
-_LABELS = {"1": True, "true": True, "positive": True, "0": False, "false": False, "negative": False}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,12 @@ class ParsedRow:
 
 
 class RowParser:
-    """Parses rows one by one and collects the names of columns that are not read."""
+    """Parses rows one by one.
+
+    Attributes:
+        unused: names of the columns that were not read.
+        without_response: places of transcripts that end where a response should begin.
+    """
 
     def __init__(self, source: str, columns: dict[str, str]) -> None:
         for name in columns:
@@ -87,9 +95,12 @@ class RowParser:
         self.source = source
         self.columns = columns
         self.unused: dict[str, None] = {}
+        self.without_response: list[str] = []
         self.n_read = 0
+        self._numbers: dict[str, str] = {}
 
-    def read(self, row: SourceRow) -> ParsedRow:
+    def read(self, row: SourceRow) -> ParsedRow | None:
+        """The row parsed; None for transcripts of which one has no response."""
         self.n_read += 1
         where = f"{self.source}, {row.place}"
         fields = self._renamed(where, row.fields)
@@ -97,21 +108,25 @@ class RowParser:
         self._check_others(where, form, fields)
         prompt = _prompt(where, fields.get("prompt"))
         group = _group(where, fields.get("group"))
-        sides: tuple[tuple[Example, ...], tuple[Example, ...]]
+        for name in (*form, "prompt"):
+            self.unused.update(dict.fromkeys(other_keys(name, fields.get(name))))
+        sides: tuple[tuple[Example, ...], tuple[Example, ...]] | None
         own: str | None
         if form == LABELLED:
             example = _single(where, "text", prompt, fields["text"])
             own = _group_or_none(example.prompt) or example.response
-            sides = ((example,), ()) if _label(where, fields["label"]) else ((), (example,))
-        elif any(is_chat(fields[name]) for name in form):
-            sides, common = _chat_pair(where, form, prompt, fields)
-            own = group_of_prompt(common)
-        else:
             sides = (
-                _texts(where, form[0], prompt, fields[form[0]]),
-                _texts(where, form[1], prompt, fields[form[1]]),
+                ((example,), ()) if self._label(where, row, fields["label"]) else ((), (example,))
             )
-            own = _group_or_none(prompt)
+        elif any(is_chat(fields[name]) for name in form):
+            sides, chat = _chat_pair(where, form, prompt, fields)
+            own = group_of_prompt(chat)
+        else:
+            sides, common = _text_pair(where, form, prompt, fields)
+            own = _group_or_none(common)
+            if sides is None:
+                self.without_response.append(row.place)
+                return None
         return ParsedRow(self.n_read, row.place, form, *sides, group or own, group is not None)
 
     def _renamed(self, where: str, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +142,21 @@ class RowParser:
         self.unused.update(dict.fromkeys(n for n in self.columns if n in fields and n not in taken))
         others = {n: v for n, v in fields.items() if n not in taken and n not in self.columns}
         return others | {name: fields[column] for name, column in self.columns.items()}
+
+    def _label(self, where: str, row: SourceRow, value: object) -> bool:
+        text = label_text(value)
+        is_positive = label_meaning(text)
+        if text is None or is_positive is None:
+            raise DataError(f"{where}, field 'label': found {brief(value)}; use {ACCEPTED_LABELS}.")
+        # Where both occur, 0 is the label of neither side.
+        other = self._numbers.get({"0": "-1", "-1": "0"}.get(text, ""))
+        if other is not None:
+            raise DataError(
+                f"{where}, field 'label': found {brief(value)}, but {other} has"
+                f" {'-1' if text == '0' else '0'}; of the two, keep the one that is negative."
+            )
+        self._numbers.setdefault(text, row.place)
+        return is_positive
 
     def _check_others(self, where: str, form: RowFormat, fields: Mapping[str, Any]) -> None:
         for name in fields:
@@ -165,16 +195,6 @@ def _format_of(where: str, fields: Mapping[str, Any]) -> RowFormat:
     )
 
 
-def _label(where: str, value: object) -> bool:
-    known = _LABELS.get(str(value).strip().casefold()) if isinstance(value, (int, str)) else None
-    if known is None:
-        raise DataError(
-            f"{where}, field 'label': found {brief(value)}; use 1, true or 'positive', and 0,"
-            " false or 'negative'."
-        )
-    return known
-
-
 def _group(where: str, value: object) -> str | None:
     if value is None:
         return None
@@ -203,6 +223,30 @@ def _texts(where: str, name: str, prompt: str | Chat, value: object) -> tuple[Ex
     if not value:
         raise DataError(f"{where}, field {name!r}: the list is empty.")
     return tuple(_single(where, f"{name}[{i}]", prompt, text) for i, text in enumerate(value))
+
+
+def _text_pair(
+    where: str, form: RowFormat, prompt: str | Chat, fields: Mapping[str, Any]
+) -> tuple[tuple[tuple[Example, ...], tuple[Example, ...]] | None, str | Chat]:
+    """The two sides of a pair of texts, and their prompt.
+
+    The prompt of transcripts is the opening that they share; no sides where one of them ends
+    with it. An empty prompt, other than none, says that the texts are to be left whole.
+    """
+    sides = (
+        _texts(where, form[0], prompt, fields[form[0]]),
+        _texts(where, form[1], prompt, fields[form[1]]),
+    )
+    opening = shared_opening([example.response for side in sides for example in side])
+    if opening is None or isinstance(prompt, tuple):
+        return sides, prompt
+    if fields.get("prompt") is not None and (not prompt.strip() or prompt.strip() not in opening):
+        return sides, prompt
+    responses = [[example.response[len(opening) :] for example in side] for side in sides]
+    if not all(text.strip() for side in responses for text in side):
+        return None, opening
+    positive, negative = (tuple(Example(opening, text) for text in side) for side in responses)
+    return (positive, negative), opening
 
 
 def _chat_pair(

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from odesteer.data.formats import SourceRow
+from odesteer.data.labels import label_meaning, label_text
 from odesteer.errors import DataError, MissingDependencyError
 
 PREFIX = "hub:"
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_MEANINGS = {"pos": "positive", "positive": "positive", "neg": "negative", "negative": "negative"}
 
 
 def is_dataset_id(text: str) -> bool:
@@ -54,7 +54,7 @@ def _label_names(feature: Any) -> dict[int, str]:
 
     Some data sets have 0 for positive.
     """
-    names = [str(name).casefold() for name in getattr(feature, "names", None) or ()]
-    if set(names) <= set(_MEANINGS):
-        return {i: _MEANINGS[name] for i, name in enumerate(names)}
-    return {}
+    names = [label_text(name) for name in getattr(feature, "names", None) or ()]
+    if any(label_meaning(name) is None for name in names):
+        return {}
+    return {i: str(name) for i, name in enumerate(names)}

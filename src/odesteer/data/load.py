@@ -13,6 +13,7 @@ from odesteer.data.formats import SourceRow
 from odesteer.data.hub import PREFIX, is_dataset_id, read_hub
 from odesteer.data.readers import READERS
 from odesteer.data.rows import OnBadRow, read_rows
+from odesteer.data.transcripts import shared_opening
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.files import write_file
 
@@ -31,11 +32,14 @@ def load_contrast(
     """Contrastive data from a file, or from a data set on the Hugging Face hub.
 
     Each row is ``{positive, negative}`` (texts, lists of texts or chats), ``{prompt, chosen,
-    rejected}`` (strings or chats, the prompt in its own field or at the head of both chats), or
-    ``{text, label}`` with label 1, true or ``"positive"`` and 0, false or ``"negative"``. All
-    take an optional ``prompt`` and an optional ``group``. Examples of one group are never
-    separated by a split; without the field, the group is the prompt, else the row of a pair, else
-    the text of a labelled row.
+    rejected}`` (strings or chats, the prompt in its own field or at the head of both sides: the
+    messages of chats, or the turns of transcripts such as ``"Human: … Assistant: …"`` up to the
+    last turn marker that both share), or ``{text, label}`` with label 1, true, ``"positive"``,
+    ``"pos"`` or ``"yes"`` and 0, -1, false, ``"negative"``, ``"neg"`` or ``"no"``. All
+    take an optional ``prompt`` (``""`` leaves transcripts whole) and an optional ``group``. Of
+    messages only role and content are read, parts of text are joined. Examples of one group are
+    never separated by a split; without the field, the group is the prompt, else the row of a pair,
+    else the text of a labelled row.
 
     Args:
         source: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file in UTF-8, or a
@@ -153,7 +157,10 @@ def _as_pairs(data: ContrastData) -> list[dict[str, Any]] | None:
         if positive.prompt != negative.prompt:
             return None
         sides = {"positive": positive.response, "negative": negative.response}
-        rows.append({**_prompt_of(positive), **sides, "group": group})
+        # Without a prompt, transcripts would be cut when they are read.
+        whole = not positive.prompt and shared_opening(list(sides.values())) is not None
+        prompt = {"prompt": ""} if whole else _prompt_of(positive)
+        rows.append({**prompt, **sides, "group": group})
     return rows
 
 

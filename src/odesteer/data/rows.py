@@ -45,7 +45,10 @@ def read_rows(
         if value not in ("drop", "error"):
             raise InvalidInputError(f"{option} must be 'drop' or 'error', not {value!r}.")
     reader = RowParser(source, dict(columns or {}))
-    parsed = [reader.read(row) for row in rows]
+    parsed = [row for row in map(reader.read, rows) if row is not None]
+    empty = reader.without_response
+    if empty and not parsed:
+        raise DataError(f"{source}: no row has a response behind the turns that both sides share.")
     if not parsed:
         raise DataError(f"{source} holds no rows; a row is {ACCEPTED}.")
     for row in parsed:
@@ -57,6 +60,12 @@ def read_rows(
     notices: list[tuple[type[DataWarning], str]] = []
     if reader.unused:
         notices.append((UnusedColumnsWarning, f"did not read columns {listed(reader.unused)}."))
+    if empty:
+        message = (
+            f"dropped {len(empty)} of {reader.n_read} rows where a side has no response"
+            f" ({empty[0]})."
+        )
+        notices.append((DataWarning, message))
     if n_identical:
         message = f"dropped {n_identical} of {len(parsed)} rows with the same text on both sides."
         notices.append((IdenticalSidesWarning, message))
