@@ -54,6 +54,13 @@ def test_no_such_folder_of_a_model(fit, refused, steerer: str) -> None:
     assert again.says("no folder ./models/mine")
 
 
+def test_no_such_gguf_file(fit) -> None:
+    for name in ("mine.gguf", "./models/mine.gguf"):
+        outcome = fit(name)
+        assert outcome.code == 1
+        assert outcome.says(f"no file {name}")
+
+
 def test_a_folder_that_holds_no_model(fit) -> None:
     Path("empty").mkdir()
     outcome = fit("empty")

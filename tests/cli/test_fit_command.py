@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import Run
 
+from gguf_files import save_gguf
 from odesteer import Steerer, load, load_contrast
 from odesteer.artifact import PARTS, POSITIONS
 from odesteer.cli.arguments import options
@@ -42,6 +43,21 @@ def test_people_are_told_the_figures_and_what_to_do_next(run: Run, model: str, p
     command = next(line for line in outcome.out.splitlines() if "--compare" in line)
     assert f"odesteer generate {model} --steer 'my steerer.safetensors' --compare" in command
     assert outcome.out.splitlines()[-1].strip() == "odesteer inspect 'my steerer.safetensors'"
+
+
+def test_a_gguf_file_is_fitted_and_generated_with(run: Run, pairs: str) -> None:
+    pytest.importorskip("gguf", reason="writing a GGUF file needs gguf")
+    save_gguf(Path("tiny.gguf"))
+    words = ["--method", "caa", "--layer", 2, "-o", "s.safetensors"]
+    assert run("fit", "tiny.gguf", "--data", pairs, *words).code == 0
+    assert load("s.safetensors").provenance.model_id == "tiny.gguf"
+    steered = ["--steer", "s.safetensors", "--max-new-tokens", 2, "--json"]
+    outcome = run("generate", "tiny.gguf", *steered, "the dog")
+    assert outcome.code == 0
+    assert outcome.document["warnings"] == []
+    assert run("fit", "tiny.gguf", "--data", pairs, "--layer", 4, "-o", "t").says(
+        "4 decoder layers"
+    )
 
 
 def test_the_same_words_give_the_same_bytes(run: Run, model: str, pairs: str) -> None:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from odesteer.errors import ModelError
 from odesteer.models import SteeredModel
+from odesteer.models.architecture.loading import load_outline
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,7 +17,8 @@ class ModelSource:
     """The name and loading options of a model.
 
     Attributes:
-        name: id on the hub, or the absolute path of a folder; None for the bundled model.
+        name: id on the hub, or the absolute path of a folder or GGUF file; None for the bundled
+            model.
         revision: of a model on the hub.
         device: where a worker runs it; None for the worker's GPU if it has one.
         dtype: its floating-point type.
@@ -38,19 +38,21 @@ class ModelSource:
         device: str | None = None,
         dtype: str | None = None,
     ) -> "ModelSource":
-        """As for `SteeredModel.from_pretrained`; a folder is made absolute."""
+        """As for `SteeredModel.from_pretrained`; a folder or file is made absolute."""
         name = None if id_or_folder is None else str(id_or_folder)
         if name is not None and Path(name).is_dir():
             name = str(Path(name).resolve())
+        elif name is not None and Path(name).is_file():
+            name = str(Path(name).absolute())
         return cls(name, revision, device, dtype or "auto")
 
     def load(self, device: str) -> SteeredModel:
         """The model with its weights. Raises `ModelError` where there is none."""
-        if self.name is not None and Path(self.name).is_absolute() and not Path(self.name).is_dir():
+        if self.name is not None and Path(self.name).is_absolute() and not Path(self.name).exists():
             raise ModelError(
-                f"there is no folder {self.name} on this machine. Every worker loads the model"
-                " itself: put it at the same path on all of them (a shared file system), or name"
-                " a model on the hub."
+                f"there is no folder or file {self.name} on this machine. Every worker loads the"
+                " model itself: put it at the same path on all of them (a shared file system), or"
+                " name a model on the hub."
             )
         return SteeredModel.from_pretrained(
             self._path(), revision=self.revision, device=device, dtype=self.dtype
@@ -59,20 +61,7 @@ class ModelSource:
     def outline(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """The structure of the model without its weights, on torch's meta device, and its
         tokenizer. Raises `ModelError` where there is no such model."""
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self._path(), revision=self.revision)
-            config = AutoConfig.from_pretrained(self._path(), revision=self.revision)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"cannot look up the model {self._path()!r}: it is no folder here with a model and"
-                f" its tokenizer, and could not be had from the Hugging Face hub."
-                f" ({' '.join(str(error).split()):.300})"
-            ) from error
-        return model.eval(), tokenizer
+        return load_outline(self._path(), revision=self.revision)
 
     def _path(self) -> str:
         if self.name is not None:

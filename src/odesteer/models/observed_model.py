@@ -79,11 +79,14 @@ class ObservedModel:
         heads: str | None = None,
         **options: Any,
     ) -> Self:
-        """Load a model and its tokenizer from the hub or a folder.
+        """Load a model and its tokenizer from the hub, a folder or a GGUF file.
 
-        ``device`` is by default the GPU if there is one; ``options`` (``device_map``,
-        ``quantization_config``, ``attn_implementation``…) go to transformers. Raises `ModelError`
-        where there is no such model.
+        A GGUF file is a path that ends in ``.gguf``, ``owner/name/file.gguf`` on the hub, or the
+        ``gguf_file`` in a folder or repository; its weights are dequantised. ``device`` is by
+        default the GPU if there is one; ``options`` (``device_map``, ``quantization_config``,
+        ``attn_implementation``…) go to transformers, those that say which files are meant
+        (``subfolder``, ``gguf_file``, ``token``, ``trust_remote_code``, ``cache_dir``…) for the
+        tokenizer too. Raises `ModelError` where there is no such model.
         """
         model, tokenizer = load_model(
             str(id_or_folder), revision=revision, device=device, dtype=dtype, **options

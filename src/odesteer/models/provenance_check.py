@@ -13,9 +13,12 @@ class ProvenanceWarning(UserWarning):
 
 
 def model_name(id_or_folder: str) -> str | None:
-    """A hub id as it is; of a folder only its own name, which means something elsewhere too."""
+    """A hub id as it is; of a folder or file only its own name, which means something elsewhere
+    too."""
     if id_or_folder and Path(id_or_folder).is_dir():
         return Path(id_or_folder).resolve().name
+    if id_or_folder and Path(id_or_folder).is_file():
+        return Path(id_or_folder).name
     return id_or_folder or None
 
 

@@ -61,7 +61,7 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
+        help="Id on the Hugging Face hub, a folder or a .gguf file; without it the bundled model.",
         show_default=False,
     ),
 ]

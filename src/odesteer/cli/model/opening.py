@@ -18,18 +18,22 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATH = re.compile(r"(\.{0,2}|~[\w.-]*)/\S*")
+_GGUF_FILE = re.compile(r"\S+\.gguf", re.IGNORECASE)
 _DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 def looks_like_model(word: str) -> bool:
-    """Whether an argument is a folder, has the form of a path, or is a hub id.
+    """Whether an argument is a folder or GGUF file, has the form of a path, or is a hub id.
 
     Words such as "and/or" have the form of a hub id too. Unless a digit or a hyphen beside letters
     tells them apart, as in owner/name-7b, the model has to be in the local cache or on the hub.
     """
     if not word or "\n" in word:
         return False
-    if _PATH.fullmatch(word) or (len(word) < 256 and Path(word).is_dir()):
+    if _PATH.fullmatch(word) or _GGUF_FILE.fullmatch(word):
+        return True
+    path = Path(word)
+    if len(word) < 256 and (path.is_dir() or (path.suffix == ".gguf" and path.is_file())):
         return True
     return has_form_of_hub_id(word) and (_is_distinctive(word) or _is_on_hub(word))
 
@@ -64,7 +68,7 @@ class ModelChoice:
     """The options of the command line that choose the model.
 
     Attributes:
-        name: id on the hub or folder; None for the bundled model.
+        name: id on the hub, folder or GGUF file; None for the bundled model.
         revision: of a model on the hub.
         device: of torch.
         dtype: its floating-point type.
@@ -82,13 +86,15 @@ class ModelChoice:
             raise UsageError(f"--dtype {self.dtype!r} is not one of {', '.join(_DTYPES)}.")
         if self.device is not None:
             _check_device(self.device)
-        if self.revision is not None and (self.name is None or Path(self.name).is_dir()):
-            what = "the bundled model" if self.name is None else f"the folder {self.name}"
+        if self.revision is not None and (self.name is None or Path(self.name).exists()):
+            what = "the bundled model"
+            if self.name is not None:
+                what = f"the {'folder' if Path(self.name).is_dir() else 'file'} {self.name}"
             raise UsageError(f"--revision is for models on the hub; {what} has none.")
 
     @property
     def source(self) -> str:
-        """Id or folder, for ``from_pretrained``."""
+        """Id, folder or file, for ``from_pretrained``."""
         if self.name is not None:
             return self.name
         from odesteer.terrarium import model_path
@@ -113,16 +119,19 @@ class ModelChoice:
 
         None where the configuration lacks it. Raises `ModelError` if there is no such model.
         """
-        from transformers import AutoConfig
+        from odesteer.models.architecture.loading import load_config
 
-        on_hub = self.name is not None and not Path(self.name).is_dir()
+        on_hub = self.name is not None and not Path(self.name).exists()
         if on_hub and _PATH.fullmatch(str(self.name)):
-            raise ModelError(f"there is no folder {self.name}.")
+            kind = "file" if _GGUF_FILE.fullmatch(str(self.name)) else "folder"
+            raise ModelError(f"there is no {kind} {self.name}.")
         if on_hub:
             screen.note(f"looking for {self.name} on the Hugging Face hub …")
         try:
             with _quiet_libraries(bars=False):
-                config: Any = AutoConfig.from_pretrained(self.source, revision=self.revision)
+                config: Any = load_config(self.source, revision=self.revision)
+        except ModelError:
+            raise
         except (OSError, ValueError) as error:
             if not on_hub or isinstance(error, ValueError):
                 return None  # loading the model gives the better error

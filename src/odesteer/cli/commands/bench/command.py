@@ -201,7 +201,7 @@ def bench(
             model=_BUNDLED
             if model is None
             else Path(model).name
-            if Path(model).is_dir()
+            if Path(model).exists()
             else model,
             data=data,
             quick=quick,
