@@ -15,6 +15,7 @@ from odesteer.flows import (
     Euler,
     GradientField,
     MatrixMetric,
+    ReachValue,
     metric_registry,
     solve,
 )
@@ -159,3 +160,26 @@ def test_the_estimator_contract(name):
     single = metric.to(dtype=torch.float32)
     torch.testing.assert_close(single.apply(g), metric.apply(g), rtol=1e-5, atol=1e-5)
     assert metric.apply(g[0]).shape == (WIDTH,)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+@pytest.mark.parametrize("until", [None, 0.5])
+def test_gradient_modes(mode, until):
+    """Fitted in any of them, on tensors that record gradients, and used in a backward pass."""
+    barrier = fitted("polynomial-2")
+    with mode():
+        positive, negative = (states.clone().requires_grad_() for states in contrast())
+        metric = Covariance().fit(positive, negative)
+        field = GradientField(barrier, metric)
+        solve(field, queries(), 0.5, Euler(3), until=until and ReachValue(until))
+    assert not metric.matrix_.requires_grad
+    assert not metric.matrix_.is_inference()
+    a = queries().requires_grad_()
+    tau = torch.full((len(a),), 0.5, dtype=torch.float64).requires_grad_()
+    event = None if until is None else ReachValue(tau)
+    end = solve(field, a, 3.0, Euler(3), until=event).state
+    end.sum().backward()
+    assert bool(torch.isfinite(a.grad).all())
+    assert float(a.grad.abs().max()) > 0
+    if until is not None:
+        assert float(tau.grad.abs().max()) > 0

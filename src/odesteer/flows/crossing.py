@@ -1,5 +1,7 @@
 """Event location: where within a step the barrier reaches a value, with its derivative."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,23 +18,35 @@ def locate(
     """The state `[n, k]` where the value is reached within one step from ``a``, and the fraction
     `[n]` of the step that leads there.
 
-    ``slope`` is v(a) and ``h`` h(a). The fraction is found without gradients; one step of Newton's
-    method from there, whose value is nothing and whose derivative is that of the crossing, makes
-    it a function of the activation, the size of the step and the value to reach.
+    ``slope`` is v(a) and ``h`` h(a). The fraction is found without gradients, and then made
+    differentiable.
     """
+
+    def at(fraction: Tensor) -> Tensor:
+        return problem.step(solver, a, fraction[:, None] * dt, slope)
+
     with torch.no_grad():
-        best, fraction = _bracketed(problem, solver, a, dt, slope, h)
+        best, found = _bracketed(problem, solver, a, dt, slope, h)
+    fraction = differentiable_root(lambda fraction: problem.excess(at(fraction)), found)
+    return (at(fraction) if fraction.requires_grad else best), fraction
+
+
+def differentiable_root(function: Callable[[Tensor], Tensor], root: Tensor) -> Tensor:
+    """A root `[...]` of a rising function, with its derivative by all that the function depends on.
+
+    One step of Newton's method from ``root``: it leaves the value as it is, and has the derivative
+    of the implicit function theorem. Where the function does not rise there is none.
+    """
     if not torch.is_grad_enabled():
-        return best, fraction
-    excess = problem.excess(problem.step(solver, a, fraction[:, None] * dt, slope))
-    if not excess.requires_grad:
-        return best, fraction
-    rate = _rate(problem, solver, a, dt, slope, fraction)
-    # Where the value is not reached in this step the fraction is not used; keep it finite.
-    crossing = (rate > 0) & torch.isfinite(rate)
-    inverse = torch.where(crossing, 1 / torch.where(crossing, rate, 1.0), 0.0)
-    fraction = fraction - (excess - excess.detach()) * inverse
-    return problem.step(solver, a, fraction[:, None] * dt, slope), fraction
+        return root
+    value = function(root.detach())
+    if not value.requires_grad:
+        return root
+    variable = root.detach().requires_grad_()
+    (rate,) = torch.autograd.grad(function(variable).sum(), variable)
+    rises = (rate > 0) & torch.isfinite(rate)
+    inverse = torch.where(rises, 1 / torch.where(rises, rate, 1.0), 0.0)
+    return root.detach() - (value - value.detach()) * inverse
 
 
 def _bracketed(
@@ -69,14 +83,3 @@ def _bracketed(
         last_moved = torch.where(past, 1.0, -1.0).to(excess)
         best = torch.where(past[:, None], state, best)
     return best, high
-
-
-def _rate(
-    problem: Problem, solver: Solver, a: Tensor, dt: Tensor, slope: Tensor, fraction: Tensor
-) -> Tensor:
-    """The derivative of how far past the value h is by the fraction of the step, `[n]`."""
-    with torch.enable_grad():
-        size = fraction.detach().requires_grad_()
-        state = problem.step(solver, a.detach(), size[:, None] * dt.detach(), slope.detach())
-        (rate,) = torch.autograd.grad(problem.excess(state).sum(), size)
-    return rate

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from odesteer.flows import Solution, TangentField
+from odesteer.flows.crossing import differentiable_root
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 from odesteer.methods.constant import CAA
@@ -101,15 +102,17 @@ def _turned(a: Tensor, norm: Tensor, unit: Tensor, excess: _Excess, further: Ten
         return state
 
     full = torch.atan2(sine, cosine)[..., 0]
-    low, high = torch.zeros_like(full), full
-    found = excess(at(full)) >= 0
-    for factor in _ANGLE_FACTORS:
-        trial = (factor * full).clamp(max=torch.pi)
-        past, open_ = excess(at(trial)) >= 0, further & ~found
-        low, high = torch.where(open_, high, low), torch.where(open_, trial, high)
-        found = found | (open_ & past)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        past = excess(at(middle)) >= 0
-        low, high = torch.where(past, low, middle), torch.where(past, middle, high)
-    return torch.where((found & plane)[..., None], at(high), norm * unit)
+    with torch.no_grad():
+        low, high = torch.zeros_like(full), full
+        found = excess(at(full)) >= 0
+        for factor in _ANGLE_FACTORS:
+            trial = (factor * full).clamp(max=torch.pi)
+            past, open_ = excess(at(trial)) >= 0, further & ~found
+            low, high = torch.where(open_, high, low), torch.where(open_, trial, high)
+            found = found | (open_ & past)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            past = excess(at(middle)) >= 0
+            low, high = torch.where(past, low, middle), torch.where(past, middle, high)
+    angle = differentiable_root(lambda angle: excess(at(angle)), high)
+    return torch.where((found & plane)[..., None], at(angle), norm * unit)
