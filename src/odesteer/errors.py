@@ -41,5 +41,9 @@ class MissingDependencyError(OdesteerError, ImportError):
     """An optional package is needed and not installed."""
 
 
+class WeakSignalWarning(UserWarning):
+    """A fit that held-out examples do not confirm, or that has no held-out examples."""
+
+
 class ClusterError(OdesteerError, RuntimeError):
     """A cluster that cannot be reached, is too small, or loses its workers."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from barrier_cases import WIDTH, contrast, queries
 from odesteer.barriers import (
@@ -54,14 +55,16 @@ def test_the_published_probe_at_its_optimum_is_the_linear_barrier():
     torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-5)
 
 
-def test_unequal_classes_shift_the_logit_by_their_ratio():
+def test_unequal_classes_move_the_boundary_but_not_the_published_direction():
     positive, negative = contrast(200)
-    fits = [
-        LogisticProbeBarrier(tolerance=1e-10, folds=0).fit(positive, negative[:50]),
-        LinearBarrier(inputs=Raw(), folds=0).fit(positive, negative[:50]),
-    ]
-    values = [fit.value(queries()) for fit in fits]
-    torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-5)
+    negative = negative[:50]
+    barrier = LogisticProbeBarrier(folds=0).fit(positive, negative)
+    model = LogisticRegression(max_iter=1000)
+    model.fit(torch.cat([positive, negative]).numpy(), [1] * 200 + [0] * 50)
+    expected = torch.from_numpy(model.coef_[0])
+    torch.testing.assert_close(barrier.gradient(queries())[0], expected)
+    p = torch.sigmoid(barrier.value(positive)).mean(), torch.sigmoid(barrier.value(negative)).mean()
+    assert float(sum(p)) == pytest.approx(1, abs=1e-6)  # no constant has less balanced loss
 
 
 def test_a_probe_that_runs_out_of_iterations_is_that_at_the_optimum():
@@ -233,8 +236,9 @@ def test_unusable_parameters(parameters, message):
 
 
 def test_too_few_groups_to_rank_heads():
-    data = heads_contrast(10)
-    for groups in (([0] * 10, [0] * 10), ([0] * 10, [1] * 10)):
+    positive, negative = heads_contrast(10)
+    for n, groups in (9, ([0] * 10, [0] * 9)), (10, ([0] * 10, [1] * 10)):
+        data = positive, negative[:n]
         with pytest.raises(InvalidInputError, match=r"groups are too few.*name the heads"):
             HeadITI(n_heads=N_HEADS).fit(*data, groups=groups)
         HeadITI(n_heads=N_HEADS, heads=(1,)).fit(*data, groups=groups)

@@ -1,6 +1,7 @@
 """Barrier, the base class of all: fit, value and gradient, levels, held-out figures."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from typing_extensions import Self
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
 from odesteer.barriers.held_out import (
     HeldOutValues,
+    auc_error,
     check_folds,
     group_folds,
     held_out_quality,
     recalibration_slope,
 )
-from odesteer.errors import InvalidInputError
+from odesteer.errors import InvalidInputError, WeakSignalWarning
 from odesteer.estimator import Estimator
 
 
@@ -72,7 +74,9 @@ class Barrier(Estimator, ABC):
 
         ``groups`` is a pair of sequences, of lengths n₊ and n₋, of hashable labels; examples of
         one group are never split between folds. Raises `InvalidInputError` for sets that are
-        empty, differ in width, hold NaN or infinities, or do not vary.
+        empty, differ in width, hold NaN or infinities, or do not vary. Warns with a
+        `WeakSignalWarning` where held-out examples are told apart no better than by chance, and
+        where there are folds but too few groups for them.
         """
         contrast = check_contrast(positive, negative, groups)
         check_folds(self.folds)
@@ -93,6 +97,7 @@ class Barrier(Estimator, ABC):
         self.calibration_, self.held_out_ = 1.0, None
         if held_out is None:
             h = self.value(contrast.examples).cpu()
+            self._warn_of_no_folds(contrast)
         else:
             values, rated = held_out
             h, y = values[rated], y[rated]
@@ -100,12 +105,37 @@ class Barrier(Estimator, ABC):
                 self._rescale(recalibration_slope(h, y))
                 h = self.calibration_ * h
             self.held_out_ = held_out_quality(h, y)
+            self._warn_of_chance(self.held_out_["auc"], y)
         self.upper_ = float(h[y == 1].double().quantile(0.9))
         self.lower_ = float(h[y == 0].double().quantile(0.1))
 
     @abstractmethod
     def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         """Learn from checked activations; may return what `_held_out_values` returns."""
+
+    def _warn_of_no_folds(self, contrast: Contrast) -> None:
+        folds = group_folds(contrast.groups, contrast.labels, self.folds, self.seed)
+        if self.folds and next(folds, None) is None:
+            n_groups = len(torch.unique(contrast.groups))
+            warnings.warn(
+                f"{type(self).__name__} has no held-out figures:"
+                f" {len(contrast.labels)} examples in {n_groups} groups are too few for"
+                " cross-validation, so levels count in quantiles over the examples that it was"
+                " fitted to. Use more groups.",
+                WeakSignalWarning,
+                stacklevel=4,
+            )
+
+    def _warn_of_chance(self, auc: float, y: Tensor) -> None:
+        error = auc_error(auc, int(y.sum()), int((1 - y).sum()))
+        if auc - 2 * error < 0.5:
+            warnings.warn(
+                f"the held-out AUC of {type(self).__name__} is {auc:.2f} ± {error:.2f}, near"
+                " chance: it barely tells the classes apart, and levels are near noise. Use"
+                " another layer or position, or more examples.",
+                WeakSignalWarning,
+                stacklevel=4,
+            )
 
     def _is_log_ratio(self) -> bool:
         """Whether h estimates a log-density ratio, so that held-out examples can give its scale."""

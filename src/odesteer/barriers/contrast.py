@@ -75,7 +75,8 @@ def check_contrast(positive: Tensor, negative: Tensor, groups: Groups | None = N
     Examples of one group belong together: pairs are formed within groups, and no fold of a
     cross-validation splits one. Without ``groups``, sets of equal size are pairs in order, the
     i-th positive and the i-th negative a group, and in sets of different size every example is a
-    group of its own. Raises `InvalidInputError`.
+    group of its own. Sets of equal size that are all one group, such as answers to one prompt,
+    are pairs in order too. Raises `InvalidInputError`.
     """
     sets = {"positive": positive, "negative": negative}
     for name, a in sets.items():
@@ -118,11 +119,10 @@ def check_contrast(positive: Tensor, negative: Tensor, groups: Groups | None = N
 
 
 def _integer_groups(sets: dict[str, Tensor], groups: Groups | None) -> Tensor:
+    n_positive, n_negative = (len(a) for a in sets.values())
+    pairs_in_order = torch.arange(n_positive).repeat(2)
     if groups is None:
-        n_positive, n_negative = (len(a) for a in sets.values())
-        if n_positive == n_negative:
-            return torch.arange(n_positive).repeat(2)
-        return torch.arange(n_positive + n_negative)
+        return pairs_in_order if n_positive == n_negative else torch.arange(n_positive + n_negative)
     if len(groups) != 2:
         raise InvalidInputError(
             f"groups must be a pair (groups of positives, groups of negatives), got {len(groups)}"
@@ -137,4 +137,6 @@ def _integer_groups(sets: dict[str, Tensor], groups: Groups | None) -> Tensor:
                 f"groups of the {name} examples has {len(listed)} labels for {len(a)} examples."
             )
         integers += [codes.setdefault(label, len(codes)) for label in listed]
+    if len(codes) == 1 and n_positive == n_negative:
+        return pairs_in_order
     return torch.tensor(integers)

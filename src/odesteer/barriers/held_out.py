@@ -29,6 +29,15 @@ def held_out_quality(h: Tensor, y: Tensor) -> dict[str, float]:
     }
 
 
+def auc_error(auc: float, n_positive: int, n_negative: int) -> float:
+    """The standard error of an AUC (Hanley and McNeil, Radiology 1982)."""
+    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc)
+    variance += (n_positive - 1) * (both_positive - auc**2)
+    variance += (n_negative - 1) * (both_negative - auc**2)
+    return math.sqrt(max(variance, 0.0) / (n_positive * n_negative))
+
+
 def _calibration_error(
     p: "np.ndarray[tuple[int], np.dtype[np.float64]]",
     labels: "np.ndarray[tuple[int], np.dtype[np.int_]]",

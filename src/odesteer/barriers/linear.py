@@ -99,7 +99,7 @@ class HomogeneousBarrier(ComposedBarrier):
             C=self.C,
             fit_intercept=False,
             class_weight="balanced",
-            tol=1e-8,
+            tol=1e-8 * min(1.0, _first_gradient(x, y)),
             max_iter=_MAX_ITERATIONS,
         )
         with warnings.catch_warnings():
@@ -116,10 +116,11 @@ class HomogeneousBarrier(ComposedBarrier):
 class LogisticProbeBarrier(ComposedBarrier):
     """h(a) = w·a + b by scikit-learn's LogisticRegression, stopped where it stops by default.
 
-    The objective is that of `LinearBarrier`. L-BFGS ends where no component of the gradient of the
-    mean loss exceeds ``tolerance``, and on activations as they are that is before the optimum: on
-    those of the recorded published runs the unit normal is 0.09 (width 48) and 0.007 (width 32)
-    from it. This class exists to have the published probes; use `LinearBarrier` for the optimum.
+    The objective is that of `LinearBarrier`, without class weights. L-BFGS ends where no component
+    of the gradient of the mean loss exceeds ``tolerance`` (or a hundredth of the first gradient,
+    where that is less), and on activations as they are that is before the optimum: on those of
+    the recorded published runs the unit normal is 0.09 (width 48) and 0.007 (width 32) from it.
+    This class exists to have the published probes; use `LinearBarrier` for the optimum.
 
     Parameters:
         C: inverse strength of the regularisation.
@@ -154,7 +155,10 @@ class LogisticProbeBarrier(ComposedBarrier):
 
         self._check_parameters()
         x = self._prepare(contrast)
-        model = LogisticRegression(C=self.C, tol=self.tolerance, max_iter=self.max_iterations)
+        # Where activations are so small that the tolerance would end the fit before it begins,
+        # the tolerance is relative.
+        tolerance = min(self.tolerance, 0.01 * _first_gradient(x, contrast.labels))
+        model = LogisticRegression(C=self.C, tol=tolerance, max_iter=self.max_iterations)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             model.fit(x.detach().cpu().numpy(), contrast.labels.numpy())
@@ -240,6 +244,13 @@ class PrincipalDifferenceBarrier(ComposedBarrier):
         v = v * _sign(v, means[0] - means[1])
         offset = -float(v @ (means[0] + means[1])) / 2
         self.function_ = linear_function(v.to(x.dtype), offset)
+
+
+def _first_gradient(x: Tensor, y: Tensor) -> float:
+    """The largest component of the gradient of the mean log loss at zero weights."""
+    x, residual = x.double(), (y - 0.5).to(x.device)
+    steepest = float((residual @ x).abs().max()) / len(x)
+    return steepest or math.inf
 
 
 def halfway_function(
