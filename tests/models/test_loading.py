@@ -1,18 +1,22 @@
-"""Opening models: GGUF files, options for model and tokenizer."""
+"""Opening models: GGUF files, options for model and tokenizer, padding, vision-language models."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import transformers
 import transformers.utils
 from steerers import pairs
 
 import tiny_models
 from gguf_files import save_gguf
+from odesteer.data import Example
 from odesteer.errors import InvalidInputError, MissingDependencyError, ModelError
 from odesteer.methods import CAA
 from odesteer.models import SteeredModel
+from odesteer.models.tokens.special_tokens import pad_token_id
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +88,75 @@ def test_gguf_files_that_cannot_be_opened(
     monkeypatch.setattr(transformers.utils, "is_gguf_available", lambda: False)
     with pytest.raises(MissingDependencyError, match=r"pip install 'odesteer\[gguf\]'"):
         SteeredModel.from_pretrained(str(gguf_file))
+
+
+def saved(folder: Path, model: Any) -> Path:
+    model.save_pretrained(folder)
+    tiny_models.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_model_in_a_subfolder(tmp_path: Path) -> None:
+    saved(tmp_path / "inner", tiny_models.llama())
+    lm = SteeredModel.from_pretrained(str(tmp_path), subfolder="inner", device="cpu")
+    assert lm.encode("the dog").ids[0] == 1
+
+
+def test_options_about_files_reach_model_and_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = str(saved(tmp_path / "tiny", tiny_models.llama())), []
+    for loader in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
+        real = loader.from_pretrained
+
+        def spied(source: str, real: Any = real, **options: Any) -> Any:
+            seen.append(options)
+            return real(source, **options)
+
+        monkeypatch.setattr(loader, "from_pretrained", spied)
+    options = {
+        "token": "secret",
+        "trust_remote_code": False,
+        "code_revision": "v2",
+        "cache_dir": str(tmp_path / "cache"),
+        "force_download": False,
+        "local_files_only": True,
+    }
+    SteeredModel.from_pretrained(
+        folder, revision="v1", device="cpu", attn_implementation="eager", **options
+    )
+    assert len(seen) == 2
+    for found in seen:
+        assert found.items() >= {**options, "revision": "v1"}.items()
+    assert "attn_implementation" not in seen[0]
+
+
+def test_a_pad_token_outside_the_embedding_is_not_used() -> None:
+    model, plain = tiny_models.llama(), tiny_models.tokenizer()
+    grown = tiny_models.tokenizer()
+    grown.add_special_tokens({"pad_token": "[PAD]"})
+    assert grown.pad_token_id >= model.get_input_embeddings().num_embeddings
+    prompts = ["the", "the dog and the dog"]
+    lm, usual = SteeredModel(model, grown), SteeredModel(model, plain)
+    assert lm.generate(prompts, max_new_tokens=4) == usual.generate(prompts, max_new_tokens=4)
+    examples = [Example("", prompt) for prompt in prompts]
+    captured, wanted = lm.capture(examples, 2).states[2], usual.capture(examples, 2).states[2]
+    torch.testing.assert_close(captured, wanted)
+
+
+@pytest.mark.parametrize(
+    ("pad", "eos", "chosen"), [(0, 2, 0), (None, 2, 2), (-1, 2, 2), (500, 2, 2), (500, 501, 0)]
+)
+def test_the_padding_token_is_known_to_the_model(
+    pad: int | None, eos: int | None, chosen: int
+) -> None:
+    ids = SimpleNamespace(pad_token_id=pad, eos_token_id=eos)
+    assert pad_token_id(ids, tiny_models.llama()) == chosen
+
+
+def test_a_context_of_minus_one_is_no_limit() -> None:
+    model = tiny_models.llama()
+    model.config.max_position_embeddings = -1
+    lm = SteeredModel(model, tiny_models.tokenizer())
+    assert lm.context is None
+    assert len(lm.encode("x" * 200).ids) > 200

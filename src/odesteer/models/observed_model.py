@@ -58,7 +58,8 @@ class ObservedModel:
         config = text_config(model)
         self.width = _width(model, config)
         self.context: int | None = next(
-            (int(n) for name in _CONTEXT_LENGTHS if (n := getattr(config, name, None))), None
+            (int(n) for name in _CONTEXT_LENGTHS if (n := getattr(config, name, None) or 0) > 0),
+            None,
         )
         whole = getattr(model, "config", None)
         self.model_id = model_name(str(getattr(whole, "_name_or_path", "") or ""))
@@ -212,7 +213,8 @@ class ObservedModel:
 
     def capturer(self, side: PaddingSide = "right") -> Capturer:
         """Captures the activations of encoded examples at any of their tokens."""
-        return Capturer(self.model, self._sites, self.device, pad_token_id(self.tokenizer), side)
+        pad = pad_token_id(self.tokenizer, self.model)
+        return Capturer(self.model, self._sites, self.device, pad, side)
 
     def _content(self, examples: Sequence[Encoded], tokens: Sequence[Sequence[int]]) -> str:
         """sha256 of the tokens and of a sample of each weight: identifies a capture."""

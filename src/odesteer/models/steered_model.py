@@ -269,7 +269,7 @@ class SteeredModel(ObservedModel):
             self._prompt_width,
             device=self.device,
             context=self.context,
-            pad=pad_token_id(self.tokenizer),
+            pad=pad_token_id(self.tokenizer, self.model),
             max_new_tokens=max_new_tokens,
             receipt=receipt,
             stream=stream,

@@ -52,7 +52,7 @@ class Engine:
         self.max_batch = max_batch
         self.max_queue = max_queue
         self._eos_tokens = frozenset(stop_token_ids(lm.model))
-        self._scheduler = Scheduler(lm, pad_token_id(lm.tokenizer), max_batch)
+        self._scheduler = Scheduler(lm, pad_token_id(lm.tokenizer, lm.model), max_batch)
 
     def start(self) -> None:
         """Start the scheduler's thread."""
