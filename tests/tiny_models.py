@@ -230,6 +230,94 @@ def t5() -> Any:
     return T5ForConditionalGeneration(T5Config(vocab_size=VOCABULARY, **sizes)).eval()
 
 
+_SIGHT: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+_IMAGE_TOKENS: dict[str, Any] = {
+    "image_token_id": 263,
+    "video_token_id": 264,
+    "vision_start_token_id": 265,
+    "vision_end_token_id": 266,
+}
+_IMAGE_ROPE: dict[str, Any] = {
+    "rope_type": "default",
+    "rope_theta": 10_000.0,
+    "mrope_section": [2, 1, 1],
+}
+
+
+def qwen2_vl() -> Any:
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    sight = {"depth": 2, "embed_dim": 16, "hidden_size": WIDTH, "num_heads": 2, "patch_size": 4}
+    text = {**_GROUPED, "rope_parameters": _IMAGE_ROPE}
+    torch.manual_seed(0)
+    config = Qwen2VLConfig(text_config=text, vision_config=sight, **_IMAGE_TOKENS)
+    return Qwen2VLForConditionalGeneration(config).eval()
+
+
+def qwen3_vl() -> Any:
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    sight = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "patch_size": 4,
+        "out_hidden_size": WIDTH,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0],
+    }
+    text = {**_GROUPED, "head_dim": 8, "rope_parameters": _IMAGE_ROPE}
+    torch.manual_seed(0)
+    config = Qwen3VLConfig(text_config=text, vision_config=sight, **_IMAGE_TOKENS)
+    return Qwen3VLForConditionalGeneration(config).eval()
+
+
+def mistral3() -> Any:
+    from transformers import (
+        Mistral3Config,
+        Mistral3ForConditionalGeneration,
+        MistralConfig,
+        PixtralVisionConfig,
+    )
+
+    torch.manual_seed(0)
+    config = Mistral3Config(
+        text_config=MistralConfig(**_GROUPED, head_dim=8),
+        vision_config=PixtralVisionConfig(**_SIGHT),
+        image_token_index=263,
+        tie_word_embeddings=False,
+    )
+    return Mistral3ForConditionalGeneration(config).eval()
+
+
+def gemma3_vl() -> Any:
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3TextConfig,
+        SiglipVisionConfig,
+    )
+
+    torch.manual_seed(0)
+    config = Gemma3Config(
+        text_config=Gemma3TextConfig(**_GROUPED, head_dim=8, sliding_window=8),
+        vision_config=SiglipVisionConfig(**_SIGHT, vision_use_head=False),
+        mm_tokens_per_image=4,
+        boi_token_index=265,
+        eoi_token_index=266,
+        image_token_index=263,
+    )
+    return Gemma3ForConditionalGeneration(config).eval()
+
+
 def llava() -> Any:
     """A multimodal model whose vision tower has as many layers as its language model."""
     from transformers import (
@@ -276,4 +364,8 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
         mamba,
         jamba,
     )
+}
+
+VISION_LANGUAGE: dict[str, Callable[[], Any]] = {
+    build.__name__: build for build in (llava, qwen2_vl, qwen3_vl, mistral3, gemma3_vl)
 }

@@ -16,6 +16,7 @@ from odesteer.data import Example
 from odesteer.errors import InvalidInputError, MissingDependencyError, ModelError
 from odesteer.methods import CAA
 from odesteer.models import SteeredModel
+from odesteer.models.architecture.loading import load_outline
 from odesteer.models.tokens.special_tokens import pad_token_id
 
 
@@ -160,3 +161,20 @@ def test_a_context_of_minus_one_is_no_limit() -> None:
     lm = SteeredModel(model, tiny_models.tokenizer())
     assert lm.context is None
     assert len(lm.encode("x" * 200).ids) > 200
+
+
+@pytest.mark.parametrize("name", list(tiny_models.VISION_LANGUAGE))
+def test_a_vision_language_model_is_used_with_text(name: str, tmp_path: Path) -> None:
+    built = tiny_models.VISION_LANGUAGE[name]()
+    lm = SteeredModel.from_pretrained(str(saved(tmp_path / name, built)), device="cpu")
+    assert type(lm.model) is type(built)
+    assert lm.n_layers == tiny_models.N_LAYERS
+    torch.testing.assert_close(logits(lm.model), logits(built))
+    fitted = lm.fit(CAA(), pairs(), 2, steer_position="all")
+    with lm.steering(fitted, strength=5.0):
+        assert not torch.allclose(logits(lm.model), logits(built))
+    plain = lm.generate(["the", "the dog"], max_new_tokens=3)
+    steered = lm.generate(["the", "the dog"], fitted, strength=0.0, max_new_tokens=3)
+    assert steered == plain
+    outline, _ = load_outline(str(tmp_path / name), revision=None)
+    assert type(outline) is type(built)

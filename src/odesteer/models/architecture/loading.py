@@ -105,13 +105,13 @@ def load_model(
     gguf_file: str | None = None,
     **options: Any,
 ) -> tuple[Any, Any]:
-    """A causal language model, ready for inference, and its tokenizer.
+    """A causal or vision-language model, ready for inference, and its tokenizer.
 
     ``options`` go to `from_pretrained` of the model, those that concern files (``subfolder``,
     ``token``…) to that of the tokenizer too. Weights of a GGUF file are dequantised, unless a
     ``quantization_config`` says otherwise. Raises `ModelError` where either cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     if device is not None and options.get("device_map") is not None:
         raise InvalidInputError(
@@ -128,8 +128,8 @@ def load_model(
         _dequantise(options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.name, revision=revision, **shared)
-        model = AutoModelForCausalLM.from_pretrained(
-            files.name, revision=revision, dtype=dtype, **options
+        model = _language_model(
+            "from_pretrained", files.name, revision=revision, dtype=dtype, **options
         )
     except (OSError, ValueError) as error:
         raise ModelError(_load_error_message(files, revision, error)) from error
@@ -161,14 +161,14 @@ def load_outline(id_or_folder: str, *, revision: str | None) -> tuple[Any, Any]:
 
     Raises `ModelError` where there is no such model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     files = ModelFiles.of(id_or_folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.name, revision=revision, **files.options)
         config = load_config(id_or_folder, revision=revision)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = _language_model("from_config", config)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"cannot look up the model {id_or_folder!r}: it is no folder here with a model and"
@@ -176,6 +176,20 @@ def load_outline(id_or_folder: str, *, revision: str | None) -> tuple[Any, Any]:
             f" ({' '.join(str(error).split()):.300})"
         ) from error
     return model.eval(), tokenizer
+
+
+def _language_model(constructor: str, source: Any, **options: Any) -> Any:
+    """A model by that method of `AutoModelForCausalLM`, or of `AutoModelForImageTextToText` for
+    vision-language models, most of which the former does not know."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    try:
+        return getattr(AutoModelForCausalLM, constructor)(source, **options)
+    except ValueError as error:
+        try:
+            return getattr(AutoModelForImageTextToText, constructor)(source, **options)
+        except ValueError:
+            raise error from None
 
 
 def _dequantise(options: dict[str, Any]) -> None:
