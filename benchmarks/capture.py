@@ -1,4 +1,4 @@
-"""Capturing activations, against a plain forward pass that returns all hidden states.
+"""Throughput of capture, against a plain forward pass that returns all hidden states.
 
     python -m benchmarks.capture [--json FILE] [--quick]
 
@@ -111,7 +111,7 @@ def compared(subject: Subject, n: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def to_disk(n: int, folder: str | None) -> dict[str, Any]:
-    """Activations of 32 layers x 4096, of a model with next to nothing in its layers."""
+    """Activations of 32 layers x 4096, of a model whose layers compute next to nothing."""
     model = random_llama(4096, 32, 4, 1, 32, 1000, head_dim=8).eval()
     lm = SteeredModel(model, Words())
     examples = random_examples(n, 1000, 2, 4)
@@ -130,7 +130,7 @@ def to_disk(n: int, folder: str | None) -> dict[str, Any]:
 
 
 def _in_a_process(n: int, *, on_disk: bool) -> dict[str, Any]:
-    """`to_disk` in a process of its own, whose memory is its own."""
+    """`to_disk` in a separate process, to measure its memory alone."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = scratch if on_disk else None
         code = f"""

@@ -1,4 +1,4 @@
-"""One step of decoding against what memory and arithmetic allow.
+"""Time of moving activations in a decoding step, against the bounds of memory and arithmetic.
 
     python -m benchmarks.floor [--json FILE] [--quick]
 
@@ -35,7 +35,7 @@ Call = Callable[[], object]
 
 
 def seconds(call: Call, device: torch.device, before: Call) -> float:
-    """Median of one call; what is done ``before`` each does not count."""
+    """Median time of one call, without what is done ``before`` each."""
     times = []
     for _ in range(30):
         before()

@@ -1,4 +1,4 @@
-"""Decoding with steering and without, side by side.
+"""Throughput of decoding, steered and unsteered side by side.
 
     python -m benchmarks.generation [--json FILE] [--quick]
 

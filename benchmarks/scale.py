@@ -1,4 +1,4 @@
-"""What steering costs on paper: bytes and operations of a decoding step, with and without.
+"""Cost model: bytes and operations of a decoding step, steered and unsteered.
 
     python -m benchmarks.scale [--rank R]
 

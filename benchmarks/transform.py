@@ -1,4 +1,4 @@
-"""How long steering one token takes, and how long fitting takes, by the form of the barrier.
+"""Time to steer a token and to fit a barrier, by the form of the barrier.
 
     python -m benchmarks.transform [--json FILE] [--quick] [--only PART]
 

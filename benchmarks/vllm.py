@@ -1,4 +1,4 @@
-"""How many tokens a second vLLM writes without the plugin, with it idle, and with it steering.
+"""Throughput of vLLM without the plugin, with it idle, and with it steering.
 
     make test-vllm                                   # once, for the environment
     .venv-vllm/bin/python -m benchmarks.vllm [--json FILE] [--eager] [--layers 12] [--width 1024]
@@ -65,7 +65,7 @@ def make_model(folder: Path, layers: int, width: int, dtype: str) -> None:
 
 
 def asked(run: str) -> list[str | None]:
-    """What each request asks for."""
+    """The body of each request."""
     levels: dict[str, list[str | None]] = {
         "steering": ["truth@1.5"] * REQUESTS,
         "levels": [f"truth@{0.5 + i / REQUESTS:.3f}" for i in range(REQUESTS)],
@@ -74,7 +74,7 @@ def asked(run: str) -> list[str | None]:
 
 
 def answer(folder: Path, dtype: str, eager: bool) -> None:
-    """In a process of its own: for each line of texts that comes in, the seconds it took."""
+    """Worker process: reads lines of texts, prints the seconds that each took."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(

@@ -1,4 +1,4 @@
-"""What a flow starts from, and for how long."""
+"""Inputs of a flow: activations, shapes, types and durations."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The recorded path of a flow."""
+"""Trajectories: recorded states, times, values and speeds."""
 
 import pytest
 import torch

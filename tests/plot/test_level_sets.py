@@ -1,4 +1,4 @@
-"""Plots are drawn from the right numbers."""
+"""Plots of trajectories over level sets."""
 
 import pytest
 import torch
