@@ -70,7 +70,7 @@ def test_the_list_of_commands_says_what_each_does_without_cutting_it_off(run: Ru
         (("fti",), "fti"),
         (("methods", "--jsn"), "--jsn"),
         (("fit", "--layer", "two"), "two"),
-        (("fit", "--layer", "2"), "--data"),
+        (("fit", "--layer", "2", "-o", "s"), "--data"),
         (("inspect",), "FILE"),
         (("generate", "--position", "first", "Once"), "first"),
     ],

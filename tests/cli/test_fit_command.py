@@ -1,5 +1,6 @@
 """``odesteer fit`` and ``odesteer inspect``."""
 
+import inspect
 import json
 import typing
 from pathlib import Path
@@ -12,6 +13,7 @@ from odesteer import Steerer, load, load_contrast
 from odesteer.artifact import PARTS, POSITIONS
 from odesteer.cli.arguments import options
 from odesteer.cli.commands import fit as fit_module
+from odesteer.cli.commands.tune import command as tune_module
 from odesteer.models import CAPTURE_POSITIONS
 
 
@@ -87,15 +89,67 @@ def test_columns_of_other_names(run: Run, model: str) -> None:
     assert load("s").provenance.n_positive == 8
 
 
-def test_repeated_rows_are_refused_unless_dropped(run: Run, model: str, pairs: str) -> None:
+def test_a_file_for_each_side(run: Run, model: str) -> None:
+    Path("a.txt").write_text("".join(f"warm {i}\n\n" for i in range(8)))
+    Path("b.json").write_text(json.dumps([f"cold {i}" for i in range(6)]))
+    words = ["fit", model, "--layer", 1, "--method", "caa", "-o", "s", "--positive", "a.txt"]
+    for more, said in (
+        ((), "--negative FILE"),
+        (("--negative", "b.json", "--data", "a.txt"), "--data has both sides"),
+    ):
+        refused = run(*words, *more)
+        assert refused.code == 2
+        assert refused.says(said)
+    assert run(*words, "--negative", "b.json").code == 0
+    origin = load("s").provenance
+    assert (origin.n_positive, origin.n_negative) == (8, 6)
+    assert origin.data_digest == load_contrast(positive="a.txt", negative="b.json").digest()
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    theirs = inspect.signature(load_contrast).parameters
+    for command in (fit_module.fit, tune_module.tune):
+        ours = inspect.signature(command).parameters
+        for name in ("duplicates", "identical"):
+            assert ours[name].default == theirs[name].default
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "advice"),
+    [
+        ('{"statement": "a", "true": 1}', (), "with --column text=statement."),
+        ('{"text": "a"}', (), "with --column text=statement."),
+        ('{"positive": "a", "negative": "a"}', (), "with --identical drop."),
+        (
+            '{"text": "a", "label": 1}\n{"text": "a", "label": 1}',
+            ("--duplicates", "error"),
+            "with --duplicates drop.",
+        ),
+        ('{"a": "b"}', ("--column", "texts=a"), "--column texts=a has the unknown field 'texts'"),
+        ('{"a": "b"}', ("--split", "test"), "--split test is for data sets on the hub"),
+        ('{"a": "b"}', ("--subset", "en"), "--subset en is for data sets on the hub"),
+    ],
+)
+def test_errors_of_data_advise_options(
+    run: Run, rows: str, words: tuple[str, ...], advice: str
+) -> None:
+    Path("d.jsonl").write_text(rows)
+    refused = run("fit", "nowhere", "--data", "d.jsonl", "--layer", 1, "-o", "s", *words)
+    assert refused.code == 1
+    assert refused.says(advice)
+    for argument in ("columns=", "identical=", "duplicates=", "split=", "name="):
+        assert argument not in refused.err
+
+
+def test_repeated_rows_are_dropped_unless_refused(run: Run, model: str, pairs: str) -> None:
     text = Path(pairs).read_text()
     Path("d.jsonl").write_text(text + text.splitlines()[3] + "\n")
     words = ["fit", model, "--data", "d.jsonl", "--layer", 2, "-o", "s", "--json"]
-    refused = run(*words)
+    refused = run(*words, "--duplicates", "error")
     assert refused.code == 1
     assert refused.says("line 13 repeats line 4", "drop")
     assert not Path("s").exists()
-    dropped = run(*words, "--duplicates", "drop")
+    dropped = run(*words)
     assert dropped.code == 0
     assert "warning: d.jsonl: dropped 1 of 13 rows" in dropped.err
     assert dropped.document["provenance"]["n_positive"] == 12

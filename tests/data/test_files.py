@@ -101,6 +101,64 @@ def test_a_format_can_be_named(tmp_path: Path) -> None:
         load_contrast(path, format="xml")
 
 
+@pytest.mark.parametrize("suffix", ["txt", "json", "jsonl", "csv"])
+def test_a_file_for_each_side(suffix: str, tmp_path: Path) -> None:
+    sides = {"positive": ["warm", "sunny, bright", "42"], "negative": ["cold", "grey"]}
+    for name, texts in sides.items():
+        text = {
+            "txt": "\ufeff" + "\n\n".join(texts) + "\r\n",
+            "json": json.dumps([*texts, " "], indent=2),
+            "jsonl": "".join(f"{json.dumps(text)}\n" for text in texts),
+            "csv": "statement\n" + "".join(f'"{text}"\n' for text in texts),
+        }[suffix]
+        (tmp_path / f"{name}.{suffix}").write_text(text, encoding="utf-8", newline="")
+    paths = {name: tmp_path / f"{name}.{suffix}" for name in sides}
+    columns = {"text": "statement"} if suffix == "csv" else None
+    data = load_contrast(**paths, columns=columns)
+    assert data == ContrastData.from_texts(sides["positive"], sides["negative"])
+
+
+def test_rows_of_one_side_may_have_prompts(tmp_path: Path) -> None:
+    for name, text in (("a", "yes"), ("b", "no")):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"prompt": "q", "text": text}])
+    data = load_contrast(positive=tmp_path / "a.jsonl", negative=tmp_path / "b.jsonl")
+    assert (data.positive, data.groups) == ((Example("q", "yes"),), (("q",), ("q",)))
+
+
+def test_errors_of_two_files_name_the_file_and_the_line(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.txt", tmp_path / "b.txt"
+    a.write_text("warm\n")
+    b.write_text("cold\n\nwarm\n")
+    with pytest.raises(DataError, match=r"line 3 of .*b\.txt: 'warm' has the opposite label in"):
+        load_contrast(positive=a, negative=b)
+    b.write_text("")
+    with pytest.raises(DataError, match="negative example"):
+        load_contrast(positive=a, negative=b)
+    write_jsonl(tmp_path / "c.jsonl", [{"text": "a", "label": 1}])
+    with pytest.raises(DataError, match=r"c\.jsonl, line 1: found a 'label' in a file of negative"):
+        load_contrast(positive=a, negative=tmp_path / "c.jsonl")
+    with pytest.raises(DataError, match=r"there is no file .*missing\.txt"):
+        load_contrast(positive=a, negative=tmp_path / "missing.txt")
+    with pytest.raises(
+        DataError, match=r"'\.txt' is not known.*a file for each side, positive and"
+    ):
+        load_contrast(a)
+    (tmp_path / "d.json").write_text('["a", "b"]')
+    with pytest.raises(DataError, match=r"found 'a'\. Texts alone are one side"):
+        load_contrast(tmp_path / "d.json")
+
+
+@pytest.mark.parametrize("sides", [(), ("positive",), ("negative",)])
+@pytest.mark.parametrize("with_source", [False, True])
+def test_a_source_or_two_files(sides: tuple[str, ...], with_source: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_jsonl(path, ROWS)
+    if with_source and not sides:
+        sides = ("positive", "negative")
+    with pytest.raises(InvalidInputError, match="one source with both sides, or two files"):
+        load_contrast(path if with_source else None, **dict.fromkeys(sides, path))
+
+
 BROKEN: list[tuple[str, bytes, str]] = [
     ("a.jsonl", b"", "holds no rows"),
     ("a.json", b"", "holds no rows"),
@@ -296,3 +354,12 @@ def test_saving_where_it_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write"):
         save_contrast(data, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_real_lists_of_texts(shared: Path) -> None:
+    folder = shared / "data" / "repe"
+    data = load_contrast(positive=folder / "happiness.json", negative=folder / "sadness.json")
+    assert (len(data.positive), len(data.negative)) == (203, 228)
+    with pytest.warns(UserWarning, match="dropped 1 of"):
+        data = load_contrast(positive=folder / "surprise.json", negative=folder / "disgust.json")
+    assert (len(data.positive), len(data.negative)) == (208, 204)

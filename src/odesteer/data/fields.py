@@ -1,13 +1,22 @@
 """Text fields of rows: validation, and suggestions for misspelt names."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from odesteer.errors import DataError
 from odesteer.untrusted import brief, has_lone_surrogate
 
 # Longer texts are refused: no model reads them, and they point to a broken file.
 MAX_CHARACTERS = 16_000_000
+
+
+# How an argument is spelled in errors, from its name and value.
+Spelling = Callable[[str, object], str]
+
+
+def python_argument(name: str, value: object) -> str:
+    """An argument as Python spells it: ``duplicates='drop'``."""
+    return f"{name}={value!r}"
 
 
 def check_text(where: str, name: str, value: object, *, may_be_blank: bool = False) -> str:

@@ -25,7 +25,14 @@ from odesteer.data.chats import (
     whole_chat,
 )
 from odesteer.data.contrast import Example
-from odesteer.data.fields import check_text, is_typo, listed, near
+from odesteer.data.fields import (
+    Spelling,
+    check_text,
+    is_typo,
+    listed,
+    near,
+    python_argument,
+)
 from odesteer.data.labels import ACCEPTED_LABELS, label_meaning, label_text
 from odesteer.data.transcripts import shared_opening
 from odesteer.errors import DataError, InvalidInputError
@@ -41,8 +48,6 @@ ACCEPTED = (
     "{positive, negative}, {prompt, chosen, rejected} or {text, label}; prompt and group are"
     " optional in each"
 )
-
-_RENAMING = "Name columns that are called otherwise with columns={'text': 'statement'}."
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,14 @@ class RowParser:
         without_response: places of transcripts that end where a response should begin.
     """
 
-    def __init__(self, source: str, columns: dict[str, str]) -> None:
+    def __init__(
+        self, source: str, columns: dict[str, str], spelled: Spelling = python_argument
+    ) -> None:
         for name in columns:
             if name not in FIELDS:
                 raise InvalidInputError(
-                    f"columns has the unknown field {name!r}; fields are {', '.join(FIELDS)}."
+                    f"{spelled('columns', {name: columns[name]})} has the unknown field {name!r};"
+                    f" fields are {', '.join(FIELDS)}."
                 )
         self.source = source
         self.columns = columns
@@ -98,13 +106,15 @@ class RowParser:
         self.without_response: list[str] = []
         self.n_read = 0
         self._numbers: dict[str, str] = {}
+        example = spelled("columns", {"text": "statement"})
+        self._renaming = f"Name columns that are called otherwise with {example}."
 
     def read(self, row: SourceRow) -> ParsedRow | None:
         """The row parsed; None for transcripts of which one has no response."""
         self.n_read += 1
         where = f"{self.source}, {row.place}"
         fields = self._renamed(where, row.fields)
-        form = _format_of(where, fields)
+        form = _format_of(where, fields, self._renaming)
         self._check_others(where, form, fields)
         prompt = _prompt(where, fields.get("prompt"))
         group = _group(where, fields.get("group"))
@@ -168,7 +178,7 @@ class RowParser:
             self.unused[name] = None
 
 
-def _format_of(where: str, fields: Mapping[str, Any]) -> RowFormat:
+def _format_of(where: str, fields: Mapping[str, Any], renaming: str) -> RowFormat:
     forms = (*PAIR_FORMATS, LABELLED)
     present = [form for form in forms if all(fields.get(name) is not None for name in form)]
     if len(present) == 1:
@@ -185,13 +195,13 @@ def _format_of(where: str, fields: Mapping[str, Any]) -> RowFormat:
                 hint = f" Did you mean it by {like!r}?" if like else ""
                 raise DataError(
                     f"{where}: {other!r} without {name!r}, found the fields {listed(fields)}.{hint}"
-                    f" A row is {ACCEPTED}. {_RENAMING}"
+                    f" A row is {ACCEPTED}. {renaming}"
                 )
     meant = [(name, near(name, FIELDS)) for name in fields]
     hints = ", ".join(f"{like!r} by {brief(name)}" for name, like in meant if like)
     raise DataError(
         f"{where}: found the fields {listed(fields)}; a row is {ACCEPTED}."
-        f"{f' Did you mean {hints}?' if hints else ''} {_RENAMING}"
+        f"{f' Did you mean {hints}?' if hints else ''} {renaming}"
     )
 
 

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from odesteer.data.contrast import ContrastData, Example
-from odesteer.data.fields import listed
+from odesteer.data.fields import Spelling, listed, python_argument
 from odesteer.data.formats import SourceRow
 from odesteer.data.hub import PREFIX, is_dataset_id, read_hub
-from odesteer.data.readers import READERS
+from odesteer.data.readers import ONE_SIDE, READERS, TEXT_READERS, Reader
 from odesteer.data.rows import OnBadRow, read_rows
 from odesteer.data.transcripts import shared_opening
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.files import write_file
 
+PathLike = str | os.PathLike[str]
+
 
 def load_contrast(
-    source: str | os.PathLike[str],
+    source: PathLike | None = None,
     *,
+    positive: PathLike | None = None,
+    negative: PathLike | None = None,
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     duplicates: OnBadRow = "drop",
@@ -29,7 +33,7 @@ def load_contrast(
     split: str | None = None,
     revision: str | None = None,
 ) -> ContrastData:
-    """Contrastive data from a file, or from a data set on the Hugging Face hub.
+    """Contrastive data from a file, two files, or a data set on the Hugging Face hub.
 
     Each row is ``{positive, negative}`` (texts, lists of texts or chats), ``{prompt, chosen,
     rejected}`` (strings or chats, the prompt in its own field or at the head of both sides: the
@@ -44,6 +48,9 @@ def load_contrast(
     Args:
         source: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file in UTF-8, or a
             data set ``owner/name`` (``hub:owner/name`` where a file of that name exists too).
+        positive, negative: instead, a file for each side, whose texts belong to no pairs: a text a
+            line (``.txt``), a JSON list of texts, or any of the formats above with the column
+            ``text``, and ``prompt`` and ``group`` if wanted. Blank lines and texts are left out.
         columns: what the source calls the fields, where it calls them otherwise:
             ``{"text": "statement"}``. Columns that mean nothing here are not read, with an
             `UnusedColumnsWarning`.
@@ -60,30 +67,81 @@ def load_contrast(
 
     Raises `DataError` (file, row, field and what was found) and `MissingDependencyError`.
     """
-    text = os.fspath(source)
+    return read_contrast(
+        source,
+        positive=positive,
+        negative=negative,
+        format=format,
+        columns=columns,
+        duplicates=duplicates,
+        identical=identical,
+        name=name,
+        split=split,
+        revision=revision,
+    )
+
+
+def read_contrast(
+    source: PathLike | None,
+    *,
+    positive: PathLike | None = None,
+    negative: PathLike | None = None,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    duplicates: OnBadRow = "drop",
+    identical: OnBadRow = "error",
+    name: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    spelled: Spelling = python_argument,
+) -> ContrastData:
+    """As `load_contrast`, with ``spelled`` to write the arguments that errors advise."""
     on_hub = {"name": name, "split": split, "revision": revision}
-    if text.startswith(PREFIX):
-        is_file = False
-    else:
-        is_file = Path(text).exists() or bool(_format_of(Path(text))) or not is_dataset_id(text)
-    if is_file:
-        given = [f"{option}={value!r}" for option, value in on_hub.items() if value is not None]
+    given = [spelled(option, value) for option, value in on_hub.items() if value is not None]
+    if (source is None) != (positive is not None and negative is not None) or (
+        (positive is None) != (negative is None)
+    ):
+        raise InvalidInputError(
+            "give one source with both sides, or two files,"
+            f" {spelled('positive', 'a.txt')} and {spelled('negative', 'b.txt')}."
+        )
+    if source is None:
+        sides = {"positive": Path(positive or ""), "negative": Path(negative or "")}
+        label = " and ".join(str(path) for path in sides.values())
+        if given:
+            raise InvalidInputError(f"{', '.join(given)} is for data sets on the hub, not files.")
+        rows = _read_sides(sides, format, spelled)
+    elif _is_file(text := os.fspath(source)):
         if given:
             raise InvalidInputError(
                 f"{', '.join(given)} is for data sets on the hub, but {text!r} is a file; leave it"
                 f" out, or write {PREFIX}{text}."
             )
-        rows = _read_file(Path(text), format)
+        rows = _read_file(Path(text), format, READERS, spelled)
         label = text
     else:
         if format is not None:
             raise InvalidInputError(
-                f"format={format!r} is for files, but there is no file {text!r}, so it is taken"
-                " for a data set on the hub."
+                f"{spelled('format', format)} is for files, but there is no file {text!r}, so it is"
+                " taken for a data set on the hub."
             )
         label = text.removeprefix(PREFIX)
         rows = read_hub(label, name=name, split=split or "train", revision=revision)
-    return read_rows(rows, label, columns=columns, duplicates=duplicates, identical=identical)
+    return read_rows(
+        rows,
+        label,
+        columns=columns,
+        duplicates=duplicates,
+        identical=identical,
+        spelled=spelled,
+    )
+
+
+def _is_file(source: str) -> bool:
+    """Whether a source is a file, rather than a data set on the hub."""
+    if source.startswith(PREFIX):
+        return False
+    return Path(source).exists() or bool(_format_of(Path(source))) or not is_dataset_id(source)
 
 
 def save_contrast(data: ContrastData, path: str | os.PathLike[str]) -> None:
@@ -109,21 +167,39 @@ def save_contrast(data: ContrastData, path: str | os.PathLike[str]) -> None:
     write_file(path, text.encode(), DataError)
 
 
-def _read_file(path: Path, format: str | None) -> Iterator[SourceRow]:
+def _read_sides(
+    sides: Mapping[str, Path], format: str | None, spelled: Spelling
+) -> Iterator[SourceRow]:
+    """The texts of a file for each side, as rows with labels."""
+    for label, path in sides.items():
+        for row in _read_file(path, format, TEXT_READERS, spelled):
+            if "label" in row.fields:
+                raise DataError(
+                    f"{path}, {row.place}: found a 'label' in a file of {label} texts; give the"
+                    " file alone, or leave the column out."
+                )
+            yield SourceRow(f"{row.place} of {path}", {**row.fields, "label": label})
+
+
+def _read_file(
+    path: Path, format: str | None, readers: Mapping[str, Reader], spelled: Spelling
+) -> Iterator[SourceRow]:
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if _format_of(file))
         files = f"one of the files in it: {listed(inside)}" if inside else "a file"
         raise DataError(f"{path} is a folder; name {files}.")
     if not path.exists():
         raise DataError(f"there is no file {path}.{_near_files(path)}")
-    known = format or _format_of(path)
-    if known not in READERS:
+    known = format or path.suffix.lower().removeprefix(".")
+    if known not in readers:
+        by_name = ", or as format=..." if spelled is python_argument else ""
+        hint = f" {ONE_SIDE}" if known in TEXT_READERS else ""
         raise DataError(
             f"{path}: format {format or path.suffix or 'without a suffix'!r} is not known; use one"
-            f" of {', '.join(READERS)} (as the suffix, or as format=...)."
+            f" of {', '.join(readers)} (as the suffix{by_name}).{hint}"
         )
     try:
-        yield from READERS[known](path)
+        yield from readers[known](path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
 

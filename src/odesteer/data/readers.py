@@ -1,10 +1,11 @@
-"""File readers for rows: JSONL, JSON, CSV, TSV and Parquet."""
+"""File readers for rows: JSONL, JSON, CSV, TSV, Parquet, and texts a line."""
 
 import csv
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,17 +19,27 @@ MAX_LINE_BYTES = 16_000_000
 # A JSON file cannot be read in parts.
 MAX_JSON_BYTES = 512_000_000
 
+ONE_SIDE = "Texts alone are one side; name a file for each side, positive and negative."
+
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_json_lines(path: Path) -> Iterator[SourceRow]:
-    """A JSON object a line; blank lines are skipped."""
+def read_text_lines(path: Path) -> Iterator[SourceRow]:
+    """A text a line; blank lines are skipped."""
+    with path.open("rb") as file:
+        for number, line in _lines(path, file):
+            if line.strip():
+                yield SourceRow(f"line {number}", {"text": line.rstrip("\r\n")})
+
+
+def read_json_lines(path: Path, *, texts: bool = False) -> Iterator[SourceRow]:
+    """A JSON object a line, with ``texts`` also a string; blank lines are skipped."""
     with path.open("rb") as file:
         for number, line in _lines(path, file):
             if not line.strip():
                 continue
-            values = list(_json_values(path, line.rstrip("\r\n"), number))
+            values = list(_json_values(path, line.rstrip("\r\n"), number, texts))
             if len(values) != 1:
                 raise DataError(
                     f"{path}, line {number}: {len(values)} rows on one line; write one object a"
@@ -37,8 +48,8 @@ def read_json_lines(path: Path) -> Iterator[SourceRow]:
             yield values[0]
 
 
-def read_json(path: Path) -> Iterator[SourceRow]:
-    """A JSON array of objects, one object, or objects one after another."""
+def read_json(path: Path, *, texts: bool = False) -> Iterator[SourceRow]:
+    """A JSON array of objects, one object, or objects in sequence; with ``texts`` also strings."""
     with path.open("rb") as file:
         too_long = os.fstat(file.fileno()).st_size > MAX_JSON_BYTES
         raw = b"" if too_long else file.read(MAX_JSON_BYTES + 1)
@@ -47,7 +58,7 @@ def read_json(path: Path) -> Iterator[SourceRow]:
             f"{path} has more than {MAX_JSON_BYTES:,} bytes, the limit for a JSON file; write one"
             " object a line and name it .jsonl."
         )
-    yield from _json_values(path, _decoded(path, raw, 0), 1)
+    yield from _json_values(path, _decoded(path, raw, 0), 1, texts)
 
 
 def read_csv(path: Path, delimiter: str = ",") -> Iterator[SourceRow]:
@@ -108,13 +119,24 @@ def read_parquet(path: Path) -> Iterator[SourceRow]:
         ) from None
 
 
-READERS: dict[str, Callable[[Path], Iterable[SourceRow]]] = {
+Reader = Callable[[Path], Iterable[SourceRow]]
+
+READERS: dict[str, Reader] = {
     "jsonl": read_json_lines,
     "ndjson": read_json_lines,
     "json": read_json,
     "csv": read_csv,
     "tsv": read_tsv,
     "parquet": read_parquet,
+}
+
+# For files that hold one side.
+TEXT_READERS: dict[str, Reader] = {
+    "txt": read_text_lines,
+    **READERS,
+    "jsonl": partial(read_json_lines, texts=True),
+    "ndjson": partial(read_json_lines, texts=True),
+    "json": partial(read_json, texts=True),
 }
 
 
@@ -167,8 +189,11 @@ _JSON = json.JSONDecoder(object_pairs_hook=unique_keys)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def _json_values(path: Path, text: str, first_line: int) -> Iterator[SourceRow]:
-    """The objects in a text: an array of them, or one after another."""
+def _json_values(path: Path, text: str, first_line: int, texts: bool) -> Iterator[SourceRow]:
+    """The objects in a text: an array of them, or one after another.
+
+    With ``texts`` a string stands for an object with the field ``text``; blank ones are skipped.
+    """
 
     def skip(at: int) -> int:
         return _SPACE.match(text, at).end()  # type: ignore[union-attr]
@@ -195,11 +220,17 @@ def _json_values(path: Path, text: str, first_line: int) -> Iterator[SourceRow]:
             raise fail("too many brackets in each other", at) from None
         except ValueError as error:  # a key twice, a number of thousands of digits
             raise fail(str(error), at) from None
-        if not isinstance(value, dict):
+        if isinstance(value, str) and texts:
+            if value.strip():
+                yield SourceRow(f"line {line}", {"text": value})
+        elif isinstance(value, dict):
+            yield SourceRow(f"line {line}", value)
+        else:
+            hint = f" {ONE_SIDE}" if isinstance(value, str) else ""
             raise DataError(
                 f"{path}, line {line}: a row is an object with named fields, found {brief(value)}."
+                f"{hint}"
             )
-        yield SourceRow(f"line {line}", value)
         at = skip(end)
         if in_array:
             if text.startswith("]", at):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from odesteer.data.contrast import ContrastData, Example
-from odesteer.data.fields import listed
+from odesteer.data.fields import Spelling, listed, python_argument
 from odesteer.data.formats import ACCEPTED, LABELLED, ParsedRow, RowParser, SourceRow
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.untrusted import brief
@@ -36,15 +36,16 @@ def read_rows(
     columns: Mapping[str, str] | None = None,
     duplicates: OnBadRow = "drop",
     identical: OnBadRow = "error",
+    spelled: Spelling = python_argument,
 ) -> ContrastData:
     """Contrastive data from rows; ``source`` names them in errors.
 
-    The other arguments are those of `load_contrast`.
+    ``spelled`` writes arguments in errors. The others are those of `load_contrast`.
     """
     for option, value in (("duplicates", duplicates), ("identical", identical)):
         if value not in ("drop", "error"):
             raise InvalidInputError(f"{option} must be 'drop' or 'error', not {value!r}.")
-    reader = RowParser(source, dict(columns or {}))
+    reader = RowParser(source, dict(columns or {}), spelled)
     parsed = [row for row in map(reader.read, rows) if row is not None]
     empty = reader.without_response
     if empty and not parsed:
@@ -54,8 +55,8 @@ def read_rows(
     for row in parsed:
         _check_alike(source, parsed[0], row)
     parsed = _split_lists(parsed)
-    kept, n_identical = _without_identical(source, parsed, identical)
-    kept, repeats = _without_duplicates(source, kept, duplicates)
+    kept, n_identical = _without_identical(source, parsed, identical, spelled)
+    kept, repeats = _without_duplicates(source, kept, duplicates, spelled)
     data = _assemble(source, kept)
     notices: list[tuple[type[DataWarning], str]] = []
     if reader.unused:
@@ -76,8 +77,8 @@ def read_rows(
         )
         notices.append((DuplicateRowsWarning, message))
     for category, message in notices:
-        # Three frames up is the caller of load_contrast.
-        warnings.warn(f"{source}: {message}", category, stacklevel=3)
+        # Four frames up is the caller of load_contrast.
+        warnings.warn(f"{source}: {message}", category, stacklevel=4)
     return data
 
 
@@ -112,7 +113,7 @@ def _split_lists(rows: list[ParsedRow]) -> list[ParsedRow]:
 
 
 def _without_identical(
-    source: str, rows: list[ParsedRow], policy: OnBadRow
+    source: str, rows: list[ParsedRow], policy: OnBadRow, spelled: Spelling
 ) -> tuple[list[ParsedRow], int]:
     """Drop or refuse rows with one example on both sides: the rows left, the number dropped."""
     clashing: set[Example] = set()
@@ -131,7 +132,7 @@ def _without_identical(
         if message and policy == "error":
             raise DataError(
                 f"{source}, {row.place}: {message}; remove it, or everything like it with"
-                " identical='drop'."
+                f" {spelled('identical', 'drop')}."
             )
         if not message:
             kept.append(row)
@@ -140,7 +141,7 @@ def _without_identical(
 
 
 def _without_duplicates(
-    source: str, rows: list[ParsedRow], policy: OnBadRow
+    source: str, rows: list[ParsedRow], policy: OnBadRow, spelled: Spelling
 ) -> tuple[list[ParsedRow], list[str]]:
     """Drop or refuse rows that repeat an earlier one: the rows left, a text for each repeat."""
     first: dict[tuple[tuple[Example, ...], tuple[Example, ...]], ParsedRow] = {}
@@ -151,7 +152,8 @@ def _without_duplicates(
             repeats.append(f"{row.place} repeats {earlier.place}")
     if repeats and policy == "error":
         raise DataError(
-            f"{source}: {repeats[0]}; remove it, or all repeated rows with duplicates='drop'."
+            f"{source}: {repeats[0]}; remove it, or all repeated rows with"
+            f" {spelled('duplicates', 'drop')}."
         )
     return list(first.values()), repeats
 

@@ -74,6 +74,24 @@ Params = Annotated[
         rich_help_panel=STEERING,
     ),
 ]
+DATA_HELP = (
+    "Contrastive data: .jsonl, .json, .csv, .tsv or .parquet, or a data set owner/name on the hub."
+    " Rows are {positive, negative}, {prompt, chosen, rejected} or {text, label}."
+)
+Positive = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Instead of --data: the positive texts, a text a line (.txt) or a JSON list of them.",
+        rich_help_panel=DATA,
+    ),
+]
+Negative = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The negative texts, beside --positive.", rich_help_panel=DATA
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(

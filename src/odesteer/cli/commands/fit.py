@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from odesteer.cli.arguments.contrast import check_sources, read_data
 from odesteer.cli.arguments.options import (
+    DATA_HELP,
     BatchSize,
     CapturePosition,
     Columns,
@@ -20,12 +22,14 @@ from odesteer.cli.arguments.options import (
     Identical,
     Json,
     ModelArgument,
+    Negative,
     Params,
+    Positive,
     Revision,
     SteeredTokens,
     Subset,
 )
-from odesteer.cli.errors import checking_usage
+from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.help import DATA, STEERING
 from odesteer.cli.model.backend import Backend, EngineName, RayAddress, Workers, WorkerThreads
 from odesteer.cli.model.opening import ModelChoice
@@ -41,16 +45,6 @@ LayerPart = Literal["residual", "heads"]
 
 
 def fit(
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Contrastive data: .jsonl, .json, .csv, .tsv or .parquet, or a data set"
-            " owner/name on the hub. Rows are {positive, negative}, {prompt, chosen, rejected} or"
-            " {text, label}.",
-            rich_help_panel=DATA,
-        ),
-    ],
     layer: Annotated[
         list[int],
         typer.Option(
@@ -64,6 +58,11 @@ def fit(
         Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
     ],
     model: ModelArgument = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help=DATA_HELP, rich_help_panel=DATA)
+    ] = None,
+    positive: Positive = None,
+    negative: Negative = None,
     method: Annotated[
         str,
         typer.Option(
@@ -72,7 +71,7 @@ def fit(
     ] = "odesteer",
     param: Params = None,
     column: Columns = None,
-    duplicates: Duplicates = "error",
+    duplicates: Duplicates = "drop",
     identical: Identical = "error",
     subset: Subset = None,
     split: DataSplit = None,
@@ -113,24 +112,28 @@ def fit(
     odesteer fit Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --layer 13 -o truthful.safetensors
 
     odesteer fit ./my-model --data pairs.csv --layer 8 --method caa -o caa.safetensors
+
+    odesteer fit ./my-model --positive glad.txt --negative sad.txt --layer 8 -o mood.safetensors
     """
     with Screen(json=json, debug=debug) as screen:
+        if not check_sources(data, positive, negative):
+            raise UsageError("there are no data; give --data FILE, or --positive and --negative.")
         check_output(output, force=force)
         choice = ModelChoice(model, revision, device, dtype)
         backend = Backend(engine, workers, worker_threads, ray_address)
 
-        from odesteer.cli.arguments.parameters import build_method, pairs_of
-        from odesteer.data import load_contrast
+        from odesteer.cli.arguments.parameters import build_method
 
         with checking_usage():
             unfitted = build_method(method, param or [], seed)
-            columns = pairs_of(column or [], "--column")
-        pairs = load_contrast(
+        pairs = read_data(
             data,
-            columns=columns,
+            positive,
+            negative,
+            column=column or [],
             duplicates=duplicates,
             identical=identical,
-            name=subset,
+            subset=subset,
             split=split,
         )
         choice.check_layers(layer, screen)

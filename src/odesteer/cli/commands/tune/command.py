@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from odesteer.cli.arguments.contrast import check_sources, read_data
 from odesteer.cli.arguments.options import (
     BatchSize,
     CapturePosition,
@@ -20,7 +21,9 @@ from odesteer.cli.arguments.options import (
     Identical,
     Json,
     ModelArgument,
+    Negative,
     Params,
+    Positive,
     Revision,
     SteeredTokens,
     Subset,
@@ -59,6 +62,8 @@ def tune(
             rich_help_panel=DATA,
         ),
     ] = None,
+    positive: Positive = None,
+    negative: Negative = None,
     world: Annotated[
         str | None,
         typer.Option(
@@ -157,7 +162,7 @@ def tune(
         ),
     ] = None,
     column: Columns = None,
-    duplicates: Duplicates = "error",
+    duplicates: Duplicates = "drop",
     identical: Identical = "error",
     subset: Subset = None,
     split: DataSplit = None,
@@ -201,8 +206,6 @@ def tune(
             check_output(files["steerer"], force=force)
         choice = ModelChoice(model, revision, device, dtype)
 
-        from odesteer.cli.arguments.parameters import pairs_of
-        from odesteer.data import load_contrast
         from odesteer.terrarium import world as world_named
         from odesteer.tuning import Halving, from_world
         from odesteer.tuning import tune as select
@@ -212,13 +215,14 @@ def tune(
             candidates = candidates_of(
                 method or ["odesteer"], param or [], vary or [], amounts or [], seed
             )
-            columns = pairs_of(column or [], "--column")
-        source = known or load_contrast(
-            str(data),
-            columns=columns,
+        source = known or read_data(
+            data,
+            positive,
+            negative,
+            column=column or [],
             duplicates=duplicates,
             identical=identical,
-            name=subset,
+            subset=subset,
             split=split,
         )
         if layer:
@@ -307,7 +311,9 @@ def tune(
 
 def _check_options(given: dict[str, Any]) -> None:
     """Raise `UsageError` for options that do not go together."""
-    if (given["data"] is None) == (given["world"] is None):
+    if check_sources(given["data"], given["positive"], given["negative"]) == (
+        given["world"] is not None
+    ):
         raise UsageError("give --data FILE, or --world NAME for a world of the bundled model.")
     if given["world"] is not None:
         for name in ("model", "objective", "max_new_tokens", "column", "subset", "split"):
