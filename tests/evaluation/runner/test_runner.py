@@ -71,7 +71,7 @@ def test_a_finished_run_writes_nothing_again(
     def never(*anything: object) -> None:
         raise AssertionError("it generated again")
 
-    monkeypatch.setattr("odesteer.evaluation.runner.completions.write", never)
+    monkeypatch.setattr("odesteer.evaluation.runner.completions.generate_completions", never)
     bench_case.runner(lm, undisturbed).run()
     assert (undisturbed / GENERATIONS).read_bytes() == before
 
