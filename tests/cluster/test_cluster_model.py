@@ -111,6 +111,7 @@ def test_workers_do_not_know_of_contexts(
 ) -> None:
     held = ClusterModel(alone.model, alone.tokenizer, together.cluster, together.source)
     with held.steering(steerer), held.steering(steerer):
+        held.model(torch.tensor([[1, 2]]))
         for use in (lambda: held.generate("the cat"), lambda: held.capture(pairs.positive, 1)):
             with pytest.raises(ModelError, match="leave it, and give steerers to generate"):
                 use()

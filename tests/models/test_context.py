@@ -10,7 +10,7 @@ from torch import Tensor
 
 import tiny_models
 from odesteer.errors import ModelError
-from odesteer.models import SteeredModel
+from odesteer.models import SteeredModel, SteeringWarning
 from odesteer.models.steering.site_hooks import SiteInterventions
 
 
@@ -40,6 +40,7 @@ def test_nested_contexts_act_one_after_the_other(lm: SteeredModel) -> None:
 def test_contexts_may_end_in_any_order(lm: SteeredModel) -> None:
     before, base = hooks_of(lm.model), logits(lm)
     first, second = lm.steering(caa(seed=1)).enable(), lm.steering(caa(seed=2)).enable()
+    logits(lm)
     first.remove()
     with lm.steering(caa(seed=2)):
         wanted = logits(lm)
@@ -89,16 +90,40 @@ def test_gradients_flow_through_steering(lm: SteeredModel) -> None:
 
 def test_no_copy_of_the_hidden_states_without_gradients(lm: SteeredModel) -> None:
     """The layer's output tensor itself is changed; with gradients another one takes its place."""
-    seen: list[Tensor] = []
-    handle = lm.layers.at(2).register_forward_hook(lambda module, args, out: seen.append(out))
+    layer, seen = lm.layers.at(2), list[Tensor]()
+    forward = layer.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Tensor:
+        seen.append(forward(*args, **kwargs))
+        return seen[-1]
+
+    layer.forward = watched
     try:
-        with lm.steering(steerer()), Watch(lm.layers.at(2)) as watch:
+        with lm.steering(steerer()), Watch(layer) as watch:
             logits(lm)
             assert torch.equal(seen[0], watch.states[0])
             lm.model(IDS)
             assert not torch.equal(seen[1], watch.states[1])
     finally:
-        handle.remove()
+        del layer.forward
+
+
+@pytest.mark.parametrize("part", ["residual", "heads"])
+def test_hidden_states_are_those_that_were_used(part: str) -> None:
+    """With gradients and without, in whatever order hooks were registered."""
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    lm.model(IDS, output_hidden_states=True)  # transformers registers its hooks here
+    seen: list[Tensor] = []
+    lm.layers.at(2).register_forward_hook(lambda module, args, out: seen.append(out))
+    with lm.steering(steerer(part=part), steerer(layer=1, part=part)):
+        with torch.no_grad():
+            without = lm.model(IDS, output_hidden_states=True).hidden_states
+        found = lm.model(IDS, output_hidden_states=True).hidden_states
+    assert found[3].requires_grad
+    for a, b in zip(found, without, strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(seen[1], found[3])
+    assert not torch.allclose(found[2], lm.model(IDS, output_hidden_states=True).hidden_states[2])
 
 
 @pytest.mark.parametrize("position", ["last", "all"])
@@ -165,13 +190,13 @@ def test_scoring_a_whole_sequence_agrees_with_generating_it(lm: SteeredModel) ->
             torch.testing.assert_close(scored[:, 4 + i], step, rtol=1e-3, atol=1e-3)
 
 
-def test_without_a_cache_prompt_and_generated_must_be_told_apart(lm: SteeredModel) -> None:
-    for position in ("prompt", "generated"):
-        with (
-            lm.steering(steerer(position=position)),
-            pytest.raises(ModelError, match=r"without a cache; .* prompt_width="),
-        ):
-            lm.model.generate(IDS, max_new_tokens=2, use_cache=False, pad_token_id=0)
+def test_a_block_that_steers_no_pass_warns(lm: SteeredModel) -> None:
+    with pytest.warns(SteeringWarning, match="no forward pass was steered"), lm.steering(caa()):
+        pass
+    with pytest.raises(KeyError), lm.steering(caa()):
+        raise KeyError
+    with lm.steering():  # steers nothing, and says so
+        pass
 
 
 def test_a_prompt_read_in_chunks(lm: SteeredModel) -> None:

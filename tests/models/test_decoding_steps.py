@@ -62,7 +62,7 @@ def other() -> Steerer:
         ([[ode(), None, other()]], {"T": 2.0}, 4),
         ([ode(), ode(layer=3)], {"T": 2.0}, 8),
         ([ode(position="all"), other()], {"T": 2.0}, 4),
-        ([ode()], {"T": 2.0, "prompt_width": 8}, 4),
+        ([ode()], {"T": 2.0, "prompt_width": 8}, 2),
     ],
 )
 def test_the_same_is_computed_as_with_a_receipt(

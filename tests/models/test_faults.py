@@ -249,7 +249,7 @@ def test_no_fault_leaves_a_trace(fragile: SteeredModel, kind: Callable[..., Any]
         where = f"fault {i} ({error.__name__}, {kind.__name__}, {use.__name__})"
         assert hooks_of(lm.model) == before, where
         assert torch._dynamo.eval_frame._stance.stance == "default", where
-        assert lm._prompt_width.columns is None, where
+        assert lm._prompt_width.ends is None, where
         for lock in (eager._lock, marks._lock):
             assert not lock._is_owned(), where  # type: ignore[attr-defined]
         with torch.no_grad():

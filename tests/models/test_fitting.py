@@ -167,3 +167,14 @@ def test_a_processor_lends_its_tokenizer(lm: SteeredModel) -> None:
         tokenizer = lm.tokenizer
 
     assert SteeredModel(lm.model, Processor()).tokenizer is lm.tokenizer
+
+
+def test_integers_of_numpy_and_torch_are_layers(lm: SteeredModel) -> None:
+    import numpy as np
+
+    one = lm.fit(CAA(), pairs(), np.int64(2))
+    assert one.site == Site(2)
+    assert lm.fit(CAA(), pairs(), torch.tensor(2)).site == one.site
+    for layers in ([np.int32(1), 2], np.arange(1, 3), range(1, 3)):
+        several = lm.fit(CAA(), pairs(), layers)
+        assert [member.site for member in several.members] == [Site(1), Site(2)]

@@ -8,7 +8,6 @@ from steerers import caa
 from torch import Tensor, nn
 
 import tiny_models
-from odesteer.errors import ModelError
 from odesteer.models import SteeredModel
 from odesteer.models.steering.forward_pass import ForwardPassReader
 
@@ -66,7 +65,7 @@ def test_positional_and_named_arguments_are_the_same() -> None:
         now = ForwardPassReader(Transformer()).read(args, kwargs)
         assert now.past == 5
         assert now.mask is mask
-        assert now.cached
+        assert now.ends == (9,)
 
 
 def test_a_static_cache_is_counted_along_while_tokens_come_one_by_one() -> None:
@@ -95,15 +94,32 @@ def test_a_state_from_elsewhere_is_a_continuation() -> None:
 def test_a_hidden_state_is_counted_too() -> None:
     reader = ForwardPassReader(Hidden())
     first = reader.read((ids(6),), {})
-    assert (first.past, first.cached) == (0, False)
+    assert (first.past, first.ends) == (0, (6,))
     assert [reader.read((ids(1),), {}).past for _ in range(2)] == [6, 7]
 
 
-def test_forbidding_the_cache_is_noticed() -> None:
-    reader = ForwardPassReader(Transformer())
-    assert reader.read((ids(6),), {}).cached
-    assert not reader.read((ids(6),), {"use_cache": False}).cached
-    assert reader.read((ids(1), Counts(3)), {"use_cache": False}).cached
+def test_the_first_pass_over_a_sequence_is_its_prompt() -> None:
+    """And what follows, with the cache or behind the same tokens, is generated."""
+    reader, cache = ForwardPassReader(Transformer()), Counts(0)
+    assert reader.read((ids(6), cache), {}).ends == (6,)
+    for length, past in ((1, 6), (3, 7), (2, 6)):
+        cache.length = past
+        assert reader.read((ids(length), cache), {}).ends == (6,)
+    other = Counts(0)
+    assert reader.read((ids(4), other), {}).ends == (4,)
+    other.length, cache.length = 4, 8
+    assert reader.read((ids(2), cache), {}).ends == (6,)
+    assert reader.read((ids(2), other), {}).ends == (4,)
+    assert reader.read((ids(3),), {"use_cache": False}).ends == (3,)
+    assert reader.read((ids(5),), {"use_cache": False}).ends == (3,)
+    assert reader.read((ids(2),), {"use_cache": False}).ends == (2,)
+    assert reader.read((1 + ids(5),), {"use_cache": False}).ends == (5,)
+
+
+def test_a_cache_that_was_in_use_before() -> None:
+    """One token behind it was generated; several are the rest of the prompt."""
+    for length, end in ((1, 3), (2, 5)):
+        assert ForwardPassReader(Transformer()).read((ids(length), Counts(3)), {}).ends == (end,)
 
 
 def active(mask: Any, length: int, past: int = 0) -> Any:
@@ -140,7 +156,7 @@ def test_no_mask_and_single_tokens_have_no_padding() -> None:
     assert active({"full_attention": None}, 3) is None
 
 
-def test_a_model_without_any_cache_must_be_told_where_the_prompt_ends() -> None:
+def test_a_model_without_any_cache() -> None:
     from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 
     config = OpenAIGPTConfig(
@@ -150,8 +166,12 @@ def test_a_model_without_any_cache_must_be_told_where_the_prompt_ends() -> None:
     steerer = caa(1, "generated")
     (one,) = lm.generate("the dog", steerer, max_new_tokens=4, receipt=True)
     assert [b is None for b in one.before] == [True, False, False, False]
-    with pytest.raises(ModelError, match="prompt_width="), lm.steering(steerer):
-        lm.model(ids(3))
+    prompt = torch.tensor([lm.encode("the dog").ids])
+    with lm.steering(steerer, receipt=True) as steering:
+        out = lm.model.generate(prompt, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert lm.tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True) in one.text
+    first = prompt.shape[1]
+    assert set(steering.receipt().column.tolist()) == set(range(first, first + 3))
 
 
 def test_a_recurrent_model_generates_as_it_reads() -> None:

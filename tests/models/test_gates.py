@@ -235,9 +235,11 @@ def test_another_prompt_on_the_same_cache_is_judged_anew(lm: SteeredModel, pool:
     ):
         out = lm.model(IDS[:, :3], use_cache=True)
         out = lm.model(IDS[:, 3:4], past_key_values=out.past_key_values)
+        steering.remove()
+        steering.enable()  # whose first pass is a prompt
         lm.model(IDS[:, 3:], past_key_values=out.past_key_values)
     decisions = steering.receipt().decisions
-    assert decisions.forward.tolist() == [0] * 3 + [2] * 3
+    assert decisions.forward.tolist() == [0] * 6
     prompts = [watch.states[0], watch.states[2]]
     pooled = [a[:, -1] if pool == "last" else a.mean(dim=1) for a in prompts]
     wanted = own.gate.condition.barrier.value(torch.cat(pooled))  # type: ignore[union-attr]
@@ -291,12 +293,15 @@ def test_another_batch_behind_a_prompt_is_an_error(lm: SteeredModel) -> None:
             lm.model(IDS[:1, :1], past_key_values=out.past_key_values)
 
 
-def test_without_a_cache_somebody_must_say_where_the_prompt_ends(lm: SteeredModel) -> None:
-    with (
-        lm.steering(gated(lm)),
-        pytest.raises(ModelError, match=r"a gate cannot tell .* prompt_width="),
-    ):
+def test_without_a_cache_the_first_pass_is_the_prompt(
+    lm: SteeredModel,
+) -> None:
+    with lm.steering(gated(lm), receipt=True) as steering:
         lm.model(IDS, use_cache=False)
+    whole = steering.receipt().decisions
+    with lm.steering(gated(lm), receipt=True) as steering:
+        lm.model(IDS)
+    torch.testing.assert_close(whole.value, steering.receipt().decisions.value)
     with lm.steering(gated(lm), prompt_width=3, receipt=True) as steering:
         lm.model(IDS, use_cache=False)
     decisions = steering.receipt().decisions

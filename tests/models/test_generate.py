@@ -1,5 +1,6 @@
 """`SteeredModel.generate`: texts, rows, sampling, streaming, receipts, options."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -295,3 +296,49 @@ def test_models_that_cannot_generate(lm: SteeredModel) -> None:
             write(lm, PROMPTS)
     finally:
         lm.model.eval()
+
+
+def test_stop_strings_end_a_text(lm: SteeredModel) -> None:
+    (whole,) = lm.generate("the dog", max_new_tokens=40, receipt=True)
+    stop = next(one for one in whole.tokens[1:] if one.isascii() and one.strip())
+    (text,) = lm.generate("the dog", max_new_tokens=40, stop_strings=[stop])
+    assert whole.text.startswith(text)
+    assert text.endswith(stop)
+    assert len(text) < len(whole.text)
+
+
+@pytest.mark.parametrize("option", ["prompt_lookup_num_tokens", "assistant_model"])
+def test_a_callback_with_several_tokens_at_a_time(lm: SteeredModel, option: str) -> None:
+    value = 3 if option == "prompt_lookup_num_tokens" else tiny_models.llama()
+    parts: list[str] = []
+
+    def take(row: int, text: str) -> None:
+        assert row == 0
+        parts.append(text)
+
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
+    texts = lm.generate("the dog", caa(), stream=take, **{option: value}, **options)
+    assert ["".join(parts)] == texts == lm.generate("the dog", caa(), **options)
+
+
+def test_a_copy_of_a_model_is_another_model(lm: SteeredModel) -> None:
+    other = copy.deepcopy(lm)
+    with lm.steering(caa()):
+        assert write(lm, "the dog") == write(other, "the dog", caa())
+    assert other.model is not lm.model
+
+
+def test_padding_that_the_embedding_lacks(lm: SteeredModel) -> None:
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.pad_token = "<beyond>"
+    tokenizer.add_special_tokens({"pad_token": "<beyond>"})
+    assert tokenizer.pad_token_id >= lm.model.get_input_embeddings().num_embeddings
+    other = SteeredModel(lm.model, tokenizer)
+    prompts = ["the dog", "x"]
+    assert write(other, prompts, caa()) == write(lm, prompts, caa())
+
+
+def test_a_context_length_of_minus_one_is_no_limit() -> None:
+    model = tiny_models.llama()
+    model.config.max_position_embeddings = -1
+    assert SteeredModel(model, tiny_models.tokenizer()).context is None

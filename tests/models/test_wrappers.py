@@ -231,6 +231,7 @@ def test_the_stance_of_the_compiler_is_put_back() -> None:
     with torch.compiler.set_stance("eager_on_recompile"):
         first, second = lm.steering(caa()).enable(), lm.steering(caa()).enable()
         assert stance() == "force_eager"
+        logits(lm)
         first.remove()
         first.remove()
         assert stance() == "force_eager"

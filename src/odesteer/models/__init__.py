@@ -7,6 +7,7 @@ from odesteer.models.provenance_check import ProvenanceWarning
 from odesteer.models.steered_model import SteeredModel
 from odesteer.models.steering.context import Steering
 from odesteer.models.steering.receipts import Receipt
+from odesteer.models.steering.threads import SteeringWarning
 from odesteer.models.tokens.capture_positions import CAPTURE_POSITIONS
 from odesteer.models.tokens.encoding import Encoded
 
@@ -20,5 +21,6 @@ __all__ = [
     "Receipt",
     "SteeredModel",
     "Steering",
+    "SteeringWarning",
     "find_decoder_layers",
 ]

@@ -240,7 +240,8 @@ class ObservedModel:
 
     def _layer_numbers(self, layer: int | Sequence[int]) -> list[int]:
         """Layer numbers, checked, without repetitions."""
-        numbers = list(dict.fromkeys(layer)) if isinstance(layer, Sequence) else [layer]
+        given = plain_numbers(layer)
+        numbers = list(dict.fromkeys(given)) if isinstance(given, Sequence) else [given]
         for number in numbers:
             self.layers.at(number)
         return numbers
@@ -251,6 +252,15 @@ class ObservedModel:
                 "the model is in training mode, where dropout makes its activations random; call"
                 " model.eval() first."
             )
+
+
+def plain_numbers(layer: Any) -> Any:
+    """A number, or a list of numbers, of numpy or torch as Python's own."""
+    if hasattr(layer, "tolist"):
+        return layer.tolist()
+    if isinstance(layer, Sequence) and not isinstance(layer, str):
+        return [plain_numbers(one) for one in layer]
+    return layer
 
 
 def _width(model: nn.Module, config: Any) -> int:

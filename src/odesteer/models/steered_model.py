@@ -13,7 +13,7 @@ from odesteer.models.fitting import fit_steerers, prepare_method
 from odesteer.models.generation.generate import GenerationRunner
 from odesteer.models.generation.result import Generation
 from odesteer.models.generation.streaming import StreamCallback
-from odesteer.models.observed_model import ObservedModel
+from odesteer.models.observed_model import ObservedModel, plain_numbers
 from odesteer.models.provenance_check import warn_of_other_model
 from odesteer.models.steering.context import Steering
 from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
@@ -112,6 +112,7 @@ class SteeredModel(ObservedModel):
         `HeadITI` with several layers chooses its ``top_k`` heads among the heads of all of them;
         layers without a chosen head have no steerer. It is told the number of heads.
         """
+        layer = plain_numbers(layer)
         n_heads = self.n_heads if part == "heads" else None
         method = prepare_method(method, part, n_heads)
         if not isinstance(data, ContrastData):
@@ -152,11 +153,11 @@ class SteeredModel(ObservedModel):
         T: Quantity = None,
         strength: Quantity = None,
         interpolation: Quantity = None,
-        prompt_width: int | None = None,
+        prompt_width: int | Sequence[int] | None = None,
         receipt: bool = False,
         compiled: bool = False,
     ) -> Steering:
-        """A context in which every use of the model by this thread is steered.
+        """A context in which the forward passes of the model are steered, see `Steering`.
 
         Each of ``steerers`` is one (or a `SteererSet`) for all rows of a batch, or a list with
         one for each row (None: leave that row exactly as it is); several act one after another.
@@ -165,8 +166,11 @@ class SteeredModel(ObservedModel):
         (beams, several samples) keep theirs. A steerer with a gate leaves rows alone whose prompt
         does not meet its condition.
 
-        ``prompt_width`` says how many columns of a batch, padded on the left, are the prompt, so
-        that a pass over prompt and response is steered as generating it would have been.
+        What is moved depends on which tokens are prompt and which generated, not on how they are
+        cut into passes. `generate` of transformers tells where the prompt ends. In other passes the
+        first one over a sequence is the prompt, and what follows it (with its cache, or behind its
+        tokens again) is generated; ``prompt_width`` says otherwise: how many columns of a batch are
+        the prompt, one number, or one for each row where prompts are padded on the right.
         ``receipt`` records what happens for `Steering.receipt`. ``compiled`` keeps a compiled model
         compiled, see `Steering`.
 
@@ -181,6 +185,8 @@ class SteeredModel(ObservedModel):
         width: ThreadPromptWidth | PromptWidth = self._prompt_width
         if prompt_width is not None:
             width = PromptWidth(prompt_width)
+            if compiled and len(width.ends or ()) > 1:
+                raise InvalidInputError("compiled=True takes one prompt_width for all rows.")
         return Steering(self._sites, assignments, width, receipt=receipt, compiled=compiled)
 
     @overload

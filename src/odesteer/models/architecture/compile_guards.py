@@ -11,7 +11,9 @@ decoding that transformers compiles by itself. Graphs compiled before are used a
 The stance of the compiler belongs to the process. Other threads run uncompiled meanwhile too.
 """
 
+import sys
 import threading
+import warnings
 import weakref
 from typing import Any
 
@@ -23,6 +25,11 @@ from torch import nn
 _lock = threading.RLock()
 _holds: set[int] = set()
 _stance: Any = None
+_has_warned = False
+
+
+class UncompiledWarning(UserWarning):
+    """Compiled code of the process runs uncompiled while steering is enabled."""
 
 
 def hold_eager(key: int) -> None:
@@ -30,8 +37,24 @@ def hold_eager(key: int) -> None:
     global _stance
     with _lock:
         _holds.add(key)
+        _warn_once()
         if _stance is None:
             _stance = torch.compiler.set_stance("force_eager")
+
+
+def _warn_once() -> None:
+    """Say once that compiled code of the process runs uncompiled, if there is any."""
+    global _has_warned
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    if _has_warned or dynamo is None or not dynamo.counters["stats"]["unique_graphs"]:
+        return
+    _has_warned = True
+    warnings.warn(
+        "while steering is enabled, code that torch.compile compiled runs uncompiled in the whole"
+        " process; steering(..., compiled=True) keeps it compiled.",
+        UncompiledWarning,
+        stacklevel=2,
+    )
 
 
 def release_eager(key: int) -> None:

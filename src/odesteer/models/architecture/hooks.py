@@ -2,8 +2,9 @@
 
 import itertools
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from typing_extensions import Self
@@ -25,6 +26,8 @@ class HookSet:
     was lost to an interrupt goes too. It may be repeated, and happens at the latest when this
     object is garbage-collected. Compiled models run eagerly meanwhile or, with ``compiled``, in
     graphs that contain the hooks.
+    With ``first`` forward hooks run before all others but those of such sets placed before, so that
+    whatever looks at outputs sees what these hooks return.
     """
 
     def __init__(
@@ -33,7 +36,9 @@ class HookSet:
         after: Sequence[tuple[nn.Module, Hook]],
         *,
         compiled: bool = False,
+        first: bool = False,
     ) -> None:
+        self._first = first
         self._before = tuple(before)
         self._after = tuple(after)
         self._compiled = compiled
@@ -60,6 +65,8 @@ class HookSet:
                 module.register_forward_pre_hook(pre_hook, with_kwargs=True)
             for module, hook in self._after:
                 module.register_forward_hook(hook, with_kwargs=True)
+                if self._first:
+                    _move_to_front(hook, cast("OrderedDict[int, Any]", module._forward_hooks))
         except BaseException:
             self.remove()
             raise
@@ -94,6 +101,14 @@ def _remove(
     for module, _ in (*before, *after):
         unmark(module, number)
     release_eager(number)
+
+
+def _move_to_front(hook: Any, hooks: "OrderedDict[int, Any]") -> None:
+    """Let a hook, the last one, run before all but earlier ones of `HookSet` with ``first``."""
+    hook.runs_first = True
+    for number, other in list(hooks.items()):
+        if not getattr(other, "runs_first", False):
+            hooks.move_to_end(number)
 
 
 def _discard(hook: object, hooks: dict[int, Any], with_kwargs: dict[int, bool]) -> None:

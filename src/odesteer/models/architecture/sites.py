@@ -1,6 +1,7 @@
 """Sites in a model: the module and the hidden states where activations are read and changed."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from odesteer.artifact import PARTS, Site, Steerer
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.architecture.heads import AttentionHeads
-from odesteer.models.architecture.layers import DecoderLayers
+from odesteer.models.architecture.layers import DecoderLayers, unwrapped
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class ModelSites:
     width: int
     projection: str | None = None
     _heads: AttentionHeads | None = field(default=None, repr=False)
+
+    @cached_property
+    def generating(self) -> list[Any]:
+        """The modules that have a `generate` of their own, as transformers' models do."""
+        return [
+            module
+            for module in unwrapped(self.model).modules()
+            if callable(getattr(type(module), "generate", None))
+        ]
 
     @property
     def heads(self) -> AttentionHeads:

@@ -12,7 +12,7 @@ from odesteer.models.generation.result import Generation, generated_ids, generat
 from odesteer.models.generation.seeding import batch_seed, seeded
 from odesteer.models.generation.streaming import RowStreamer, StreamCallback, token_texts
 from odesteer.models.steering.context import Steering
-from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
+from odesteer.models.steering.positions import ThreadPromptWidth
 from odesteer.models.steering.rows import Amounts, RowAssignment, Steerers, assign_rows, select_rows
 from odesteer.models.tokens.batches import pad_batch
 from odesteer.models.tokens.encoding import Encoded
@@ -106,7 +106,7 @@ class GenerationRunner:
             part = slice(start, start + size)
             own = [] if steerers is None else [select_rows(steerers, part)]
             assignments = assign_rows(own, amounts.of_rows(part))
-            with seeded(batch_seed(seed, start), self.device):
+            with seeded(batch_seed(seed, start) if self._draws else None, self.device):
                 done += self.generate_batch(prompts[part], assignments, start)
         return done
 
@@ -119,26 +119,27 @@ class GenerationRunner:
         copies = self._setting("num_return_sequences") or 1
         ids = [prompt.ids for prompt in prompts for _ in range(copies)]
         stops = stop_token_ids(self.model, self.options.get("eos_token_id"))
-        width_of_batch = PromptWidth(width)
-        outer_width = self.prompt_width.set(width_of_batch)
-        try:
-            with Steering(
-                self.sites, assignments, self.prompt_width, receipt=self.receipt
-            ) as steering:
-                out = self.model.generate(
-                    input_ids=inputs["input_ids"],
-                    attention_mask=inputs["attention_mask"],
-                    max_new_tokens=self.max_new_tokens,
-                    streamer=self._streamer(ids, stops, first_row * copies),
-                    **{"pad_token_id": self.pad, **self.options},
-                )
-        finally:
-            self.prompt_width.set(outer_width)
+        options = {"pad_token_id": self.pad, **self.options}
+        if self._setting("stop_strings") is not None:
+            options.setdefault("tokenizer", self.tokenizer)
+        with Steering(self.sites, assignments, self.prompt_width, receipt=self.receipt) as steering:
+            out = self.model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=self.max_new_tokens,
+                streamer=self._streamer(ids, stops, first_row * copies),
+                **options,
+            )
         rows = [generated_ids(row, stops, self.pad) for row in out[:, width:].tolist()]
         if self.receipt:
             gates = [steering.gates_of(i // copies) for i in range(len(rows))]
             return generations(self.tokenizer, ids, rows, steering.receipt(), width, gates)
         return ["".join(token_texts(self.tokenizer, *both)) for both in zip(ids, rows, strict=True)]
+
+    @property
+    def _draws(self) -> bool:
+        """Whether generation may draw random numbers."""
+        return bool(self._setting("do_sample")) or "custom_generate" in self.options
 
     def _streamer(self, ids: Sequence[Sequence[int]], stops: Sequence[int], first: int) -> Any:
         if self.stream is None or hasattr(self.stream, "put"):

@@ -1,21 +1,31 @@
 """Reproducible sampling that leaves the caller's random generators as they are."""
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+_lock = threading.RLock()
 
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     """Draw from generators that start at ``seed``, and put the caller's back afterwards.
 
-    With None the caller's own generators are drawn from. Threads share these generators.
+    With None the caller's own generators are drawn from. Threads share these generators, so those
+    that ask for a seed wait for each other.
     """
     if seed is None:
         yield
         return
+    with _lock, _forked(seed, device):
+        yield
+
+
+@contextmanager
+def _forked(seed: int, device: torch.device) -> Iterator[None]:
     on_cpu = device.type == "cpu"
     devices = [] if on_cpu else [device.index or 0]
     kind = "cuda" if on_cpu else device.type

@@ -73,11 +73,13 @@ class RowStreamer:
         self._is_prompt = True
 
     def put(self, tokens: Tensor) -> None:
-        """Take the prompts, then one token of each row at a time."""
+        """Take the prompts, then the next token of each row, or the next tokens of a single row."""
         if self._is_prompt:
             self._is_prompt = False
             return
-        for row, token in enumerate(tokens.flatten().tolist()):
+        new = tokens.flatten().tolist()
+        rows = range(len(new)) if len(self._rows) > 1 else [0] * len(new)
+        for row, token in zip(rows, new, strict=True):
             detokenizer = self._rows[row]
             if detokenizer is None:
                 continue

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from odesteer.errors import ModelError
-from odesteer.models.steering.forward_pass import PassTracker
+from odesteer.models.steering.forward_pass import ForwardPass
 from odesteer.models.steering.positions import steered_columns
 
 
@@ -47,21 +47,28 @@ def _(states: Tensor, number: int) -> Tensor:
     return torch.empty_like(states)
 
 
-def apply_traced(states: Tensor, position: str, number: int, tracker: PassTracker) -> Any:
+def apply_traced(states: Tensor, position: str, number: int, current: ForwardPass) -> Any:
     """States `[batch, columns, d]` after an intervention, while a graph is traced."""
     batch, length, _ = states.shape
-    current, prompt_width = tracker.current, tracker.prompt_columns
+    (end,) = current.ends
     if current.device_past is not None:
-        return _apply_behind_cache(states, position, number, current.device_past, prompt_width)
+        return _apply_behind_cache(states, position, number, current.device_past, end)
     tokens = current.active(length, states.device)
-    columns = steered_columns(position, length, current.past, prompt_width)
+    columns = steered_columns(position, length, current.past, current.ends)
     if not columns:
         return states
-    if position == "last" and prompt_width is None and tokens is not None:
-        last = (tokens * torch.arange(length, device=states.device)).argmax(dim=1)
+    first = end - current.past
+    if position == "last" and tokens is not None and 0 < first <= length:
+        # The last token of each prompt, on whichever side the padding is, and what follows.
+        last = (tokens[:, :first] * torch.arange(first, device=states.device)).argmax(dim=1)
         where: tuple[Any, ...] = (torch.arange(batch, device=states.device), last)
         new = torch.ops.odesteer.steer(states[where][:, None], number)[:, 0]
-        return states.index_put(where, new)
+        if current.past:  # a chunk of the prompt may hold padding only
+            new = torch.where(tokens[:, :first].any(dim=1)[:, None], new, states[where])
+        states = states.index_put(where, new)
+        columns = range(first, length)
+        if not columns:
+            return states
     old = states[:, columns.start : columns.stop]
     new = torch.ops.odesteer.steer(old, number)
     if tokens is not None:
@@ -69,19 +76,20 @@ def apply_traced(states: Tensor, position: str, number: int, tracker: PassTracke
     return torch.cat([states[:, : columns.start], new, states[:, columns.stop :]], dim=1)
 
 
-def _apply_behind_cache(
-    states: Tensor, position: str, number: int, past: Tensor, prompt_width: int | None
-) -> Any:
-    """The same where the number of ``past`` columns is on the device (static caches)."""
+def _apply_behind_cache(states: Tensor, position: str, number: int, past: Tensor, end: int) -> Any:
+    """The same where the number of ``past`` columns is on the device (static caches).
+
+    ``end`` is where the prompt ends, 0 where that is not known and has passed.
+    """
     if states.shape[1] > 1:
         raise ModelError(
             "a graph with a static cache that is in use takes single tokens; read the prompt in one"
             " pass, or uncompiled."
         )
-    if prompt_width is None:
+    if not end:
         return states if position == "prompt" else torch.ops.odesteer.steer(states, number)
     new = torch.ops.odesteer.steer(states, number)
     if position == "all":
         return new
-    behind = past.to(states.device) >= prompt_width - (position == "last")
+    behind = past.to(states.device) >= end - (position == "last")
     return torch.where(~behind if position == "prompt" else behind, new, states)

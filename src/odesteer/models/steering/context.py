@@ -1,7 +1,10 @@
 """`Steering`: the context manager that steers a model."""
 
-import threading
+import sys
+import warnings
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 from typing_extensions import Self
@@ -11,20 +14,25 @@ from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.architecture.hooks import Hook, HookSet
 from odesteer.models.architecture.layers import execution_device
 from odesteer.models.architecture.sites import ModelSites
-from odesteer.models.steering.forward_pass import ForwardPassReader, PassTracker, ThreadState
+from odesteer.models.steering.forward_pass import PassTracker
 from odesteer.models.steering.gates import GateReader
+from odesteer.models.steering.generate_calls import unwatch_generate, watch_generate
 from odesteer.models.steering.intervention import Intervention
 from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
 from odesteer.models.steering.receipts import Receipt, ReceiptRecorder
 from odesteer.models.steering.rows import RowAssignment
 from odesteer.models.steering.site_hooks import BypassCheck, SiteInterventions
+from odesteer.models.steering.threads import SteeringWarning
 
 
 class Steering:
     """Steers a model between `enable` and `remove`, or in a ``with`` block.
 
-    Only forward passes of the thread that enabled it are steered. Contexts may be nested: outer
-    ones act first where they share a layer. Activations are moved in place where no gradient
+    Forward passes are steered in the context that enabled it, in copies of that context
+    (`asyncio.to_thread`) and in threads started inside it; a pass in any other thread is not
+    steered, which a `SteeringWarning` says once, as it does at the end if no pass was steered. With
+    ``compiled`` only the thread that enabled it is steered. Contexts may be nested: outer ones act
+    first where they share a layer. Activations are moved in place where no gradient
     is recorded, so that no copy of the hidden states is made. `enable` raises `ModelError` while
     it is enabled; `remove` may be repeated.
 
@@ -55,15 +63,12 @@ class Steering:
                 " Python; leave it out, and compiled models run uncompiled meanwhile."
             )
         self._recorder = ReceiptRecorder() if receipt else None
-        owner = sites.layers.owner
-        needs_columns = receipt or any(
-            assignment.gate is not None or assignment.site.position in ("generated", "prompt")
-            for assignment in self.assignments
-        )
         self._tracker = PassTracker(
-            ForwardPassReader(owner), ThreadPromptWidth() if width is None else width, needs_columns
+            sites.layers.owner,
+            ThreadPromptWidth() if width is None else width,
+            needs_columns=receipt,
+            compiled=compiled,
         )
-        self._tracker.compiled = compiled
         before: list[tuple[nn.Module, Hook]] = []
         after: list[tuple[nn.Module, Hook]] = []
         # Gates first: they read their site before it is steered.
@@ -78,8 +83,10 @@ class Steering:
         for steered in steered_sites:
             if steered.site.part == "heads":
                 after.append((sites.layers.at(steered.site.layer), BypassCheck(steered)))
-        begin = [(owner, self._tracker.begin)] if self.assignments else []
-        self._hooks = HookSet([*begin, *before], after, compiled=compiled)
+        begin = [(sites.layers.owner, self._tracker.begin)] if self.assignments else []
+        self._hooks = HookSet([*begin, *before], after, compiled=compiled, first=True)
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._generating = sites.generating if self.assignments else []
 
     def _readers(self, sites: ModelSites) -> dict[Gate, GateReader]:
         gates = dict.fromkeys(
@@ -129,24 +136,52 @@ class Steering:
         return self._hooks.is_placed
 
     def enable(self) -> Self:
-        """Begin to steer the calls of this thread."""
+        """Begin to steer the forward passes of this context and of threads started in it."""
         if self.is_enabled:
             raise ModelError("this steering is enabled already; remove it first.")
-        self._tracker.thread = threading.get_ident()
-        self._tracker.thread_state.active = True
-        self._hooks.place()
+        self._tracker.start()
+        watched = self._generating, self._tracker.number
+        try:
+            if isinstance(self._tracker.prompt_width, ThreadPromptWidth):
+                self._finalizer = weakref.finalize(self, unwatch_generate, *watched)
+                self._finalizer.atexit = False
+                watch_generate(self._generating, self._tracker.number, self._tracker.prompt_width)
+            self._hooks.place()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def remove(self) -> None:
         """Stop steering and leave the model as it was."""
+        was_enabled = self.is_enabled
+        self._end()
+        is_watched = was_enabled and self.assignments and not self._tracker.compiled
+        is_watched = is_watched and sys.exc_info()[0] is None  # of a block that failed
+        if is_watched and not self._tracker.n_passes:
+            warnings.warn(
+                "steering ended and no forward pass was steered: none ran, or all ran in threads"
+                " that it does not cover.",
+                SteeringWarning,
+                stacklevel=2,
+            )
+
+    def _end(self) -> None:
+        unwatch_generate(self._generating, self._tracker.number)
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
         self._hooks.remove()
-        self._tracker.thread_state = ThreadState()  # also if another thread removes it
+        self._tracker.stop()
 
     def __enter__(self) -> Self:
         return self.enable()
 
     def __exit__(self, *exception: object) -> None:
-        self.remove()
+        if exception[0] is None:
+            self.remove()
+        else:
+            self._end()
 
     def receipt(self) -> Receipt:
         """What happened at each moved position; raises `ModelError` if it was not asked for."""

@@ -1,6 +1,8 @@
-"""The current forward pass: its padding mask and the number of columns before it."""
+"""The current forward pass: its padding mask, the columns before it, and where the prompt ends."""
 
+import itertools
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +13,13 @@ from torch import Tensor, nn
 from odesteer.errors import ModelError
 from odesteer.models.architecture.kv_cache import CACHE_ARGUMENTS, cache_reference, cached_columns
 from odesteer.models.architecture.layers import argument_names
-from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth, steered_columns
+from odesteer.models.steering.positions import (
+    Ends,
+    PromptWidth,
+    ThreadPromptWidth,
+    steered_columns,
+)
+from odesteer.models.steering.threads import cover, covering, uncover, warn_uncovered
 
 
 @dataclass
@@ -20,16 +28,29 @@ class ForwardPass:
 
     Attributes:
         past: number of columns seen before, held in a cache.
+        length: number of columns of this pass.
         mask: the padding mask as the model was given it, of any shape.
-        cached: False where there is no cache that would tell generated tokens from a prompt.
-        device_past: that number as a tensor, where only the device has it; while a graph is traced.
+        ends: where the prompts end, counted in columns from the first.
+        device_past: ``past`` as a tensor, where only the device has it; while a graph is traced.
+        number: which pass it is, counted from zero since the steering began.
     """
 
     past: int = 0
+    length: int = 1
     mask: Any = None
-    cached: bool = True
+    ends: Ends = (1,)
     device_past: Tensor | None = None
+    number: int = 0
     _active: dict[tuple[int, torch.device], Tensor | None] = field(default_factory=dict)
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether all of its columns are behind the prompts."""
+        return self.past >= max(self.ends)
+
+    def columns(self, position: str) -> range:
+        """The columns at a position in at least one row."""
+        return steered_columns(position, self.length, self.past, self.ends)
 
     def active(self, length: int, device: torch.device) -> Tensor | None:
         """True for tokens, False for padding: bool `[batch, length]`; None if all are tokens."""
@@ -38,12 +59,57 @@ class ForwardPass:
             self._active[key] = self._read_mask(length, device)
         return self._active[key]
 
+    def in_prompt(self, batch: int, columns: range, device: torch.device) -> Tensor | None:
+        """Whether ``columns`` belong to each row's prompt, bool `[batch, columns]`.
+
+        None where one number says it for all rows.
+        """
+        if len(self.ends) == 1:
+            return None
+        return self._absolute(columns, device) < self._ends_of_rows(batch, device)
+
+    def behind(self, position: str, batch: int, columns: range, device: torch.device) -> Any:
+        """The same for `last` or `generated`: from each row's first column at the position on."""
+        if len(self.ends) == 1:
+            return None
+        first = self._ends_of_rows(batch, device) - int(position == "last")
+        return self._absolute(columns, device) >= first
+
+    def last_of_prompt(self, active: Tensor, what: str) -> tuple[Tensor, Tensor]:
+        """Of the prompts that end in this pass, the last token: its column and whether it is here.
+
+        ``active`` is `[batch, length]`; both are `[batch]`. Raises `ModelError` for rows that are
+        padded on the right and ended in an earlier pass, which nobody could know there.
+        """
+        stop = min(max(self.ends) - self.past, self.length)
+        prompt = active[:, :stop]
+        last = (prompt * torch.arange(stop, device=active.device)).argmax(dim=1)
+        found = prompt.any(dim=1)
+        if self.past and not bool(found.all()):
+            raise ModelError(
+                f"{what} needs the last token of each prompt, and some prompts, padded on the"
+                " right, ended in an earlier pass; say where each ends with prompt_width=[...]."
+            )
+        return last, found
+
+    def _ends_of_rows(self, batch: int, device: torch.device) -> Tensor:
+        copies, rest = divmod(batch, len(self.ends))
+        if rest or not copies:
+            raise ModelError(
+                f"prompt_width has {len(self.ends)} numbers, and the model was given {batch} rows;"
+                " give one for each row."
+            )
+        return torch.tensor(self.ends, device=device).repeat_interleave(copies)[:, None]
+
+    def _absolute(self, columns: range, device: torch.device) -> Tensor:
+        return torch.arange(self.past + columns.start, self.past + columns.stop, device=device)
+
     def _read_mask(self, length: int, device: torch.device) -> Tensor | None:
         mask = self.mask
         if isinstance(mask, Mapping):  # one for each kind of attention
             mask = mask.get("full_attention", next(iter(mask.values()), None))
-        # A single column is a generated token, never padding.
-        if length == 1 or not isinstance(mask, Tensor):
+        # A single column behind the prompt is a generated token, never padding.
+        if (length == 1 and self.is_generated) or not isinstance(mask, Tensor):
             return None
         if mask.ndim == 2 and mask.shape[1] >= length:
             # With a static cache the mask is as long as the cache.
@@ -56,17 +122,74 @@ class ForwardPass:
         return None
 
 
+_DECODING_STEP = ForwardPass(past=1)  # a single token somewhere behind the prompt
+
+
+class KnownPrompts:
+    """Where prompts end, if nobody says so.
+
+    The first pass over a sequence is its prompt, and what follows is generated. A pass follows if
+    it has a cache that is in use, or if it begins with the prompt before it (without a cache).
+    """
+
+    def __init__(self) -> None:
+        self._end: int | None = None
+        self._ends: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._prompt: Tensor | None = None
+
+    def end_of(self, cache: Any, past: int, length: int, inputs: Any) -> int:
+        """The number of columns that are the prompt, of a sequence whose next pass is given."""
+        if past:
+            end = self._of_cache(cache)
+            if end is None and self._end is not None and past >= self._end:
+                end = self._end
+            if end is None:  # in use before anybody looked
+                end = past + length if length > 1 else past
+        else:
+            end = self._of_same_prompt(inputs) if cache is None else None
+            if end is None:
+                end = length
+                self._prompt = inputs if isinstance(inputs, Tensor) else None
+        self._end = end
+        try:
+            if cache is not None:
+                self._ends[cache] = end
+        except TypeError:  # a list of states, which cannot be referred to weakly
+            pass
+        return end
+
+    def _of_same_prompt(self, inputs: Any) -> int | None:
+        """The length of the last prompt if ``inputs`` begin with it."""
+        prompt = self._prompt
+        if prompt is None or not isinstance(inputs, Tensor) or inputs.ndim != prompt.ndim:
+            return None
+        n = prompt.shape[1]
+        longer = inputs.shape[0] == prompt.shape[0] and inputs.shape[1] > n
+        if not longer or inputs.dtype != prompt.dtype:
+            return None
+        return n if torch.equal(inputs[:, :n], prompt) else None
+
+    def _of_cache(self, cache: Any) -> int | None:
+        try:
+            return self._ends.get(cache)
+        except TypeError:
+            return None
+
+
 class ForwardPassReader:
     """Reads a `ForwardPass` from the arguments of the module that runs the decoder layers."""
 
-    def __init__(self, owner: nn.Module) -> None:
+    def __init__(self, owner: nn.Module, prompts: KnownPrompts | None = None) -> None:
         self._names = argument_names(owner)
         self._shows_cache = any(name in self._names for name in CACHE_ARGUMENTS)
+        self._prompts = KnownPrompts() if prompts is None else prompts
         self._cache: Any = None
         self._columns = 0
 
-    def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ForwardPass:
-        """The pass that is about to run; reads no tensor while single tokens are decoded."""
+    def read(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], ends: Ends | None = None
+    ) -> ForwardPass:
+        """The pass that is about to run; ``ends`` are where the prompts end, if it is known."""
         arguments = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
         cache = None
         for name in CACHE_ARGUMENTS:
@@ -77,22 +200,32 @@ class ForwardPassReader:
         length = inputs.shape[1] if isinstance(inputs, Tensor) and inputs.ndim > 1 else 1
         past = self._past(cache, length)
         self._columns = past + length
-        return ForwardPass(
-            past=past,
-            mask=arguments.get("attention_mask"),
-            cached=cache is not None
-            or (self._shows_cache and arguments.get("use_cache") is not False),
-        )
+        if ends is None:
+            ends = (self._prompts.end_of(cache, past, length, inputs),)
+        return ForwardPass(past, length, arguments.get("attention_mask"), ends)
 
-    def read_traced(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ForwardPass:
+    def read_traced(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], ends: Ends | None = None
+    ) -> ForwardPass:
         """The same while a graph is traced: nothing is kept from pass to pass."""
         arguments = {**dict(zip(self._names, args, strict=False)), **kwargs}
         cache = arguments.get("past_key_values")
+        inputs = arguments.get("input_ids")
+        inputs = arguments.get("inputs_embeds") if inputs is None else inputs
+        length = 1 if inputs is None else inputs.shape[1]
         self._cache = None
         past = 0 if cache is None else cache.get_seq_length()
         if isinstance(past, Tensor):
-            return ForwardPass(device_past=past.clone())  # before the layers count on
-        return ForwardPass(past, arguments.get("attention_mask"))
+            known = (0,) if ends is None else ends  # in use, so behind the prompt
+            return ForwardPass(0, length, None, known, past.clone())  # before the layers count on
+        if ends is None:
+            if past and length > 1:
+                raise ModelError(
+                    "a compiled graph cannot tell whether several tokens behind a cache are"
+                    " prompt or generated; say where the prompt ends with prompt_width=."
+                )
+            ends = (past or length,)
+        return ForwardPass(past, length, arguments.get("attention_mask"), ends)
 
     def continues_decoding(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether a pass decodes one more token with the cache of the last pass; counts it."""
@@ -101,6 +234,9 @@ class ForwardPassReader:
             return False
         if self._cache is None or self._cache() is not cache:
             return False
+        columns = cached_columns(cache)
+        if not isinstance(columns, Tensor) and columns is not None and columns < self._columns:
+            return False  # it was cropped
         self._columns += 1
         return True
 
@@ -127,62 +263,112 @@ class ThreadState(threading.local):
         self.active = False
 
 
-_DECODING_STEP = ForwardPass(past=1)  # a single token somewhere behind the first
+class _ThreadPasses(threading.local):
+    """The passes of each thread: threads of one steering may run at once."""
+
+    def __init__(self, owner: nn.Module, prompts: KnownPrompts) -> None:
+        self.reader = ForwardPassReader(owner, prompts)
+        self.current = ForwardPass()
+        self.ends: Ends | None = None
+        self.is_decoding = False
 
 
-@dataclass
+_numbers = itertools.count(1)
+_enabled: "weakref.WeakValueDictionary[int, PassTracker]" = weakref.WeakValueDictionary()
+
+
 class PassTracker:
-    """The state of the current forward pass, shared by the hooks of one `Steering`.
+    """The current forward pass, for the hooks of one `Steering`.
 
-    Attributes:
-        reader: reads what the arguments of each pass.
+    Args:
+        owner: the module that runs the decoder layers.
         prompt_width: where the number of prompt columns is set.
         needs_columns: whether positions in the sequence are needed for single tokens too.
         compiled: whether the hooks may be traced into graphs of the compiler.
+
+    Attributes:
         thread_state: whether the calling thread is steered, for these graphs.
-        thread: identifier of the thread whose passes are steered.
-        prompt_columns: number of prompt columns in the current pass; None where unknown.
-        current: the current pass.
+        traced: the current pass while a graph is traced.
         n_passes: number of passes begun.
+        number: by which contexts and threads are covered.
     """
 
-    reader: ForwardPassReader
-    prompt_width: ThreadPromptWidth | PromptWidth
-    needs_columns: bool = True
-    compiled: bool = False
-    thread_state: ThreadState = field(default_factory=ThreadState)
-    thread: int | None = None
-    prompt_columns: int | None = None
-    current: ForwardPass = field(default_factory=ForwardPass)
-    n_passes: int = 0
+    def __init__(
+        self,
+        owner: nn.Module,
+        prompt_width: ThreadPromptWidth | PromptWidth,
+        *,
+        needs_columns: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        self.owner = owner
+        self.prompt_width = prompt_width
+        self.compiled = compiled
+        self.thread_state = ThreadState()
+        self.traced = ForwardPass()
+        self.n_passes = 0
+        self.number = next(_numbers)
+        self._needs_columns = needs_columns
+        self._reader = ForwardPassReader(owner, KnownPrompts())
+        self._passes = _ThreadPasses(owner, KnownPrompts())
+        self._has_warned = False
+
+    @property
+    def current(self) -> ForwardPass:
+        """The pass that the calling thread runs."""
+        return self._passes.current
+
+    def start(self) -> None:
+        """Cover the current context; the next pass is the first."""
+        self._passes = _ThreadPasses(self.owner, KnownPrompts())
+        self.n_passes = 0
+        self.thread_state.active = True
+        _enabled[self.number] = self
+        cover(self.number)
+
+    def stop(self) -> None:
+        """Cover no context any more."""
+        uncover(self.number)
+        _enabled.pop(self.number, None)
+        self.thread_state = ThreadState()  # also if another thread stops it
+
+    @property
+    def covers(self) -> bool:
+        """Whether the current context, or thread, is steered."""
+        return self.number in covering()
 
     def begin(self, owner: nn.Module, args: tuple[Any, ...], *kwargs: dict[str, Any]) -> None:
         """Hook before a forward pass: read its arguments."""
         if self.compiled and torch.compiler.is_compiling():
-            self.current = self.reader.read_traced(args, kwargs[0])
-            self.prompt_columns = self.prompt_width.columns
-        elif threading.get_ident() == self.thread:
-            self.n_passes += 1
-            self.prompt_columns = self.prompt_width.columns
-            if (
-                self.needs_columns
-                or self.prompt_columns is not None
-                or not self.reader.continues_decoding(args, kwargs[0])
-            ):
-                self.current = self.reader.read(args, kwargs[0])
-            else:
-                self.current = _DECODING_STEP
+            self.traced = self._reader.read_traced(args, kwargs[0], self.prompt_width.ends)
+            return
+        if not self.covers:
+            self._warn_once()
+            return
+        if not kwargs:  # the hook is being removed by another thread
+            return
+        self.n_passes += 1
+        passes, ends = self._passes, self.prompt_width.ends
+        if (
+            passes.is_decoding
+            and not self._needs_columns
+            and ends == passes.ends
+            and passes.reader.continues_decoding(args, kwargs[0])
+        ):
+            passes.current = _DECODING_STEP
+            return
+        current = passes.reader.read(args, kwargs[0], ends)
+        current.number = self.n_passes - 1
+        passes.current, passes.ends = current, ends
+        passes.is_decoding = current.past + current.length >= max(current.ends)
 
-    def columns(self, position: str, length: int, what: str | None = None) -> range:
-        """The columns of the current pass, of ``length`` columns, at a position.
-
-        Raises `ModelError` where prompt and generated tokens cannot be told apart, naming ``what``
-        needs to know.
-        """
-        width = self.prompt_columns
-        if width is None and not self.current.cached and position in ("prompt", "generated"):
-            raise ModelError(
-                f"{what or f'position {position!r}'} cannot tell prompt from generated tokens"
-                " without a cache; use a cache, or say where the prompt ends with prompt_width=."
-            )
-        return steered_columns(position, length, self.current.past, width)
+    def _warn_once(self) -> None:
+        """Warn of a pass that no steering of this model covers."""
+        if self._has_warned:
+            return
+        for number in covering():
+            other = _enabled.get(number)
+            if other is not None and other.owner is self.owner:
+                return
+        self._has_warned = True
+        warn_uncovered()

@@ -56,19 +56,20 @@ class Intervention:
         self.barrier = getattr(self.method, "barrier", None)
         self._by_batch: dict[tuple[int, torch.dtype], PreparedRows] = {}
 
-    def columns(self, tracker: PassTracker, length: int) -> range:
-        """The columns of the current pass, of ``length`` columns, that it moves."""
-        columns = tracker.columns(self.position, length)
-        if not self.gate_is_later:
+    def columns(self, tracker: PassTracker) -> range:
+        """The columns of the current pass that it moves in at least one row."""
+        current = tracker.current
+        columns = current.columns(self.position)
+        if not self.gate_is_later or not columns:
             return columns
-        first = tracker.columns("prompt", length, "a gate").stop
-        if first and first < length:
+        prompt, generated = current.columns("prompt"), current.columns("generated")
+        if prompt and generated:
             raise ModelError(
                 "this gate is read behind the steered layer, so it is not decided when the tokens"
                 " after the prompt pass in the same forward pass; use a cache, or a condition at"
                 " the steered layer or before it."
             )
-        return range(max(columns.start, first), max(columns.stop, first))
+        return range(max(columns.start, generated.start), columns.stop)
 
     def prepared_rows(self, states: Tensor) -> PreparedRows:
         """Prepared for batches like ``states`` `[batch, columns, d]`."""

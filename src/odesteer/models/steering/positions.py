@@ -1,56 +1,62 @@
-"""Steering positions: which columns of a forward pass are prompt, generated, last."""
+"""Steering positions: which columns of a forward pass are prompt, generated or last."""
 
 import threading
 import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
 
 from odesteer.errors import InvalidInputError
 from odesteer.untrusted import is_integer
 
+Ends = tuple[int, ...]
+"""Number of columns, from the first, that are the prompt: one for all rows, or one for each."""
 
-def steered_columns(
-    position: str, length: int, past: int = 0, prompt_width: int | None = None
-) -> range:
-    """The columns of one forward pass that a steerer at ``position`` moves.
+
+def steered_columns(position: str, length: int, past: int, ends: Ends) -> range:
+    """The columns of one forward pass that a steerer at ``position`` moves in at least one row.
 
     Args:
-        position: `last`, the last position of every forward pass: the last prompt token, then
-            each generated one (arXiv 2602.17560); `generated`, the tokens that the model has
+        position: `last`, the position that each next token is chosen from: the last prompt token,
+            then each generated one (arXiv 2602.17560); `generated`, the tokens that the model has
             generated, as they are fed back to it; `prompt`, all tokens of the prompt; `all`.
         length: number of columns in this pass.
         past: number of columns before them, held in a cache.
-        prompt_width: number of columns, from the first, that are the prompt. Where it is None
-            a pass with one column and a cache is taken for generation, any other for a prompt.
+        ends: where the prompts end.
 
-    With a known ``prompt_width``, `last` moves what generation token by token would have moved
-    (every column from the last of the prompt on), however many of them one pass holds: so
-    scoring a whole sequence, or generating without a cache, agrees with generating.
-
-    Columns of a batch that is padded on the left; padding itself is excluded elsewhere.
+    It depends on where the prompt ends and not on how prompt and response are cut into passes.
+    Padding is excluded elsewhere.
     """
     if position == "all":
         return range(length)
-    if prompt_width is None:
-        if position == "last":
-            return range(length - 1, length)
-        decoding = past > 0 and length == 1
-        return range(length) if decoding == (position == "generated") else range(0)
-    first = prompt_width - (position == "last")
-    split = min(max(first - past, 0), length)
-    return range(split) if position == "prompt" else range(split, length)
+    if position == "prompt":
+        return range(_within(max(ends) - past, length))
+    return range(_within(min(ends) - (position == "last") - past, length), length)
+
+
+def _within(column: int, length: int) -> int:
+    return min(max(column, 0), length)
 
 
 class PromptWidth:
     """The number of columns of a batch that are the prompt; set as long as this object lives.
 
-    Raises `InvalidInputError` for anything but a positive integer.
+    One number for all rows, or one for each. Raises `InvalidInputError` for anything but positive
+    integers.
     """
 
-    def __init__(self, columns: int) -> None:
-        if not is_integer(columns):
-            raise InvalidInputError(f"prompt_width must be an integer, not {columns!r}.")
-        if columns < 1:
-            raise InvalidInputError(f"prompt_width must be positive, not {columns}.")
-        self.columns = columns
+    def __init__(self, columns: int | Sequence[int] | Tensor) -> None:
+        given: Any = columns.tolist() if isinstance(columns, Tensor) else columns
+        several = isinstance(given, Sequence) and not isinstance(given, str)
+        for one in given if several else [given]:
+            if not is_integer(one):
+                raise InvalidInputError(f"prompt_width must be an integer, not {one!r}.")
+            if one < 1:
+                raise InvalidInputError(f"prompt_width must be positive, not {one}.")
+        if several and not given:
+            raise InvalidInputError("prompt_width must have a number for each row, not none.")
+        self.ends: Ends | None = tuple(given) if several else (given,)
 
 
 class ThreadPromptWidth(threading.local):
@@ -60,9 +66,9 @@ class ThreadPromptWidth(threading.local):
         self._current: weakref.ref[PromptWidth] | None = None
 
     @property
-    def columns(self) -> int | None:
+    def ends(self) -> Ends | None:
         width = None if self._current is None else self._current()
-        return None if width is None else width.columns
+        return None if width is None else width.ends
 
     def set(self, width: PromptWidth | None) -> PromptWidth | None:
         """Set a width and return the one set before.
@@ -72,3 +78,9 @@ class ThreadPromptWidth(threading.local):
         before = None if self._current is None else self._current()
         self._current = None if width is None else weakref.ref(width)
         return before
+
+    def __deepcopy__(self, memo: Any) -> "ThreadPromptWidth":
+        return ThreadPromptWidth()
+
+    def __reduce__(self) -> Any:
+        return ThreadPromptWidth, ()

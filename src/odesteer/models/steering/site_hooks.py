@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +24,13 @@ from odesteer.models.steering.intervention import Intervention
 from odesteer.models.steering.receipts import ReceiptRecorder
 
 
+class ThreadCount(threading.local):
+    """Calls of the hooks of a site in each thread, and how many of them the check has seen."""
+
+    n = 0
+    n_seen = 0
+
+
 @dataclass(eq=False)
 class SiteInterventions:
     """All interventions at one site, one after the other."""
@@ -32,11 +39,11 @@ class SiteInterventions:
     site: SiteModule
     interventions: Sequence[Intervention]
     recorder: ReceiptRecorder | None
-    calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         # By batch size, where all interventions can be applied in place without being recorded.
         self._steps: dict[int, list[tuple[Intervention, FlowInPlace]]] = {}
+        self.calls = ThreadCount()
 
     def hooks(self) -> tuple[list[tuple[nn.Module, Hook]], list[tuple[nn.Module, Hook]]]:
         """Forward pre-hooks and forward hooks, with their modules."""
@@ -46,7 +53,7 @@ class SiteInterventions:
 
     def apply(self, states: Tensor, in_place: bool) -> Tensor:
         """The steered states `[batch, columns, d]`; ``states`` itself if nothing was moved."""
-        self.calls += 1
+        self.calls.n += 1
         if states.shape[-1] != self.site.width:
             raise ModelError(
                 f"activations {self.site.where} are {states.shape[-1]} wide where"
@@ -64,7 +71,9 @@ class SiteInterventions:
         if not self.tracker.thread_state.active:
             return states
         for intervention in self.interventions:
-            states = apply_traced(states, intervention.position, intervention.number, self.tracker)
+            states = apply_traced(
+                states, intervention.position, intervention.number, self.tracker.traced
+            )
         return states
 
     def _keep_step(self, states: Tensor) -> None:
@@ -81,46 +90,33 @@ class SiteInterventions:
     def apply_step(self, states: Tensor) -> bool:
         """Steer a decoding step `[batch, 1, d]` in place; False, with nothing done, if not."""
         steps = self._steps.get(len(states))
-        if steps is None:
+        current = self.tracker.current
+        if steps is None or not current.is_generated:
             return False
-        tracker = self.tracker
         for intervention, flow in steps:
-            # The single column is the last, unless the prompt is known to go on.
-            last = tracker.prompt_columns is None and intervention.position in ("last", "all")
-            if (last or intervention.columns(tracker, 1)) and not flow.move(states):
+            if intervention.position != "prompt" and not flow.move(states):
                 return False
-        self.calls += 1
+        self.calls.n += 1
         return True
 
     def _apply_one(self, states: Tensor, intervention: Intervention, in_place: bool) -> Tensor:
-        current, width = self.tracker.current, self.tracker.prompt_columns
+        current = self.tracker.current
         batch, length, _ = states.shape
-        columns = intervention.columns(self.tracker, length)
+        columns = intervention.columns(self.tracker)
         if not columns:
             return states
         is_open = None
         if intervention.gate is not None:
             is_open = intervention.gate.decided(batch, length, states.device)
             if is_open is None:
-                return states
+                raise ModelError(
+                    "a gate is decided at the end of the prompt, and a part of the prompt that is"
+                    " to be steered came in a pass before; read the prompt in one pass, or steer"
+                    " at position 'last' or 'generated'."
+                )
         prepared_rows = intervention.prepared_rows(states)
         rows = prepared_rows.rows
-        active = current.active(length, states.device)
-        if rows is not None and active is not None:
-            active = active[rows]
-        where: tuple[Any, ...]
-        if intervention.position == "last" and width is None and active is not None:
-            # The last token of each row, on whichever side the padding is.
-            numbers = torch.arange(length, device=states.device)
-            last = (active * numbers).argmax(dim=1, keepdim=True)
-            every = torch.arange(batch, device=states.device) if rows is None else rows
-            where, mask = (every[:, None], last), None
-            column: Tensor | range = last + current.past
-        else:
-            some = slice(columns.start, columns.stop)
-            where = (slice(None) if rows is None else rows, some)
-            column = range(current.past + columns.start, current.past + columns.stop)
-            mask = None if active is None else active[:, some]
+        where, column, mask = self._where(intervention.position, columns, states, rows)
         x = states[where]
         if is_open is not None:
             is_open = (is_open if rows is None else is_open[rows])[:, None].expand(x.shape[:-1])
@@ -130,11 +126,53 @@ class SiteInterventions:
         if self.recorder is not None:
             before, after = (_barrier_value(intervention.barrier, a) for a in (x, new))
             row_indices = len(x) if rows is None else rows
-            at = (self.site, self.tracker.n_passes - 1, row_indices, column)
+            past = current.past
+            absolute = (
+                range(past + column.start, past + column.stop)
+                if isinstance(column, range)
+                else past + column
+            )
+            at = (self.site, current.number, row_indices, absolute)
             self.recorder.record(*at, mask, solution, before, after)
         target = states if in_place else states.clone()
         target[where] = new
         return target
+
+    def _where(
+        self, position: str, columns: range, states: Tensor, rows: Tensor | None
+    ) -> tuple[tuple[Any, ...], Tensor | range, Tensor | None]:
+        """The index of what is moved, its columns (a range, or `[rows, c]`), and which of it."""
+        current, device = self.tracker.current, states.device
+        batch, length, _ = states.shape
+        tokens = current.active(length, device)
+        ends_here = current.past < current.ends[0] <= current.past + length
+        if position == "last" and tokens is not None and len(current.ends) == 1 and ends_here:
+            # The last token of each prompt, on whichever side the padding is, and what follows.
+            last, found = current.last_of_prompt(tokens, "position 'last'")
+            follows = torch.arange(current.ends[0] - current.past, length, device=device)
+            column = torch.cat([last[:, None], follows.expand(batch, -1)], dim=1)
+            chosen: Tensor | None = torch.cat(
+                [found[:, None], tokens[:, length - len(follows) :]], dim=1
+            )
+            if not len(follows) and not current.past:
+                chosen = None  # the last tokens of whole prompts are no padding
+            every = torch.arange(batch, device=device) if rows is None else rows
+            if rows is not None:
+                column, chosen = column[rows], None if chosen is None else chosen[rows]
+            return (every[:, None], column), column, chosen
+        some = slice(columns.start, columns.stop)
+        mask = None if tokens is None else tokens[:, some]
+        if position != "all":
+            own = (
+                current.in_prompt(batch, columns, device)
+                if position == "prompt"
+                else current.behind(position, batch, columns, device)
+            )
+            if own is not None:
+                mask = own if mask is None else mask & own
+        if mask is not None and rows is not None:
+            mask = mask[rows]
+        return (slice(None) if rows is None else rows, some), columns, mask
 
 
 @dataclass(eq=False)
@@ -147,7 +185,9 @@ class _ModuleOutputHook:
         if self.interventions.tracker.compiled and torch.compiler.is_compiling():
             states = hidden_states(rest[-1])
             return _replace_states(rest[-1], states, self.interventions.apply_traced(states))
-        if threading.get_ident() != self.interventions.tracker.thread:
+        if not self.interventions.tracker.covers:
+            return None
+        if len(rest) < 2:  # the hook is being removed by another thread
             return None
         kwargs, output = rest
         states = hidden_states(output)
@@ -178,7 +218,9 @@ class _ModuleInputHook:
             (kwargs,) = rest
             states = input_states(args, kwargs)
             return replace_input_states(args, kwargs, self.interventions.apply_traced(states))
-        if threading.get_ident() != self.interventions.tracker.thread:
+        if not self.interventions.tracker.covers:
+            return None
+        if not rest:  # the hook is being removed by another thread
             return None
         (kwargs,) = rest
         states = input_states(args, kwargs)
@@ -196,16 +238,16 @@ class BypassCheck:
     """
 
     interventions: SiteInterventions
-    _seen: int = field(default=0, init=False)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if self.interventions.tracker.compiled and torch.compiler.is_compiling():
             return
-        if threading.get_ident() != self.interventions.tracker.thread:
+        if not self.interventions.tracker.covers:
             return
-        if self.interventions.calls == self._seen:
+        calls = self.interventions.calls
+        if calls.n == calls.n_seen:
             raise_bypassed(self.interventions.site)
-        self._seen = self.interventions.calls
+        calls.n_seen = calls.n
 
 
 def _barrier_value(barrier: Any, a: Tensor) -> Tensor | None:
