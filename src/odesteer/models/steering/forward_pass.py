@@ -355,11 +355,12 @@ class PassTracker:
             and ends == passes.ends
             and passes.reader.continues_decoding(args, kwargs[0])
         ):
-            passes.current = _DECODING_STEP
+            passes.current = self.traced = _DECODING_STEP
             return
         current = passes.reader.read(args, kwargs[0], ends)
         current.number = self.n_passes - 1
         passes.current, passes.ends = current, ends
+        self.traced = current  # for layers that are compiled one by one
         passes.is_decoding = current.past + current.length >= max(current.ends)
 
     def _warn_once(self) -> None:
