@@ -96,6 +96,8 @@ def test_a_folder_is_named_so_that_others_find_it(
     monkeypatch.chdir(folder.parent)
     assert ModelSource.of("tiny-llama").name == str(folder)
     assert ModelSource.of("owner/name").name == "owner/name"
+    (folder.parent / "m.gguf").touch()
+    assert ModelSource.of("m.gguf").name == str(folder.parent / "m.gguf")
 
 
 def test_an_outline_has_everything_but_weights(folder: Path) -> None:

@@ -16,7 +16,7 @@ from odesteer.data import Example
 from odesteer.errors import InvalidInputError, MissingDependencyError, ModelError
 from odesteer.methods import CAA
 from odesteer.models import SteeredModel
-from odesteer.models.architecture.loading import load_outline
+from odesteer.models.architecture.loading import ModelFiles, load_outline
 from odesteer.models.tokens.special_tokens import pad_token_id
 
 
@@ -178,3 +178,17 @@ def test_a_vision_language_model_is_used_with_text(name: str, tmp_path: Path) ->
     assert steered == plain
     outline, _ = load_outline(str(tmp_path / name), revision=None)
     assert type(outline) is type(built)
+
+
+@pytest.mark.parametrize(
+    ("source", "gguf_file", "files"),
+    [
+        ("owner/name", None, ModelFiles("owner/name")),
+        ("owner/name", "q4/m.gguf", ModelFiles("owner/name", "q4/m.gguf")),
+        ("owner/name/m.gguf", None, ModelFiles("owner/name", "m.gguf")),
+        ("owner/name/q4/m.GGUF", None, ModelFiles("owner/name", "q4/m.GGUF")),
+        ("owner/name.gguf", None, ModelFiles("owner/name.gguf")),
+    ],
+)
+def test_a_gguf_file_in_a_repository(source: str, gguf_file: str | None, files: ModelFiles) -> None:
+    assert ModelFiles.of(source, gguf_file) == files
