@@ -161,7 +161,17 @@ class Estimator(Parametrised):
 
     Learned attributes end in one underscore and are tensors, numbers, strings, ``None``,
     other estimators, or lists and string-keyed dictionaries of these.
+
+    `fit` and `fit_rewards` of every subclass run outside the graph and outside inference mode,
+    on detached arguments, so that what they learn can take part in a later backward pass whatever
+    mode the caller was in.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("fit", "fit_rewards"):
+            if name in vars(cls):
+                setattr(cls, name, _outside_the_graph(vars(cls)[name]))
 
     def learned(self) -> dict[str, Any]:
         """Everything `fit` has learned, by attribute name; empty before `fit`."""
@@ -189,8 +199,9 @@ class Estimator(Parametrised):
     ) -> Self:
         """A copy whose floating-point tensors are on ``device`` in ``dtype``."""
         moved = copy.copy(self)
-        for name, value in vars(self).items():
-            setattr(moved, name, _move(value, device, dtype))
+        with torch.inference_mode(False):
+            for name, value in vars(self).items():
+                setattr(moved, name, _move(value, device, dtype))
         return moved
 
 
@@ -219,6 +230,28 @@ def _holds_objects(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_holds_objects, value))
     return isinstance(value, Parametrised)
+
+
+def _outside_the_graph(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """``fit`` on detached arguments, without gradients and outside inference mode."""
+
+    @functools.wraps(fit)
+    def fit_outside(self: Estimator, *args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            named = {name: _detached(value) for name, value in kwargs.items()}
+            return fit(self, *map(_detached, args), **named)
+
+    return fit_outside
+
+
+def _detached(value: Any) -> Any:
+    """Tensors, also in lists and tuples, without a graph and not of inference mode."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
+        return type(value)(map(_detached, value))
+    return value
 
 
 def _with_seed(value: Any, seed: int) -> Any:

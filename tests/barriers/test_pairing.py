@@ -104,10 +104,10 @@ def test_pairs_are_not_split_between_folds():
     topic = 50 * torch.randn(40, 1, generator=generator) * torch.ones(6)
     noise = torch.randn(2, 40, 6, generator=generator)
     noise[0, :, 0] += 3 * torch.randn(40, generator=generator) + 4
-    given = PrincipalDifferenceBarrier().fit(
+    given = PrincipalDifferenceBarrier(True).fit(
         topic + noise[0], topic + noise[1], (torch.arange(40), torch.arange(40))
     )
-    in_order = PrincipalDifferenceBarrier().fit(topic + noise[0], topic + noise[1])
+    in_order = PrincipalDifferenceBarrier(True).fit(topic + noise[0], topic + noise[1])
     assert given.held_out_ == in_order.held_out_
     assert (given.upper_, given.lower_) == (in_order.upper_, in_order.lower_)
     assert (in_order.n_pairs_, in_order.n_alone_) == (40, 0)
@@ -129,7 +129,7 @@ def test_equal_sets_without_groups_are_pairs_to_every_barrier(barrier):
 def test_equal_differences_have_no_principal_component():
     negative = contrast()[1]
     with pytest.raises(InvalidInputError, match=r"differences of all pairs are the same.*CAA"):
-        PrincipalDifferenceBarrier(folds=0).fit(negative + 1.0, negative)
+        PrincipalDifferenceBarrier(True, folds=0).fit(negative + 1.0, negative)
     uncentred = PrincipalDifferenceBarrier(False, folds=0).fit(negative + 1.0, negative)
     same = MeanDifferenceBarrier(folds=0).fit(negative + 1.0, negative)
     ours, theirs = uncentred.gradient(negative[0]), same.gradient(negative[0])

@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
     "odesteer-covariance": ODESteer(PolynomialBarrier(folds=0), metric=Covariance()),
     "caa": CAA(),
     "repe": RepE(),
-    "repe-uncentred": RepE(centred=False),
+    "repe-centred": RepE(centred=True),
     "iti": ITI(),
     "iti-optimum": ITI(probe=LinearBarrier()),
     "head-iti": HeadITI(n_heads=3, top_k=2),
@@ -79,3 +79,12 @@ METHODS: dict[str, Method] = {
 def steering(name: str, dtype: torch.dtype = torch.float64) -> Method:
     """A method of the list after `fit`; not to be changed."""
     return METHODS[name].clone().fit(*contrast(dtype=dtype))
+
+
+@cache
+def massive_contrast() -> tuple[torch.Tensor, torch.Tensor]:
+    """The synthetic activations with one coordinate a thousand times larger."""
+    positive, negative = (a.clone() for a in contrast())
+    for a in (positive, negative):
+        a[:, 3] *= 1e3
+    return positive, negative

@@ -2,13 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from barrier_cases import contrast
+from odesteer.barriers import PolynomialBarrier
 from odesteer.errors import InvalidInputError
-from odesteer.methods import QUANTITIES, Amount
+from odesteer.methods import CAA, QUANTITIES, Amount, ODESteer
 
 
 @settings(deadline=None)
@@ -61,3 +64,44 @@ def test_unreadable_texts(text):
         Amount.parse(text, "level")
     with pytest.raises(InvalidInputError, match="unknown quantity 'speed'"):
         Amount.parse("speed=5", "level")
+
+
+def test_the_unit_of_strength_follows_the_classes_not_the_norm():
+    positive, negative = contrast()
+    unit = CAA(folds=0).fit(positive, negative).strength_unit
+    offset = torch.zeros(positive.shape[1], dtype=positive.dtype)
+    offset[2] = 1e3  # a massive activation, the same for both classes
+    moved = CAA(folds=0).fit(positive + offset, negative + offset)
+    assert moved.strength_unit == pytest.approx(unit)
+    assert moved.mean_norm_ > 100 * unit
+    scaled = CAA(folds=0).fit(7 * positive, 7 * negative)
+    assert scaled.strength_unit == pytest.approx(7 * unit)
+
+
+def test_the_unit_of_strength_counts_both_classes_alike():
+    positive, negative = contrast()
+    unit = CAA(folds=0).fit(positive, negative).strength_unit
+    more = CAA(folds=0).fit(positive, negative.repeat(9, 1))
+    assert more.strength_unit == pytest.approx(unit)
+
+
+def test_the_unit_of_strength_at_the_ends():
+    corners = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    assert ODESteer(PolynomialBarrier(folds=0)).fit(*corners).strength_unit == 1  # equal means
+    positive, negative = contrast()
+    near = negative + 0.01 * (positive.mean(dim=0) - negative.mean(dim=0))  # overlap
+    distance = float((near.mean(dim=0) - negative.mean(dim=0)).norm())
+    assert CAA(folds=0).fit(near, negative).strength_unit == pytest.approx(3 * distance)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), np.float16(0.5), np.int64(2)])
+def test_scalars_of_numpy_are_numbers(number):
+    amount = Amount("T", number)
+    assert amount == Amount("T", float(number))
+    assert isinstance(amount.value, float)
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), "1", 1j, np.array(1.0)])
+def test_other_things_are_no_numbers(value):
+    with pytest.raises(InvalidInputError, match="must be a number or a tensor"):
+        Amount("T", value)

@@ -14,7 +14,7 @@ from odesteer.methods import Amount, Angular
 
 
 def at(angle):
-    return Angular(angle=angle, folds=0).fit(*contrast())
+    return Angular(angle=angle, max_strength=None, folds=0).fit(*contrast())
 
 
 def angles(method, a):

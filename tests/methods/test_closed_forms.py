@@ -39,7 +39,7 @@ def test_contrastive_addition_by_definition():
     # Strength is the length of the displacement in mean norms.
     moved = method.steer(a, strength=0.25) - a
     torch.testing.assert_close(
-        moved.norm(dim=1), torch.full((7,), 0.25 * method.mean_norm_, dtype=torch.float64)
+        moved.norm(dim=1), torch.full((7,), 0.25 * method.strength_unit, dtype=torch.float64)
     )
     solution = method.solve(a)
     torch.testing.assert_close(solution.time, direction.norm().expand(7))
@@ -146,7 +146,7 @@ def test_the_cap_of_spherical_steering():
     solution = method.solve(queries(20), _amount({"level": 1.5}))
     assert not bool(solution.reached.all())
     capped = solution.time[~solution.reached]
-    torch.testing.assert_close(capped, torch.full_like(capped, 0.01 * method.mean_norm_))
+    torch.testing.assert_close(capped, torch.full_like(capped, 0.01 * method.strength_unit))
 
 
 def test_spherical_steering_needs_a_direction():

@@ -38,10 +38,12 @@ def test_one_step_goes_along_the_field_at_the_start():
     method, a = steering("one-step"), queries()
     unit = method.field(a)
     torch.testing.assert_close(method.steer(a, T=0.7), a + 0.7 * unit)
-    torch.testing.assert_close(method.steer(a, strength=-0.2), a - 0.2 * method.mean_norm_ * unit)
-    assert str(method.default_amount) == "strength=0.5"
     torch.testing.assert_close(
-        method.solve(a).time, torch.full_like(a[:, 0], 0.5).mul(method.mean_norm_)
+        method.steer(a, strength=-0.2), a - 0.2 * method.strength_unit * unit
+    )
+    assert str(method.default_amount) == "strength=1.5"
+    torch.testing.assert_close(
+        method.solve(a).time, torch.full_like(a[:, 0], 1.5).mul(method.strength_unit)
     )
 
 
@@ -73,10 +75,11 @@ def test_the_published_step():
 
 
 def test_one_step_has_one_default():
-    with pytest.raises(InvalidInputError, match="neither a strength nor a T"):
+    with pytest.raises(InvalidInputError, match="no default amount"):
         OneStep(strength=None).fit(*contrast())
+    assert OneStep(T=1.0).default_amount == Amount("T", 1.0)
     with pytest.raises(InvalidInputError, match="exactly one"):
-        OneStep(T=1.0).fit(*contrast())
+        OneStep(T=1.0, strength=1.0)
     with pytest.raises(TypeError, match="solver"):
         OneStep(solver=Euler(3))
 

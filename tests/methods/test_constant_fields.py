@@ -1,5 +1,7 @@
 """What all methods with a constant field share, and their recorded numbers."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,7 @@ def test_recorded_activations(recorded, name, most):
 
 
 def test_recorded_principal_component(recorded):
-    method = RepE().fit(recorded["pos"], recorded["neg"])
+    method = RepE(centred=True).fit(recorded["pos"], recorded["neg"])
     ours, theirs = method.direction_, recorded["repe.direction"]
     assert float(torch.minimum((ours - theirs).norm(), (ours + theirs).norm())) < 1e-5
     # The sign, which was left to chance there, is ours.
@@ -61,7 +63,7 @@ def test_the_displacement(name):
     torch.testing.assert_close(method.field(a), w.expand_as(a))
     torch.testing.assert_close(solve(method.field, a, 2.0, Euler(3)).state, method.steer(a, T=2.0))
     moved = method.solve(a, Amount("strength", 0.3))
-    length = torch.full((len(a),), 0.3 * method.mean_norm_, dtype=torch.float64)
+    length = torch.full((len(a),), 0.3 * method.strength_unit, dtype=torch.float64)
     torch.testing.assert_close((moved.state - a).norm(dim=1), length)
     torch.testing.assert_close(moved.time, length)
 
@@ -75,10 +77,27 @@ def test_the_field_climbs_the_barrier(name):
     assert float(cosine) == pytest.approx(1)
 
 
+@cache
+def uncapped(name):
+    return METHODS[name].with_params(max_strength=None).fit(*contrast())
+
+
+@every_method
+def test_a_step_to_a_level_ends_at_the_cap(name):
+    a = 30 * queries(8)
+    far = uncapped(name).solve(a, Amount("level", 1.0))
+    cap = float(far.time.max()) / 2
+    method = METHODS[name].with_params(max_strength=cap / uncapped(name).strength_unit)
+    capped = method.fit(*contrast()).solve(a, Amount("level", 1.0))
+    torch.testing.assert_close(capped.time, far.time.clamp(max=cap))
+    assert torch.equal(capped.reached, far.time <= capped.time)
+    assert not bool(capped.reached.all())
+
+
 @settings(deadline=None, max_examples=60)
 @given(some_method, st.floats(-3, 3), st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 30.0]))
 def test_a_level_is_a_clamp(name, level, seed, size):
-    method, a = steering(name), size * queries(8, seed=seed)
+    method, a = uncapped(name), size * queries(8, seed=seed)
     h, tau = method.barrier.value(a), method.barrier.threshold(level)
     solution = method.solve(a, Amount("level", level))
     end = method.barrier.value(solution.state)

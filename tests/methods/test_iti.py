@@ -129,9 +129,11 @@ def test_a_head_moves_by_deviations_of_its_projection(probe):
         i = method.heads_.index(head)
         torch.testing.assert_close(method.barrier.normals_[i], normal)
         torch.testing.assert_close(method.barrier.deviations_[i], deviation)
-    # The paper's α is the default.
     torch.testing.assert_close(
-        method.steer(examples), examples + 15 * method.direction_, rtol=1e-12, atol=1e-12
+        method.with_params(T=15).fit(*data).steer(examples),
+        examples + 15 * method.direction_,
+        rtol=1e-12,
+        atol=1e-12,
     )
 
 
@@ -249,5 +251,5 @@ def test_the_mean_norm_is_that_of_all_heads_together():
     moved = method.steer(queries(), strength=0.2) - queries()
     assert moved.shape[1] == WIDTH
     torch.testing.assert_close(
-        moved.norm(dim=1), torch.full((7,), 0.2 * method.mean_norm_, dtype=torch.float64)
+        moved.norm(dim=1), torch.full((7,), 0.2 * method.strength_unit, dtype=torch.float64)
     )

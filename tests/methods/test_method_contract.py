@@ -2,14 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from method_cases import METHODS, steering
+from method_cases import METHODS, massive_contrast, steering
 
 from barrier_cases import WIDTH, contrast, queries
 from odesteer.artifact import load, save
 from odesteer.barriers import Barrier
 from odesteer.errors import InvalidInputError, NotFittedError
+from odesteer.estimator import Parametrised
 from odesteer.flows import VectorField
 from odesteer.methods import QUANTITIES, Amount, registry
 
@@ -181,6 +183,55 @@ def test_nothing_is_identity(name, dtype):
 
 
 @every_method
+def test_one_parameter_for_how_much(name):
+    method, a = steering(name), queries()
+    for amount in amounts(method):
+        expected = method.solve(a, amount).state
+        assert torch.equal(method.steer(a, amount), expected)
+        assert torch.equal(method.steer(a, **{amount.quantity: np.float64(amount.value)}), expected)
+        if "amount" not in method.get_params():  # the default is that of methods inside
+            continue
+        natural = amount.quantity == method.quantities[0]
+        words = {amount.quantity: amount.value}
+        ways = [{"amount": amount}, words, *([{"amount": np.float64(amount.value)}] * natural)]
+        for changes in ways:
+            changed = METHODS[name].with_params(**changes)
+            assert changed.default_amount == amount
+            assert changed.clone().default_amount == amount
+            assert changed.get_params().keys() == method.get_params().keys()
+        made = type(method)(**words)
+        assert made.default_amount == amount
+        assert repr(made) == repr(type(method)(amount=amount.value if natural else amount))
+        with pytest.raises(InvalidInputError, match="not both"):
+            type(method)(amount=1.0, **words)
+
+
+@every_method
+def test_the_default_displacement_stays_below_eight_class_distances(name):
+    for data in (contrast(), massive_contrast()):
+        method = METHODS[name].clone().fit(*data)
+        distance = float((data[0].mean(dim=0) - data[1].mean(dim=0)).norm())
+        a = data[1]
+        assert float((method.steer(a) - a).norm(dim=1).max()) < 8 * distance
+
+
+@every_method
+def test_a_massive_coordinate(name, tmp_path):
+    """One coordinate a thousand times larger, as in early layers of language models."""
+    positive, negative = massive_contrast()
+    method = METHODS[name].clone().fit(positive, negative)
+    for amount in (None, *amounts(method)):
+        solution = method.solve(negative, amount)
+        assert bool(torch.isfinite(solution.state).all())
+        assert bool(solution.usable.all())
+        alone = method.solve(negative[3], amount).state
+        torch.testing.assert_close(alone, solution.state[3], rtol=1e-6, atol=1e-6)
+    save(method, tmp_path / "method.safetensors")
+    loaded = load(tmp_path / "method.safetensors").method
+    assert torch.equal(loaded.steer(negative), method.steer(negative))
+
+
+@every_method
 def test_the_input_is_not_modified(name):
     method, a = steering(name), queries()
     before = a.clone()
@@ -263,16 +314,66 @@ def test_results_that_do_not_fit_their_type_are_not_used(name):
 
 
 @every_method
-def test_every_gradient_mode(name):
-    method, a = steering(name), queries()
-    expected = [method.solve(a, amount).state for amount in amounts(method)]
-    for mode in (torch.no_grad, torch.inference_mode):
-        with mode():
-            inside = queries()
-            results = [method.solve(inside, amount).state for amount in amounts(method)]
-        for result, wanted in zip(results, expected, strict=True):
-            torch.testing.assert_close(result, wanted)
-            assert not result.requires_grad
+def test_gradients_flow_where_they_are_wanted(name):
+    method, plain = steering(name), queries()
+    for amount in (None, *amounts(method)):
+        expected = method.solve(plain, amount).state
+        a = plain.clone().requires_grad_()
+        result = method.solve(a, amount).state
+        assert result.requires_grad
+        torch.testing.assert_close(result.detach(), expected)
+        result.sum().backward()
+        assert a.grad.shape == a.shape
+        assert bool(a.grad.any())
+        with torch.no_grad():
+            result = method.solve(a, amount).state
+        assert not result.requires_grad
+        torch.testing.assert_close(result, expected)
+        with torch.inference_mode():
+            result = method.solve(queries(), amount).state
+        assert result.is_inference()
+        torch.testing.assert_close(result, expected)
+
+
+MODES = {
+    "requiring gradients": (torch.enable_grad, lambda a: a.clone().requires_grad_()),
+    "part of a graph": (torch.enable_grad, lambda a: 1.0 * a.clone().requires_grad_()),
+    "without gradients": (torch.no_grad, lambda a: a.clone().requires_grad_()),
+    "inference": (torch.inference_mode, torch.clone),
+}
+
+
+def tensors_of(value):
+    """Every tensor that a fitted object has learned, in whatever it holds."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Parametrised):
+        value = vars(value)
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in tensors_of(item)]
+    return []
+
+
+@every_method
+@pytest.mark.parametrize("mode", list(MODES))
+def test_fit_and_backward_in_every_gradient_mode(name, mode, tmp_path):
+    context, made = MODES[mode]
+    with context():
+        method = METHODS[name].clone().fit(*map(made, contrast()))
+        copied = method.to(dtype=torch.float32)
+        save(method, tmp_path / "method.safetensors")
+        loaded = load(tmp_path / "method.safetensors").method
+    for fitted in (method, copied, loaded):
+        for tensor in tensors_of(fitted):
+            assert not tensor.requires_grad
+            assert not tensor.is_inference()
+        if fitted is not copied:
+            assert torch.equal(fitted.steer(queries()), steering(name).steer(queries()))
+        a = queries().requires_grad_()
+        fitted.steer(a).sum().backward()
+        assert bool(a.grad.any())
 
 
 @every_method
@@ -364,8 +465,10 @@ def test_unusable_activations_and_amounts(name):
             InvalidInputError, match=f"has no '{missing}'.*takes {quantity}( or|\\.)"
         ):
             method.steer(a, **{missing: 1.0})
-    with pytest.raises(TypeError):
-        method.steer(a, amount=1.0)
+    with pytest.raises(InvalidInputError, match="not both"):
+        method.steer(a, 1.0, **{quantity: 1.0})
+    with pytest.raises(InvalidInputError, match="must be a number"):
+        method.steer(a, "1.0")
 
 
 @every_method

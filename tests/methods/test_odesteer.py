@@ -34,12 +34,17 @@ def test_the_paper_s_setting():
     assert str(paper.default_amount) == "T=3.0"
 
 
-def test_time_is_arc_length_and_strength_counts_in_mean_norms():
+def test_time_is_arc_length_and_strength_counts_in_class_deviations():
     method, a = steering("odesteer"), queries()
     norms = torch.cat(contrast()).norm(dim=1)
     assert method.mean_norm_ == pytest.approx(float(norms.mean()))
+    positive, negative = contrast()
+    axis = torch.nn.functional.normalize(positive.mean(dim=0) - negative.mean(dim=0), dim=0)
+    assert len(positive) == len(negative)
+    along = torch.cat([positive, negative]) @ axis
+    assert method.strength_unit == pytest.approx(float(along.std(correction=0)))
     by_strength = method.steer(a, strength=0.3)
-    torch.testing.assert_close(by_strength, method.steer(a, T=0.3 * method.mean_norm_))
+    torch.testing.assert_close(by_strength, method.steer(a, T=0.3 * method.strength_unit))
     tensor = torch.full((len(a),), 0.3, dtype=torch.float64)
     torch.testing.assert_close(method.steer(a, strength=tensor), by_strength)
     one = method.with_params(solver=Euler(1)).fit(*contrast()).steer(a, T=0.5)
@@ -59,8 +64,8 @@ def test_a_level_stops_within_max_strength():
     solution = short.solve(a)
     assert not bool(solution.reached.all())
     capped = solution.time[~solution.reached]
-    torch.testing.assert_close(capped, torch.full_like(capped, 0.05 * short.mean_norm_))
-    long = ODESteer(PolynomialBarrier(folds=0), max_strength=3.0).fit(*contrast())
+    torch.testing.assert_close(capped, torch.full_like(capped, 0.05 * short.strength_unit))
+    long = ODESteer(PolynomialBarrier(folds=0), max_strength=8.0).fit(*contrast())
     assert bool(long.solve(a).reached.all())
 
 
@@ -79,13 +84,15 @@ def test_the_default_amount():
     a = queries()
     by_level = ODESteer(level=0.7).fit(*contrast())
     assert torch.equal(by_level.steer(a), by_level.steer(a, level=0.7))
-    by_time = ODESteer(level=None, T=0.4).fit(*contrast())
+    by_time = ODESteer(T=0.4).fit(*contrast())
     assert torch.equal(by_time.steer(a), by_time.steer(a, T=0.4))
-    neither = ODESteer(level=None)
-    with pytest.raises(InvalidInputError, match="neither a level nor a T"):
+    neither = ODESteer(amount=None)
+    with pytest.raises(InvalidInputError, match=r"no default amount.*ODESteer\(amount=1.0\)"):
         neither.fit(*contrast())
     with pytest.raises(InvalidInputError, match="exactly one"):
-        ODESteer(level=1.0, T=1.0).fit(*contrast())
+        ODESteer(level=1.0, T=1.0)
+    with pytest.raises(InvalidInputError, match="'interpolation'"):
+        ODESteer(interpolation=1.0).fit(*contrast())
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])

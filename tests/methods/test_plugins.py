@@ -20,7 +20,7 @@ class Doubled(CAA):
     """
 
     def __init__(self, T: float = 1.0) -> None:
-        super().__init__(2 * T, folds=0)
+        super().__init__(T=2 * T, folds=0)
         self.T = T
 '''
 

@@ -77,15 +77,17 @@ def test_the_regularised_ascent_ends_at_the_optimum_of_its_objective():
     torch.testing.assert_close(method.steer(a, T=40.0), optimum, rtol=1e-4, atol=1e-4)
     free = bowl(n_steps=400).steer(a, T=40.0)
     torch.testing.assert_close(free, torch.ones_like(a), rtol=1e-4, atol=1e-4)
-    assert bool(((method.steer(a, strength=0.2) - a).norm(dim=1) < 0.2 * method.mean_norm_).all())
+    assert bool(
+        ((method.steer(a, strength=0.2) - a).norm(dim=1) < 0.2 * method.strength_unit).all()
+    )
 
 
-def test_strength_is_arc_length_in_mean_norms():
+def test_strength_is_arc_length_in_class_deviations():
     method, a = bowl(n_steps=5), queries()
     moved = (method.steer(a, strength=0.1) - a).norm(dim=1)
-    torch.testing.assert_close(moved, torch.full_like(moved, 0.1 * method.mean_norm_))
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1 * method.strength_unit))
     # The same path as that of T, and of a flow of unit speed.
-    flow = ODESteer(QUICK, Euler(10), max_strength=1.0).fit(*contrast())
+    flow = ODESteer(QUICK, Euler(10)).fit(*contrast())
     ours = REControl(QUICK).fit(*contrast())
     for amount in ({"strength": 0.2}, {"level": 1.0}, {"level": -0.5}):
         torch.testing.assert_close(ours.steer(a, **amount), flow.steer(a, **amount))

@@ -163,6 +163,7 @@ def _figures(steerer: Member) -> dict[str, Any]:
         "positive examples": origin.n_positive,
         "negative examples": origin.n_negative,
         "mean activation norm": f"{steerer.method.mean_norm_:.6g}",
+        "strength 1, in activation units": f"{steerer.method.strength_unit:.6g}",
         "seed": origin.seed,
         "data sha256": origin.data_digest,
         "chat template sha256": origin.chat_template_hash,

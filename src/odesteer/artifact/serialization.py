@@ -23,6 +23,7 @@ from torch import Tensor
 
 from odesteer.errors import ArtifactError, InvalidInputError, OdesteerError, UnknownNameError
 from odesteer.estimator import Estimator, Parametrised
+from odesteer.methods.base import Method
 from odesteer.registry import Registry
 from odesteer.untrusted import brief, is_integer
 
@@ -80,8 +81,10 @@ def decode(spec: object, tensors: Mapping[str, Tensor], family: str) -> Parametr
     Raises `ArtifactError` for specs that describe no object, that name tensors which do not exist
     or differ from what they say, or that leave tensors over.
     """
-    decoder = _Decoder(tensors)
-    decoded = decoder.instance(f"the {family}", spec, 0, family)
+    with torch.inference_mode(False):  # the caller may be in it; what is loaded must not be
+        tensors = {k: v.clone() if v.is_inference() else v for k, v in tensors.items()}
+        decoder = _Decoder(tensors)
+        decoded = decoder.instance(f"the {family}", spec, 0, family)
     unused = sorted(set(tensors) - decoder.used)
     if unused:
         raise ArtifactError(f"it holds tensors that belong to nothing: {', '.join(unused[:5])}.")
@@ -174,6 +177,8 @@ class _Decoder:
         fields = _fields(path, spec, "family", "name", "params", "learned")
         cls = _class_of(path, fields["family"], fields["name"], family)
         params = self.values(path, fields["params"], depth)
+        if issubclass(cls, Method):
+            params = _read_params(path, cls, params)
         known = {k: v for k, v in _mapping(path, fields["learned"]).items() if v != _UNKNOWN}
         unknown_numbers = dict.fromkeys(set(fields["learned"]) - set(known), math.nan)
         learned = {**self.values(path, known, depth), **unknown_numbers}
@@ -285,7 +290,14 @@ def _stored_params(value: Parametrised) -> dict[str, Any]:
         if default.with_params(**moved).get_params(deep=False) == held.get_params(deep=False):
             del params[holder]
             params.update(moved)
-    return params
+    return value.written_params(params) if isinstance(value, Method) else params
+
+
+def _read_params(path: str, cls: type[Method], params: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return cls.read_params(params)
+    except (InvalidInputError, TypeError) as error:
+        raise ArtifactError(f"{path}: {cls.__name__} refuses its parameters: {error}") from error
 
 
 def _mapping(path: str, spec: object) -> dict[str, Any]:

@@ -204,9 +204,9 @@ class PrincipalDifferenceBarrier(ComposedBarrier):
     units, not nats.
 
     Parameters:
-        centred: whether the mean of the differences is taken off first, as published. Without,
-            v also follows the mean difference of the classes; that is what shuffling the sides
-            of each pair does on average.
+        centred: whether the mean of the differences is taken off first, which also takes off what
+            the classes differ in. Without, v follows the mean difference too; that is what the
+            reference implementation of RepE does by shuffling the sides of each pair.
         inputs: activations as they are by default.
         folds, seed: see `Barrier`.
 
@@ -217,7 +217,7 @@ class PrincipalDifferenceBarrier(ComposedBarrier):
     n_alone_: int
 
     def __init__(
-        self, centred: bool = True, inputs: Inputs = Raw(), folds: int = 5, seed: int = 0
+        self, centred: bool = False, inputs: Inputs = Raw(), folds: int = 5, seed: int = 0
     ) -> None:
         self.centred = centred
         self.inputs = inputs

@@ -1,7 +1,12 @@
 """Amounts: how much to steer, as level, T, strength or interpolation."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +16,12 @@ from odesteer.errors import InvalidInputError
 QUANTITIES = {
     "level": "of the barrier: 0 the decision boundary, 1 the 90 % quantile of positives",
     "T": "arc length in activation units",
-    "strength": "T in units of the mean activation norm",
+    "strength": "length in standard deviations of the examples along the difference of class means",
     "interpolation": "fraction of a transport map: 0 nothing, 1 the whole map",
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Amount:
     """One quantity and its value: a number, or a tensor with one value for each row.
 
@@ -38,9 +43,11 @@ class Amount:
             if not value.is_floating_point():
                 object.__setattr__(self, "value", value.to(torch.get_default_dtype()))
             finite = bool(torch.isfinite(value).all())
-        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        elif isinstance(value, bool) or not isinstance(value, Real):
             raise InvalidInputError(f"{self.quantity} must be a number or a tensor, not {value!r}.")
         else:
+            if not isinstance(value, (int, float)):
+                object.__setattr__(self, "value", float(value))  # a scalar of numpy
             finite = math.isfinite(value)
         if not finite:
             raise InvalidInputError(f"{self.quantity} must be finite, not {value}.")
@@ -80,8 +87,20 @@ class Amount:
             ) from None
         return cls(name.strip() if equals else natural, value)
 
+    @classmethod
+    def given(cls, value: "Amount | float | Tensor", natural: str) -> "Amount":
+        """``value`` itself, or the number or tensor as an amount of the ``natural`` quantity."""
+        return value if isinstance(value, Amount) else cls(natural, value)
+
+    def short(self, natural: str) -> "Amount | float | Tensor":
+        """Itself, or its value where it is of the ``natural`` quantity; undone by `given`."""
+        return self.value if self.quantity == natural else self
+
     def __str__(self) -> str:
         return f"{self.quantity}={self.value}"
+
+    def __repr__(self) -> str:
+        return f"Amount({self.quantity!r}, {self.value!r})"
 
 
 class CheckedAmount(Amount):
@@ -94,7 +113,40 @@ class CheckedAmount(Amount):
         pass
 
 
-def check_max_strength(max_strength: float) -> None:
-    """Raise `InvalidInputError` unless the cap of flows to a level is positive and finite."""
-    if not 0 < max_strength < math.inf:
+def check_max_strength(max_strength: float | None) -> None:
+    """Raise `InvalidInputError` unless the cap is positive and finite, or None for no cap."""
+    if max_strength is not None and not 0 < max_strength < math.inf:
         raise InvalidInputError(f"max_strength must be a positive number, not {max_strength}.")
+
+
+def quantity_words(names: tuple[str, ...], natural: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Take the quantities that are no parameters out of ``given``, for the parameter ``amount``.
+
+    ``ODESteer(T=5)`` is ``ODESteer(amount=Amount("T", 5))``, and ``ODESteer(level=2)`` is
+    ``ODESteer(amount=2)``; quantities of None are left out, and None for all of them is
+    ``amount=None``. ``names`` are the parameters and ``natural`` is the natural quantity. Raises
+    `InvalidInputError` for two quantities, or for one beside an amount.
+    """
+    words = {name: given.pop(name) for name in QUANTITIES if name in given and name not in names}
+    if not words:
+        return {}
+    amount = Amount.of(**words)
+    if amount is not None and given.get("amount") is not None:
+        raise InvalidInputError(f"give amount={given['amount']} or {amount}, not both.")
+    given.pop("amount", None)
+    return {"amount": None if amount is None else amount.short(natural)}
+
+
+def with_quantity_words(init: Callable[..., None], natural: str) -> Callable[..., None]:
+    """A constructor with the parameter ``amount`` that also takes the four quantities by name."""
+    names = tuple(signature(init).parameters)[1:]
+
+    @wraps(init)
+    def init_with_words(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        words = quantity_words(names, natural, given)
+        if words:
+            args, kwargs = (), {**given, **words}
+        init(self, *args, **kwargs)
+
+    return init_with_words

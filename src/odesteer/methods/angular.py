@@ -1,7 +1,8 @@
 """Angular steering: rotation in a fixed plane (Vu and Nguyen, NeurIPS 2025, arXiv 2510.26243)."""
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from odesteer.barriers import Contrast, MeanDifferenceBarrier
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
-from odesteer.methods.amount import Amount
+from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
 
 
@@ -30,7 +31,10 @@ class Angular(Method):
 
     Parameters:
         angle: the target, degrees from b₁ towards b₂.
-        interpolation: default fraction of the turn to the target.
+        amount: default; a number is an interpolation, the fraction of the turn to the target.
+        max_strength: the longest arc, of turns to a level too, in class
+            deviations; None for no cap, as published. Where a few coordinates hold most of the norm
+            they lie in the plane, and the whole turn destroys what the model says.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``barrier_``, ``plane_`` the rows b₁ and b₂ `[2, d]`, and ``separation_`` ‖μ₊ - μ₋‖,
@@ -48,17 +52,22 @@ class Angular(Method):
     plane_: Tensor
     separation_: float
 
+    added_parameters: ClassVar[Mapping[str, Any]] = {"max_strength": None}
+    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+
     def __init__(
-        self, angle: float = 0.0, interpolation: float = 1.0, folds: int = 5, seed: int = 0
+        self,
+        angle: float = 0.0,
+        amount: Amount | float = 1.0,
+        max_strength: float | None = 3.0,
+        folds: int = 5,
+        seed: int = 0,
     ) -> None:
         self.angle = angle
-        self.interpolation = interpolation
+        self.amount = amount
+        self.max_strength = max_strength
         self.folds = folds
         self.seed = seed
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("interpolation", self.interpolation)
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -67,6 +76,7 @@ class Angular(Method):
         return self.barrier_
 
     def _fit(self, contrast: Contrast) -> None:
+        check_max_strength(self.max_strength)
         if not math.isfinite(self.angle):
             raise InvalidInputError(f"angle must be a number of degrees, not {self.angle}.")
         positive, negative = contrast.positive.double(), contrast.negative.double()
@@ -92,7 +102,7 @@ class Angular(Method):
         plane = self.plane_.to(a)
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device).expand(a.shape[:-1])
         x, y = (a @ plane.T).unbind(-1)
-        radius = torch.hypot(x, y)
+        radius, tiny = torch.hypot(x, y), torch.finfo(a.dtype).tiny
         # A negative amount steers the opposite of the activation.
         sign = torch.where(value >= 0, 1.0, -1.0).to(a)
         full_turn = _wrapped(math.radians(self.angle % 360) - torch.atan2(sign * y, sign * x))
@@ -104,6 +114,11 @@ class Angular(Method):
             turn, reached = _turn_to(missing, sign * x, sign * y, radius, full_turn)
         else:
             turn = value.abs() * full_turn
+        if self.max_strength is not None:
+            cap = self.max_strength * self.strength_unit / radius.clamp_min(tiny)
+            capped = torch.maximum(torch.minimum(turn, cap), -cap)
+            reached = None if reached is None else reached & (capped == turn)
+            turn = capped
         # cos t - 1 as -2 sin²(t/2), which keeps the digits of small turns.
         less, across = -2 * torch.sin(turn / 2).square(), torch.sin(turn)
         change = torch.stack([less * x - across * y, across * x + less * y], dim=-1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +16,12 @@ from odesteer.barriers import Contrast, Groups, check_contrast
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 from odesteer.flows import FlowInPlace, Solution
-from odesteer.methods.amount import Amount, CheckedAmount
+from odesteer.methods.amount import (
+    Amount,
+    CheckedAmount,
+    quantity_words,
+    with_quantity_words,
+)
 
 
 class Method(Estimator, ABC):
@@ -33,8 +40,13 @@ class Method(Estimator, ABC):
         cost: of steering one token, in operations.
         reference: the paper.
 
-    Learned: ``width_`` (d) and ``mean_norm_``, the mean Euclidean norm of the activations it was
-    fitted to, in activation units; `strength` counts in it.
+    Most methods have the parameter ``amount``, how much to steer by default: an `Amount`, or a
+    number in the natural quantity. Constructors and `with_params` also take it by the name of the
+    quantity, as in ``ODESteer(T=5)``.
+
+    Learned: ``width_`` (d); ``mean_norm_``, the mean Euclidean norm of the activations it was
+    fitted to, and ``strength_unit_``, in which `strength` counts, see `class_deviation`; both in
+    activation units.
     """
 
     family: ClassVar[str] = "method"
@@ -46,8 +58,22 @@ class Method(Estimator, ABC):
     cost: ClassVar[str] = ""
     reference: ClassVar[str] = ""
 
+    # Quantities under whose names earlier versions stored the default amount.
+    amount_words: ClassVar[tuple[str, ...]] = ()
+    # Parameters that files of earlier versions lack, with the value that keeps their meaning.
+    added_parameters: ClassVar[Mapping[str, Any]] = {}
+
+    amount: Amount | float | None
+
     width_: int
     mean_norm_: float
+    strength_unit_: float
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) and "amount" in cls.parameter_names():
+            natural = cls.quantities[0]
+            cls.__init__ = with_quantity_words(cls.__init__, natural)  # type: ignore[method-assign]
 
     def fit(self, positive: Tensor, negative: Tensor, groups: Groups | None = None) -> Self:
         """Fit to activations of desirable and undesirable examples, `[n₊, d]` and `[n₋, d]`.
@@ -56,11 +82,14 @@ class Method(Estimator, ABC):
         never split between folds. Raises `InvalidInputError` for sets that cannot be fitted to.
         """
         contrast = check_contrast(positive, negative, groups)
+        if "amount" in self.parameter_names():
+            self.check_amount(self.default_amount)
         self.forget()
         try:
             self.width_ = contrast.width
             norms = torch.cat([contrast.positive.norm(dim=1), contrast.negative.norm(dim=1)])
             self.mean_norm_ = float(norms.double().mean())
+            self.strength_unit_ = class_deviation(contrast)
             self._fit(contrast)
         except BaseException:
             self.forget()  # never half fitted
@@ -70,6 +99,7 @@ class Method(Estimator, ABC):
     def steer(
         self,
         a: Tensor,
+        amount: Amount | float | Tensor | None = None,
         *,
         level: float | Tensor | None = None,
         T: float | Tensor | None = None,
@@ -78,12 +108,17 @@ class Method(Estimator, ABC):
     ) -> Tensor:
         """The steered activations, `[..., d] -> [..., d]`, in the type of ``a``.
 
-        At most one quantity is given (default: the method's own). A tensor gives one value
+        At most one of ``amount`` (an `Amount`, or numbers in the natural quantity) and the four
+        quantities is given; without any it is the method's own default. A tensor gives one value
         for each activation and must broadcast against ``a.shape[:-1]``. Activations that are zero
         or not finite come back unchanged. ``a`` itself is not modified.
         """
-        amount = Amount.of(level=level, T=T, strength=strength, interpolation=interpolation)
-        return self.solve(a, amount).state
+        named = Amount.of(level=level, T=T, strength=strength, interpolation=interpolation)
+        if amount is not None and named is not None:
+            raise InvalidInputError(f"give amount={amount} or {named}, not both.")
+        if amount is not None:
+            named = Amount.given(amount, self.quantities[0])
+        return self.solve(a, named).state
 
     def solve(self, a: Tensor, amount: Amount | None = None) -> Solution:
         """As `steer`, with arc length and status of each activation (`Solution`)."""
@@ -158,9 +193,61 @@ class Method(Estimator, ABC):
             )
 
     @property
-    @abstractmethod
     def default_amount(self) -> Amount:
         """The amount that `steer` uses when none is given."""
+        amount = getattr(self, "amount", None)
+        if amount is None:
+            name, first = type(self).__name__, self.quantities[0]
+            raise InvalidInputError(
+                f"{name} has no default amount; give one, as in {name}(amount=1.0), a {first}."
+            )
+        return Amount.given(amount, self.quantities[0])
+
+    @property
+    def strength_unit(self) -> float:
+        """The length in activation units that `strength` 1 stands for.
+
+        Files of versions that counted in mean norms have no ``strength_unit_``; there it is
+        the mean norm.
+        """
+        self.check_fitted()
+        unit: float = vars(self).get("strength_unit_", self.mean_norm_)
+        return unit
+
+    def with_params(self, **changes: Any) -> Self:
+        if "amount" in self.parameter_names():
+            changes |= quantity_words(self.parameter_names(), self.quantities[0], changes)
+        return super().with_params(**changes)
+
+    @classmethod
+    def read_params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Constructor arguments from those in a file, which may be of an earlier version."""
+        added = cls.added_parameters.items()
+        own = {name: value for name, value in added if name in cls.parameter_names()}
+        params = {**own, **params}
+        if isinstance(params.get("amount"), tuple):
+            params["amount"] = Amount(*params["amount"]).short(cls.quantities[0])
+        if "amount" in cls.parameter_names():
+            params |= quantity_words(cls.parameter_names(), cls.quantities[0], params)
+        return params
+
+    def written_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Constructor arguments as files have them, in the form of the first version if possible.
+
+        The digest of an artifact that is loaded and saved again stays the same.
+        """
+        params = {
+            name: value
+            for name, value in params.items()
+            if name not in self.added_parameters or value != self.added_parameters[name]
+        }
+        if params.get("amount") is not None:
+            amount = Amount.given(params.pop("amount"), self.quantities[0])
+            if amount.quantity in self.amount_words:
+                params |= {**dict.fromkeys(self.amount_words), amount.quantity: amount.value}
+            else:
+                params["amount"] = (amount.quantity, amount.value)
+        return params
 
     @abstractmethod
     def _fit(self, contrast: Contrast) -> None:
@@ -169,6 +256,28 @@ class Method(Estimator, ABC):
     @abstractmethod
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         """Move finite, nonzero float32 or float64 activations `[..., d]`."""
+
+
+def class_deviation(contrast: Contrast) -> float:
+    """The unit of `strength`: the standard deviation along the difference of the class means.
+
+    Of examples of both classes, which count alike: √(σ² + δ²/4) with δ the distance of the means
+    and σ the deviation within classes along their difference. At most 3δ, so that steering between
+    classes that overlap does not go far beyond them. Where the means are equal, the median over
+    coordinates of the deviation within classes.
+
+    Unlike the mean norm it does not grow with coordinates that are large for both classes alike.
+    """
+    positive, negative = contrast.positive.double(), contrast.negative.double()
+    means = positive.mean(dim=0), negative.mean(dim=0)
+    residuals = positive - means[0], negative - means[1]
+    difference = means[0] - means[1]
+    distance = float(difference.norm())
+    rounding = 16 * torch.finfo(contrast.positive.dtype).eps * float(contrast.examples.abs().max())
+    if not distance > rounding:
+        return float(torch.cat(residuals).square().mean(dim=0).sqrt().median())
+    within = [float((a @ (difference / distance)).square().mean()) for a in residuals]
+    return min(math.sqrt(sum(within) / 2 + distance**2 / 4), 3 * distance)
 
 
 @dataclass(eq=False)

@@ -1,6 +1,7 @@
 """Methods with a constant vector field: CAA, RepE and ITI on the residual stream."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from odesteer.barriers import (
 from odesteer.barriers.linear import linear_normal
 from odesteer.errors import InvalidInputError
 from odesteer.flows import ConstantField, Solution
-from odesteer.methods.amount import Amount
+from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
 
 
@@ -23,16 +24,20 @@ class ConstantMethod(Method):
     """a + T·w: one Euler step, or any number of them, along a constant field w.
 
     T multiplies w, which need not have length one; ``strength`` is the length of the displacement
-    in mean activation norms. ``level`` clamps: the barrier is linear and rises along w, so the
-    step to the level has a closed form; activations already past it stay.
+    in class deviations. ``level`` clamps: the barrier is linear and rises along
+    w, so the step to the level has a closed form; activations already past it stay, and steps end
+    at the cap ``max_strength``.
 
     A subclass implements `_fit`, which learns the linear barrier ``barrier_`` and ``direction_``
-    w `[d]`.
+    w `[d]`, and has the parameter ``max_strength``.
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("strength", "level", "T")
     keeps_norm: ClassVar[bool] = False
     cost: ClassVar[str] = "O(d)"
+    added_parameters: ClassVar[Mapping[str, Any]] = {"max_strength": None}
+
+    max_strength: float | None = None  # of subclasses without the parameter
 
     barrier_: Barrier
     direction_: Tensor
@@ -59,10 +64,14 @@ class ConstantMethod(Method):
             h, threshold = self.barrier_.value(a), self.barrier_.threshold(value)
             gradient = self.barrier_.gradient(torch.zeros_like(direction))
             missing = (threshold - h) / (gradient @ direction)
-            multiplier = torch.where(value >= 0, missing.clamp_min(0), missing.clamp_max(0))
-            reached = torch.ones_like(h, dtype=torch.bool)
+            wanted = torch.where(value >= 0, missing.clamp_min(0), missing.clamp_max(0))
+            multiplier = wanted
+            if self.max_strength is not None:
+                cap = self.max_strength * self.strength_unit / length
+                multiplier = torch.maximum(torch.minimum(wanted, cap), -cap)
+            reached = multiplier == wanted
         elif amount.quantity == "strength":
-            multiplier = value * self.mean_norm_ / length
+            multiplier = value * self.strength_unit / length
         else:
             multiplier = value
         multiplier = multiplier.expand(a.shape[:-1])
@@ -76,11 +85,13 @@ class CAA(ConstantMethod):
     """a + T·(μ₊ - μ₋): contrastive activation addition, one step along a constant field.
 
     T multiplies the mean difference, which is not normalised; ``strength`` is the length of the
-    displacement in mean activation norms; ``level`` clamps the projection on the direction at a
+    displacement in class deviations; ``level`` clamps the projection on the direction at a
     multiple of the 90 % quantile over positives, in closed form.
 
     Parameters:
-        T: the default multiplier.
+        amount: default; a number is a strength, in class deviations.
+        max_strength: the longest step to a level, in class deviations; None for
+            no cap.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``direction_`` μ₊ - μ₋ `[d]`, and ``barrier_`` (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
@@ -92,16 +103,22 @@ class CAA(ConstantMethod):
 
     barrier_: MeanDifferenceBarrier
 
-    def __init__(self, T: float = 1.0, folds: int = 5, seed: int = 0) -> None:
-        self.T = T
+    amount_words: ClassVar[tuple[str, ...]] = ("T",)
+
+    def __init__(
+        self,
+        amount: Amount | float = Amount("T", 1.0),
+        max_strength: float | None = 10.0,
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.amount = amount
+        self.max_strength = max_strength
         self.folds = folds
         self.seed = seed
 
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("T", self.T)
-
     def _fit(self, contrast: Contrast) -> None:
+        check_max_strength(self.max_strength)
         barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.direction_ = contrast.positive.mean(dim=0) - contrast.negative.mean(dim=0)
@@ -118,13 +135,21 @@ class RepE(ConstantMethod):
     sets of equal size in order. An example without a partner stands against the mean of the other
     class. The sign of v is the one with which positives score higher on average.
 
-    T is a length in activation units; ``strength`` is the same in mean activation norms; ``level``
-    clamps v·a in closed form.
+    T is a length in activation units; ``strength`` is the same in class
+    deviations; ``level`` clamps v·a in closed form.
+
+    The reference implementation shuffles the two sides of each pair before it takes off the mean
+    of the differences, so that the mean difference of the classes survives; this is what
+    ``centred=False`` computes. With ``centred=True`` the mean is taken off differences that all
+    have one sign, which removes what the classes differ in; the RepE of the comparison in arXiv
+    2602.17560 is this form.
 
     Parameters:
-        strength: default length of the displacement, in mean activation norms.
+        amount: default; a number is a strength, in class deviations.
         centred: whether the mean of the differences is taken off before their principal component,
-            as published. Without, v also follows the mean difference of the classes.
+            see above.
+        max_strength: the longest step to a level, in class deviations; None for
+            no cap.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``direction_`` v `[d]`, and ``barrier_`` v·(a - (μ₊ + μ₋)/2), which also knows the
@@ -135,21 +160,26 @@ class RepE(ConstantMethod):
     barrier_summary: ClassVar[str] = "v·(a - (μ₊ + μ₋)/2)"
     reference: ClassVar[str] = "Zou et al., 2023, arXiv 2310.01405"
 
+    amount_words: ClassVar[tuple[str, ...]] = ("strength",)
+
     barrier_: PrincipalDifferenceBarrier
 
     def __init__(
-        self, strength: float = 0.25, centred: bool = True, folds: int = 5, seed: int = 0
+        self,
+        amount: Amount | float = 1.5,
+        centred: bool = False,
+        max_strength: float | None = 10.0,
+        folds: int = 5,
+        seed: int = 0,
     ) -> None:
-        self.strength = strength
+        self.amount = amount
         self.centred = centred
+        self.max_strength = max_strength
         self.folds = folds
         self.seed = seed
 
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("strength", self.strength)
-
     def _fit(self, contrast: Contrast) -> None:
+        check_max_strength(self.max_strength)
         barrier = PrincipalDifferenceBarrier(self.centred, folds=self.folds, seed=self.seed)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.direction_ = linear_normal(self.barrier_)
@@ -159,14 +189,16 @@ class ITI(ConstantMethod):
     """a + T·θ with θ the unit normal of a logistic probe: the residual form of ITI.
 
     The form in which arXiv 2602.17560 compares ITI; `HeadITI` is the original, which acts on
-    attention heads. T is a length in activation units; ``strength`` is the same in mean activation
-    norms; ``level`` clamps the logit of the probe in closed form.
+    attention heads. T is a length in activation units; ``strength`` is the same in class
+    deviations; ``level`` clamps the logit of the probe in closed form.
 
     Parameters:
-        strength: default length of the displacement, in mean activation norms.
+        amount: default; a number is a strength, in class deviations.
         probe: the linear barrier whose normal is θ; the published probe by default.
             `LinearBarrier` is the same probe at its optimum, `MeanDifferenceBarrier` the mass mean
             shift of the paper.
+        max_strength: the longest step to a level, in class deviations; None for
+            no cap.
 
     Learned: ``direction_`` θ `[d]`, and ``barrier_``, the fitted probe: its logit,
     in nats.
@@ -176,15 +208,20 @@ class ITI(ConstantMethod):
     barrier_summary: ClassVar[str] = "logit of the probe, w·a + b, classes counting alike"
     reference: ClassVar[str] = "Li et al., NeurIPS 2023, arXiv 2306.03341"
 
-    def __init__(self, strength: float = 0.25, probe: Barrier = LogisticProbeBarrier()) -> None:
-        self.strength = strength
-        self.probe = probe
+    amount_words: ClassVar[tuple[str, ...]] = ("strength",)
 
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("strength", self.strength)
+    def __init__(
+        self,
+        amount: Amount | float = 1.5,
+        probe: Barrier = LogisticProbeBarrier(),
+        max_strength: float | None = 10.0,
+    ) -> None:
+        self.amount = amount
+        self.probe = probe
+        self.max_strength = max_strength
 
     def _fit(self, contrast: Contrast) -> None:
+        check_max_strength(self.max_strength)
         self.barrier_ = self.probe.clone().fit(
             contrast.positive, contrast.negative, contrast.group_pair
         )

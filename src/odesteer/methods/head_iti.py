@@ -17,7 +17,7 @@ from odesteer.barriers import (
 from odesteer.barriers.heads import check_heads, fit_probe
 from odesteer.barriers.held_out import group_folds
 from odesteer.errors import InvalidInputError
-from odesteer.methods.amount import Amount
+from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.constant import ConstantMethod
 from odesteer.untrusted import is_integer
 
@@ -30,8 +30,8 @@ class HeadITI(ConstantMethod):
     heads are ranked by the accuracy of their probes on held-out groups, and the best are shifted
     along the unit normal θ_h of the probe, refitted to all examples. σ_h is the standard deviation
     of θ_h·a_h over the examples, so that T, the paper's α, counts in deviations; other heads stay.
-    ``strength`` is the length of the whole displacement in mean norms of the activations;
-    ``level`` clamps the sum of the heads' projections in closed form.
+    ``strength`` is the length of the whole displacement in class deviations of
+    all heads together; ``level`` clamps the sum of the heads' projections in closed form.
 
     To choose among the heads of several layers, compare `head_accuracies` of each and fit each
     layer with the ``heads`` chosen for it.
@@ -40,9 +40,12 @@ class HeadITI(ConstantMethod):
         n_heads: number of attention heads; must be set before `fit`.
         top_k: how many heads to shift; a quarter of them, at least one, when None.
         heads: the heads to shift, from zero, instead of ranking them; excludes ``top_k``.
-        T: default multiplier α, in deviations.
+        amount: default; a number is a strength. The paper's α = 15 is ``T=15``, in deviations; it
+            is for some 48 heads over all layers, and far for a quarter of the heads of a layer.
         probe: a linear barrier, fitted to each head. `MeanDifferenceBarrier` is the mass mean
             shift of the paper.
+        max_strength: the longest step to a level, in class deviations; None for
+            no cap.
         validation: fraction of the groups on which probes are ranked.
         folds: of the held-out quantiles that levels count in, see `Barrier`.
         seed: of the folds and of the groups held out for ranking.
@@ -61,13 +64,16 @@ class HeadITI(ConstantMethod):
     accuracies_: Tensor | None
     heads_: list[int]
 
+    amount_words: ClassVar[tuple[str, ...]] = ("T",)
+
     def __init__(
         self,
         n_heads: int | None = None,
         top_k: int | None = None,
         heads: Sequence[int] | None = None,
-        T: float = 15.0,
+        amount: Amount | float = 1.5,
         probe: Barrier = LinearBarrier(),
+        max_strength: float | None = 10.0,
         validation: float = 0.2,
         folds: int = 5,
         seed: int = 0,
@@ -75,15 +81,12 @@ class HeadITI(ConstantMethod):
         self.n_heads = n_heads
         self.top_k = top_k
         self.heads = heads
-        self.T = T
+        self.amount = amount
         self.probe = probe
+        self.max_strength = max_strength
         self.validation = validation
         self.folds = folds
         self.seed = seed
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("T", self.T)
 
     def head_accuracies(
         self, positive: Tensor, negative: Tensor, groups: Groups | None = None
@@ -98,6 +101,7 @@ class HeadITI(ConstantMethod):
         return self._accuracies(check_contrast(positive, negative, groups))
 
     def _fit(self, contrast: Contrast) -> None:
+        check_max_strength(self.max_strength)
         n_heads, _ = check_heads(self.n_heads, contrast.width)
         heads, self.accuracies_ = self.heads, None
         if heads is None:

@@ -1,7 +1,7 @@
 """Householder pseudo-rotation (Pham and Nguyen, EMNLP 2024, arXiv 2409.10053)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from odesteer.barriers import Centred, Contrast, HomogeneousBarrier
 from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.pairing import counterparts
 from odesteer.barriers.quadratic import QuadraticFunction
-from odesteer.barriers.training import Training, check_network
+from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
@@ -42,17 +42,11 @@ class HPR(Method):
     at ±θ, where h is extreme; activations that end there count as not reached.
 
     Parameters:
-        interpolation: default fraction of the predicted angle.
+        amount: default; a number is an interpolation, the fraction of the predicted angle.
         max_angle: the largest turn to a level, radians.
         C: inverse strength of the probe's regularisation, see `HomogeneousBarrier`.
         hidden: widths of the network's hidden layers, which are smooth (SiLU).
-        learning_rate, weight_decay: of AdamW; biases do not decay.
-        batch_size: pairs in a step.
-        max_epochs: most passes over the pairs.
-        patience: epochs after which training stops that win less than 0.1 % of the first loss.
-        validation: share of the pairs that is held out for stopping; 0 for none.
-        keep_best: whether training that still improves after ``max_epochs`` keeps its best
-            weights so far; otherwise that is a `ConvergenceError`.
+        training: of the network, see `Training`; its examples are pairs.
         folds: of the held-out quantiles that levels count in, see `Barrier`.
         seed: of the folds, first weights, batches and held-out pairs.
 
@@ -68,45 +62,33 @@ class HPR(Method):
     cost: ClassVar[str] = "O(d m), m the width of the first hidden layer"
     reference: ClassVar[str] = "Pham and Nguyen, EMNLP 2024, arXiv 2409.10053"
 
+    moved_parameters: ClassVar[Mapping[str, str]] = MOVED_TO_TRAINING
+
     barrier_: HomogeneousBarrier
     angle_inputs_: Centred
     angle_: Perceptron
     angle_error_: float
     n_epochs_: int
 
+    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+
     def __init__(
         self,
-        interpolation: float = 1.0,
+        amount: Amount | float = 1.0,
         max_angle: float = math.pi / 2,
         C: float = 1.0,
         hidden: Sequence[int] = (64,),
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.1,
-        batch_size: int = 128,
-        max_epochs: int = 1000,
-        patience: int = 20,
-        validation: float = 0.2,
-        keep_best: bool = False,
+        training: Training = Training(),
         folds: int = 5,
         seed: int = 0,
     ) -> None:
-        self.interpolation = interpolation
+        self.amount = amount
         self.max_angle = max_angle
         self.C = C
         self.hidden = hidden
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.validation = validation
-        self.keep_best = keep_best
+        self.training = training
         self.folds = folds
         self.seed = seed
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("interpolation", self.interpolation)
 
     @property
     def barrier(self) -> HomogeneousBarrier:
@@ -119,20 +101,8 @@ class HPR(Method):
         self.check_fitted()
         return math.pi * torch.sigmoid(self.angle_.value(self.angle_inputs_(a)))
 
-    @property
-    def _training(self) -> Training:
-        return Training(
-            self.learning_rate,
-            self.weight_decay,
-            self.batch_size,
-            self.max_epochs,
-            self.patience,
-            validation=self.validation,
-            keep_best=self.keep_best,
-        )
-
     def _fit(self, contrast: Contrast) -> None:
-        check_network(self.hidden, self._training)
+        check_network(self.hidden, self.training)
         if not 0 < self.max_angle <= math.pi:
             raise InvalidInputError(f"max_angle must be in (0, π] radians, not {self.max_angle}.")
         barrier = HomogeneousBarrier(C=self.C, folds=self.folds, seed=self.seed)
@@ -146,7 +116,7 @@ class HPR(Method):
     def _fit_angle(self, contrast: Contrast) -> None:
         negative, positive, groups = counterparts(contrast)
         target = _angle_between(negative, positive)
-        held_out = self._training.held_out_pairs(groups, self.seed)
+        held_out = self.training.held_out_pairs(groups, self.seed)
         with torch.inference_mode(False), torch.enable_grad():
             negative, target = negative.detach().clone(), target.detach().clone()
             self.angle_inputs_ = Centred().fit(negative)
@@ -164,7 +134,7 @@ class HPR(Method):
 
             with torch.no_grad():
                 least = float(loss(judged))
-            self.n_epochs_ = self._training.run(
+            self.n_epochs_ = self.training.run(
                 network,
                 loss,
                 lambda: float(loss(judged)),

@@ -26,7 +26,7 @@ class LinearAcT(Method):
     fitted from the positives to the negatives.
 
     Parameters:
-        interpolation: default λ, the fraction of the map.
+        amount: default; a number is an interpolation, λ.
 
     Learned: ``mean_positive_`` μ₊, ``mean_negative_`` μ₋, ``slope_`` ω and ``reverse_slope_``,
     that of the other map, `[d]`; β = μ₊ - ω⊙μ₋.
@@ -44,12 +44,10 @@ class LinearAcT(Method):
     slope_: Tensor
     reverse_slope_: Tensor
 
-    def __init__(self, interpolation: float = 1.0) -> None:
-        self.interpolation = interpolation
+    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
 
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("interpolation", self.interpolation)
+    def __init__(self, amount: Amount | float = 1.0) -> None:
+        self.amount = amount
 
     def _fit(self, contrast: Contrast) -> None:
         positive, negative = contrast.positive, contrast.negative

@@ -43,7 +43,7 @@ class MiMiC(Method):
         ridge: added to the diagonal of both, in squared activation units. The comparison of arXiv
             2602.17560 has shrinkage 0 and ridge 0.01.
         gate: the probe; after `fit`, the fitted one. None moves every activation.
-        interpolation: default λ, the fraction of the map.
+        amount: default; a number is an interpolation, λ.
         max_interpolation: the largest λ of a level.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
@@ -66,12 +66,14 @@ class MiMiC(Method):
     axes_: Tensor
     stretch_: Tensor
 
+    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+
     def __init__(
         self,
         shrinkage: float | None = None,
         ridge: float = 0.0,
         gate: Barrier | None = LinearBarrier(inputs=Raw(), folds=0),
-        interpolation: float = 1.0,
+        amount: Amount | float = 1.0,
         max_interpolation: float = 2.0,
         folds: int = 5,
         seed: int = 0,
@@ -79,14 +81,10 @@ class MiMiC(Method):
         self.shrinkage = shrinkage
         self.ridge = ridge
         self.gate = gate
-        self.interpolation = interpolation
+        self.amount = amount
         self.max_interpolation = max_interpolation
         self.folds = folds
         self.seed = seed
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("interpolation", self.interpolation)
 
     @property
     def barrier(self) -> QuadraticDiscriminantBarrier:

@@ -35,10 +35,10 @@ class ODESteer(Method):
         barrier: the barrier to climb; after `fit`, the fitted one.
         solver: how the flow is solved.
         metric: G, see `Metric`; after `fit`, the fitted one.
-        level: default level of the barrier (0 the decision boundary, 1 the 90 % quantile of h
-            over positives); None for a fixed T.
-        T: default arc length where ``level`` is None, in activation units.
-        max_strength: the cap on the arc length of a flow to a level, in mean activation norms.
+        amount: default; a number is a level of the barrier (0 the decision boundary, 1 the 90 %
+            quantile of h over positives).
+        max_strength: the cap on the arc length of a flow to a level, in class
+            deviations.
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("level", "T", "strength")
@@ -53,21 +53,20 @@ class ODESteer(Method):
     barrier_: Barrier
     metric = FittedPart[Metric]()
     metric_: Metric
+    amount_words: ClassVar[tuple[str, ...]] = ("level", "T")
 
     def __init__(
         self,
         barrier: Barrier = PolynomialBarrier(),
         solver: Solver = Euler(),
         metric: Metric = Euclidean(),
-        level: float | None = 1.5,
-        T: float | None = None,
-        max_strength: float = 1.0,
+        amount: Amount | float | None = 1.5,
+        max_strength: float = 10.0,
     ) -> None:
         self.barrier = barrier
         self.solver = solver
         self.metric = metric
-        self.level = level
-        self.T = T
+        self.amount = amount
         self.max_strength = max_strength
 
     @classmethod
@@ -78,16 +77,8 @@ class ODESteer(Method):
         return cls(
             barrier=TensorSketchBarrier(seed=seed, class_weight=None),
             solver=Euler(10),
-            level=None,
-            T=T,
+            amount=Amount("T", T),
         )
-
-    @property
-    def default_amount(self) -> Amount:
-        amount = Amount.of(level=self.level, T=self.T)
-        if amount is None:
-            raise InvalidInputError("ODESteer has neither a level nor a T; set one of them.")
-        return amount
 
     @property
     def field(self) -> GradientField:
@@ -118,7 +109,6 @@ class ODESteer(Method):
         return trajectory(self.field, a, duration, self.solver, until=until)
 
     def _fit(self, contrast: Contrast) -> None:
-        self.default_amount  # noqa: B018  (raises for two or none)
         check_max_strength(self.max_strength)
         self.solver.check()
         self.metric_ = self.metric.clone().fit(contrast.positive, contrast.negative)
@@ -142,8 +132,8 @@ class ODESteer(Method):
         if amount.quantity == "T":
             return amount.value, None
         if amount.quantity == "strength":
-            return amount.value * self.mean_norm_, None
-        cap = self.max_strength * self.mean_norm_
+            return amount.value * self.strength_unit, None
+        cap = self.max_strength * self.strength_unit
         level = amount.value
         until = ReachValue(self.barrier.threshold(level))
         if isinstance(level, Tensor):

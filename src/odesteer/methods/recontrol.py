@@ -14,7 +14,7 @@ from odesteer.errors import InvalidInputError
 from odesteer.estimator import FittedPart
 from odesteer.flows import Euler, GradientField, ReachValue, Solution, VectorField, solve
 from odesteer.methods.amount import Amount, check_max_strength
-from odesteer.methods.base import Method
+from odesteer.methods.base import Method, class_deviation
 
 
 class REControl(Method):
@@ -26,7 +26,8 @@ class REControl(Method):
     step), and so stable for any λ. The quantities differ in where it stops:
 
     ``level``: where V - r₀, see `ValueBarrier`, has the value, located within the step; at most
-    ``max_strength`` mean norms away. ``strength``: after that arc length in mean norms. Both
+    ``max_strength`` away. ``strength``: after that arc length; both in class
+    deviations. Both
     follow the flow at unit speed, slower only where the tether holds back. ``T``: the published
     η·n_steps, along ∇V as it is; in activation units² per unit of reward, so it does not carry
     over between models. Negative amounts descend; the tether always pulls to the start.
@@ -37,9 +38,10 @@ class REControl(Method):
         barrier: the value network to climb; after `fit`, the fitted one.
         n_steps: steps of ascent.
         regularisation: λ, in units of reward; 0 for none.
-        level: default level of the barrier (0 the boundary r₀, 1 the 90 % quantile of V - r₀
-            over positives).
-        max_strength: the cap on the arc length of an ascent to a level, in mean activation norms.
+        amount: default; a number is a level of the barrier (0 the boundary r₀, 1 the 90 % quantile
+            of V - r₀ over positives).
+        max_strength: the cap on the arc length of an ascent to a level, in class
+            deviations.
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("level", "T", "strength")
@@ -51,24 +53,21 @@ class REControl(Method):
 
     barrier = FittedPart[ValueBarrier]()
     barrier_: ValueBarrier
+    amount_words: ClassVar[tuple[str, ...]] = ("level",)
 
     def __init__(
         self,
         barrier: ValueBarrier = ValueBarrier(),
         n_steps: int = 10,
         regularisation: float = 0.0,
-        level: float = 1.0,
-        max_strength: float = 1.0,
+        amount: Amount | float = 1.0,
+        max_strength: float = 10.0,
     ) -> None:
         self.barrier = barrier
         self.n_steps = n_steps
         self.regularisation = regularisation
-        self.level = level
+        self.amount = amount
         self.max_strength = max_strength
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("level", self.level)
 
     @property
     def field(self) -> "ValueGradient":
@@ -94,6 +93,7 @@ class REControl(Method):
         try:
             self.width_ = contrast.width
             self.mean_norm_ = float(contrast.examples.norm(dim=1).double().mean())
+            self.strength_unit_ = class_deviation(contrast)
             self.barrier_ = self.barrier.clone().fit_rewards(activations, rewards, groups)
         except BaseException:
             self.forget()  # half a fit is none
@@ -113,9 +113,9 @@ class REControl(Method):
         until = None
         if amount.quantity == "level":
             until = ReachValue(self.barrier.threshold(value))
-            duration = sign * (self.max_strength * self.mean_norm_)
+            duration = sign * (self.max_strength * self.strength_unit)
         else:
-            duration = value if amount.quantity == "T" else value * self.mean_norm_
+            duration = value if amount.quantity == "T" else value * self.strength_unit
         field = TetheredAscent(
             self.barrier,
             start=a.reshape(-1, a.shape[-1]),

@@ -23,8 +23,9 @@ class Spherical(Method):
     form. Values are in units of ‖w‖, not nats.
 
     Parameters:
-        level: default level of the barrier.
-        max_strength: the cap on the arc length of a flow to a level, in mean activation norms.
+        amount: default; a number is a level of the barrier.
+        max_strength: the cap on the arc length of a flow to a level, in class
+            deviations.
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``barrier_`` and ``direction_``, the unit vector w/‖w‖ `[d]`.
@@ -40,17 +41,19 @@ class Spherical(Method):
     barrier_: MeanDifferenceBarrier
     direction_: Tensor
 
+    amount_words: ClassVar[tuple[str, ...]] = ("level",)
+
     def __init__(
-        self, level: float = 1.5, max_strength: float = 1.0, folds: int = 5, seed: int = 0
+        self,
+        amount: Amount | float = 1.5,
+        max_strength: float = 10.0,
+        folds: int = 5,
+        seed: int = 0,
     ) -> None:
-        self.level = level
+        self.amount = amount
         self.max_strength = max_strength
         self.folds = folds
         self.seed = seed
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("level", self.level)
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -82,13 +85,13 @@ class Spherical(Method):
         value = value.expand(a.shape[:-1])[..., None]
         if amount.quantity == "level":
             goal, reachable = self._angle_at(value)
-            cap = self.max_strength * self.mean_norm_ / norm
+            cap = self.max_strength * self.strength_unit / norm
             wanted = torch.where(
                 value >= 0, (angle - goal).clamp_min(0), (angle - goal).clamp_max(0)
             )
             turn = torch.maximum(torch.minimum(wanted, cap), -cap)
         else:
-            scale = self.mean_norm_ if amount.quantity == "strength" else 1.0
+            scale = self.strength_unit if amount.quantity == "strength" else 1.0
             turn = torch.minimum(torch.maximum(value * scale / norm, angle - torch.pi), angle)
         turn = torch.where(rotation.has_plane, turn, 0.0)
         reached = None

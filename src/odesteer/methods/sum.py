@@ -58,7 +58,8 @@ class Sum(Method):
         """The sum of fitted methods, which are not fitted again and may come from different data.
 
         Raises `NotFittedError` if one is not fitted, and `InvalidInputError` if they differ in
-        width. The mean norm is the mean of theirs; each counts strength in its own.
+        width. Its mean norm and strength unit are the means of theirs; each counts strength in
+        its own.
         """
         total = cls(methods, weights)
         total._check()
@@ -72,6 +73,8 @@ class Sum(Method):
             )
         total.width_ = widths.pop()
         total.mean_norm_ = math.fsum(method.mean_norm_ for method in methods) / len(methods)
+        units = [method.strength_unit for method in methods]
+        total.strength_unit_ = math.fsum(units) / len(methods)
         return total
 
     # A property, since they depend on the methods.

@@ -1,7 +1,7 @@
 """TruthFlow: correction by flow matching (Wang et al., ICML 2025, arXiv 2502.04556)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from odesteer.barriers import Centred, Contrast
 from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.pairing import counterparts
-from odesteer.barriers.training import Training, check_network
+from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.flows import EmbeddedPair, Euler, FixedStep, Solution, Solver, VectorField, solve
 from odesteer.methods.amount import Amount
@@ -37,17 +37,11 @@ class TruthFlow(Method):
     kept (``n_epochs_`` is 0).
 
     Parameters:
-        interpolation: default α, the fraction of the displacement.
+        amount: default; a number is an interpolation, α.
         rank: k; all singular vectors where there are fewer.
         solver: for t from 0 to 1; the network is evaluated once for each stage of each step.
         hidden: widths of the network's hidden layers, which are smooth (SiLU).
-        learning_rate, weight_decay: of AdamW; biases do not decay.
-        batch_size: pairs in a step.
-        max_epochs: most passes over the pairs.
-        patience: epochs after which training stops that win less than 0.1 % of the first error.
-        validation: share of the pairs that is held out for stopping; 0 for none.
-        keep_best: whether training that still improves after ``max_epochs`` keeps its best
-            weights so far; otherwise that is a `ConvergenceError`.
+        training: of the network, see `Training`; its examples are pairs.
         seed: of first weights, batches, times and held-out pairs.
 
     Learned: ``basis_`` V_k `[d, k]`; ``shift_``, the mean difference `[d]`; ``scale_``, the root
@@ -62,6 +56,8 @@ class TruthFlow(Method):
     cost: ClassVar[str] = "O(d m n), m the width of the hidden layers, n steps"
     reference: ClassVar[str] = "Wang et al., ICML 2025, arXiv 2502.04556"
 
+    moved_parameters: ClassVar[Mapping[str, str]] = MOVED_TO_TRAINING
+
     basis_: Tensor
     shift_: Tensor
     scale_: float
@@ -70,54 +66,28 @@ class TruthFlow(Method):
     error_: float
     n_epochs_: int
 
+    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+
     def __init__(
         self,
-        interpolation: float = 1.0,
+        amount: Amount | float = 1.0,
         rank: int = 20,
         solver: Solver = Euler(),
         hidden: Sequence[int] = (256,),
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.1,
-        batch_size: int = 128,
-        max_epochs: int = 500,
-        patience: int = 20,
-        validation: float = 0.2,
-        keep_best: bool = False,
+        training: Training = Training(learning_rate=1e-3, max_epochs=500),
         seed: int = 0,
     ) -> None:
-        self.interpolation = interpolation
+        self.amount = amount
         self.rank = rank
         self.solver = solver
         self.hidden = hidden
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.validation = validation
-        self.keep_best = keep_best
+        self.training = training
         self.seed = seed
-
-    @property
-    def default_amount(self) -> Amount:
-        return Amount("interpolation", self.interpolation)
-
-    @property
-    def _training(self) -> Training:
-        return Training(
-            self.learning_rate,
-            self.weight_decay,
-            self.batch_size,
-            self.max_epochs,
-            self.patience,
-            validation=self.validation,
-            keep_best=self.keep_best,
-        )
 
     def _fit(self, contrast: Contrast) -> None:
         self._check_parameters()
         negative, positive, groups = counterparts(contrast)
-        held_out = self._training.held_out_pairs(groups, self.seed)
+        held_out = self.training.held_out_pairs(groups, self.seed)
         with torch.inference_mode(False), torch.enable_grad():
             negative, positive = negative.detach().clone(), positive.detach().clone()
             difference = positive - negative
@@ -151,7 +121,7 @@ class TruthFlow(Method):
 
         with torch.no_grad():
             least = judge()
-        self.n_epochs_ = self._training.run(
+        self.n_epochs_ = self.training.run(
             network,
             loss,
             judge,
@@ -188,7 +158,7 @@ class TruthFlow(Method):
         return self.shift_.to(x) + scale * self.velocity_.outputs(seen)
 
     def _check_parameters(self) -> None:
-        check_network(self.hidden, self._training)
+        check_network(self.hidden, self.training)
         if not is_integer(self.rank, 1):
             raise InvalidInputError(f"rank must be a positive integer, not {self.rank!r}.")
         if not isinstance(self.solver, (FixedStep, EmbeddedPair)) or self.solver.spherical:

@@ -34,6 +34,7 @@ class Wrapper(Method):
         wrapper._check_inner()
         method.check_fitted()
         wrapper.width_, wrapper.mean_norm_ = method.width_, method.mean_norm_
+        wrapper.strength_unit_ = method.strength_unit
         return wrapper
 
     # A property, since they depend on the method inside.

@@ -50,11 +50,14 @@ ArcLength = Annotated[
 ]
 Strength = Annotated[
     float | None,
-    typer.Option(help="How much: arc length in mean activation norms.", rich_help_panel=STEERING),
+    typer.Option(
+        help="How much: length in standard deviations along the mean difference.",
+        rich_help_panel=STEERING,
+    ),
 ]
 Interpolation = Annotated[
     float | None,
-    typer.Option(help="How much: share of a transport map, 0 to 1.", rich_help_panel=STEERING),
+    typer.Option(help="How much: fraction of a transport map, 0 to 1.", rich_help_panel=STEERING),
 ]
 OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", show_default=False)]
 ModelArgument = Annotated[

@@ -13,7 +13,7 @@ from typing import Any
 from odesteer.artifact.serialization import registry_of
 from odesteer.cli.errors import UsageError
 from odesteer.estimator import Parametrised
-from odesteer.methods import Method, registry
+from odesteer.methods import QUANTITIES, Amount, Method, registry
 from odesteer.registry import Registry
 
 _LITERALS = {"none": None, "true": True, "false": False}
@@ -66,6 +66,10 @@ def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> P
     """A copy of ``part`` with the parameter at ``path`` set to the value of ``text``."""
     if path[0] in part.moved_parameters:
         path = [part.moved_parameters[path[0]], *path]
+    if isinstance(part, Method) and len(path) == 1 and path[0] in QUANTITIES:
+        parameters = part.get_params()
+        if "amount" in parameters and path[0] not in parameters:
+            return _with_amount(part, path[0], text)
     name, *deeper = path
     present = _present(part, name)
     if deeper and _is_several(present):
@@ -91,6 +95,20 @@ def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> P
             f" {text!r}."
         )
     return part.with_params(**{name: value})
+
+
+def _with_amount(method: Method, quantity: str, text: str) -> Method:
+    """A copy of a method whose default amount is of this quantity; none takes its default away."""
+    value = _value(text)
+    if not _fits(value, float | None):
+        raise UsageError(
+            f"--param {quantity}={text}: {quantity} takes a number or none, not {text!r}."
+        )
+    if value is not None:
+        method.check_amount(Amount(quantity, value))
+    elif method.amount is not None and method.default_amount.quantity != quantity:
+        return method  # another quantity is the default already
+    return method.with_params(**{quantity: value})
 
 
 def _one_changed(

@@ -194,6 +194,7 @@ def _summary(steerer: "Steerer") -> dict[str, str]:
             f" -1 is h = {format_nats(barrier.lower_)}"
         )
     rows["mean norm"] = f"{steerer.method.mean_norm_:.4g} activation units"
+    rows["strength 1"] = f"{steerer.method.strength_unit:.4g} activation units"
     return rows
 
 

@@ -71,6 +71,7 @@ def _rows(content: dict[str, Any]) -> dict[str, str]:
         rows["acts"] = content["gate"]
     rows["width"] = str(content["width"])
     rows["mean norm"] = f"{content['mean_norm']:.6g} activation units"
+    rows["strength 1"] = f"{content['strength_unit']:.6g} activation units"
     if levels is not None:
         rows["level 1"] = f"h = {format_nats(levels['1'])} nats"
         rows["level -1"] = f"h = {format_nats(levels['-1'])} nats"

@@ -33,6 +33,7 @@ def _describe_one(steerer: "Steerer") -> dict[str, Any]:
         "default": str(method.default_amount),
         "width": steerer.width,
         "mean_norm": method.mean_norm_,
+        "strength_unit": method.strength_unit,
         "site": None if steerer.site is None else asdict(steerer.site),
         "gate": None if steerer.gate is None else str(steerer.gate),
         "levels": None if barrier is None else {"1": barrier.upper_, "-1": barrier.lower_},

@@ -9,7 +9,7 @@ from odesteer.methods import Amount, HeadITI, Method
 
 AMOUNTS: dict[str, tuple[float, ...]] = {
     "level": (0.5, 1.0, 1.5, 2.0, 3.0),
-    "strength": (0.05, 0.1, 0.2, 0.4, 0.8),
+    "strength": (0.5, 1.0, 2.0, 4.0, 8.0),
     "interpolation": (0.25, 0.5, 0.75, 1.0),
 }
 """Amounts tried by default. T has none, since its scale depends on the layer."""

@@ -48,7 +48,7 @@ def generate(
         typer.Option(
             metavar="FILE[@AMOUNT]",
             help="A steerer that fit saved, and how much it steers: @1.5 in the method's own"
-            " quantity, or @T=5, @strength=0.3. Repeat it for several at once.",
+            " quantity, or @T=5, @strength=2. Repeat it for several at once.",
             rich_help_panel=STEERING,
         ),
     ] = None,

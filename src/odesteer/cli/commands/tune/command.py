@@ -107,7 +107,7 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="QUANTITY=A,B,…",
-            help="Amounts to try, as in level=1,1.5,2 or strength=0.1,0.3.",
+            help="Amounts to try, as in level=1,1.5,2 or strength=1,2,4.",
             rich_help_panel=STEERING,
         ),
     ] = None,
