@@ -38,7 +38,7 @@ from studies.tasks import Activations, EveryTask, RolesTask, Task, WorldTask
 
 POSITIONS: tuple[CapturePosition, ...] = ("random_answer", "last")
 LEVELS = tuple(Amount("level", level) for level in (1.5, 1.0, 2.0))
-STRENGTHS = tuple(Amount("strength", s) for s in (0.4, 0.2, 0.3, 0.55, 0.75))
+STRENGTHS = tuple(Amount("strength", s) for s in (2.5, 1.0, 1.75, 3.5, 5.0))
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ TASKS: dict[str, Callable[[SteeredModel, Path, int, int], Effect]] = {
 
 LEVELS = (1.0, 1.5, 2.5)
 CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
-    "CAA": (CAA, "strength", (0.05, 0.1, 0.2, 0.4)),
+    "CAA": (CAA, "level", LEVELS),
     "ODESteer()": (ODESteer, "level", LEVELS),
     "LinearBarrier()": (lambda: ODESteer(LinearBarrier()), "level", LEVELS),
     "sphere C=100": (lambda: ODESteer(PolynomialBarrier(C=100.0)), "level", LEVELS),
