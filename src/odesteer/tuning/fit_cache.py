@@ -57,7 +57,7 @@ class FitCache:
         self._activations[part] = Activations({**known, **captured.states}, captured.example)
 
     def fitted(self, name: Hashable, method: Method, layer: int) -> Steerer:
-        """A copy of ``method`` fit_steerers at a layer; the cache key is ``name`` and the layer."""
+        """A copy of ``method`` fitted at a layer; the cache key is ``name`` and the layer."""
         key = name, layer
         if key not in self._fitted:
             part = layer_part(method)
