@@ -8,7 +8,7 @@ from command import Run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odesteer import CAA, Conditional, ODESteer, Sum
+from odesteer import CAA, Amount, Conditional, ODESteer, Sum
 from odesteer.barriers import LinearBarrier, TensorSketchBarrier
 from odesteer.cli.arguments.parameters import build_method, pairs_of
 from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts, unescaped
@@ -105,7 +105,7 @@ def test_parameters_are_set_by_name_in_the_parts_too() -> None:
     assert isinstance(method.barrier, LinearBarrier)
     assert isinstance(method.solver, RK4)
     assert (method.barrier.C, method.solver.n_steps) == (10, 7)
-    assert (method.level, method.T) == (None, 2.5)
+    assert method.amount == Amount("T", 2.5)
     assert method.barrier.seed == 3
 
 
@@ -177,7 +177,7 @@ def test_parts_of_composites() -> None:
     method = build_method("sum", words, seed=3)
     assert isinstance(method, Sum)
     first, second = method.methods
-    assert repr(first) == "CAA(T=2, seed=3)"
+    assert repr(first) == "CAA(amount=Amount('T', 2), seed=3)"
     assert repr(second) == "ODESteer(barrier=LinearBarrier(seed=3))"
     assert method.weights == (1, 0.5)
     words = ["method=sum", "gate=minimum", "gate.barriers=linear,polynomial", "gate.barriers.0.C=9"]

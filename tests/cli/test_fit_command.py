@@ -9,7 +9,7 @@ import pytest
 from command import Run
 
 from gguf_files import save_gguf
-from odesteer import Steerer, load, load_contrast
+from odesteer import Amount, Steerer, load, load_contrast
 from odesteer.artifact import PARTS, POSITIONS
 from odesteer.cli.arguments import options
 from odesteer.cli.commands import fit as fit_module
@@ -24,7 +24,7 @@ def test_what_is_saved_is_what_was_asked_for(run: Run, model: str, pairs: str) -
     assert outcome.code == 0
     steerer = load("s.safetensors")
     assert (steerer.site.layer, steerer.site.position) == (1, "all")
-    assert (steerer.method.T, steerer.method.seed) == (2, 4)
+    assert (steerer.method.amount, steerer.method.seed) == (Amount("T", 2), 4)
     origin = steerer.provenance
     assert (origin.model_id, origin.capture_position, origin.seed) == ("tiny-llama", "answer", 4)
     assert (origin.n_positive, origin.n_negative) == (12, 12)

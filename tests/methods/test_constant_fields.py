@@ -84,7 +84,7 @@ def uncapped(name):
 
 @every_method
 def test_a_step_to_a_level_ends_at_the_cap(name):
-    a = 30 * queries(8)
+    a = 30 * queries(64)
     far = uncapped(name).solve(a, Amount("level", 1.0))
     cap = float(far.time.max()) / 2
     method = METHODS[name].with_params(max_strength=cap / uncapped(name).strength_unit)

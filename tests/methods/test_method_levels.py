@@ -4,7 +4,7 @@ import pytest
 import torch
 from method_cases import METHODS, steering
 
-from barrier_cases import queries
+from barrier_cases import contrast, queries
 from odesteer.methods import Amount, Angular, Conditional, Sum
 
 every_method = pytest.mark.parametrize("name", list(METHODS))
@@ -22,6 +22,8 @@ LEVELS = [
 @pytest.mark.parametrize("name", LEVELS)
 def test_a_level_is_where_the_barrier_ends(name, level, dtype):
     method, a = steering(name, dtype), queries(20, dtype=dtype)
+    if isinstance(method, Angular):  # whose default cap ends most of these turns early
+        method = method.with_params(max_strength=None).fit(*contrast(dtype=dtype))
     tau, h = method.barrier.threshold(level), method.barrier.value(a)
     solution = method.solve(a, Amount("level", level))
     end = method.barrier.value(solution.state)

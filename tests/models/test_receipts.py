@@ -8,7 +8,7 @@ from steerers import IDS, caa, logits, ode, states
 from torch import Tensor
 
 from odesteer.errors import ModelError
-from odesteer.models import SteeredModel
+from odesteer.models import SteeredModel, SteeringWarning
 
 
 def test_the_receipt_of_a_context(lm: SteeredModel) -> None:
@@ -63,6 +63,9 @@ def test_no_receipt_unless_asked_for(lm: SteeredModel) -> None:
         logits(lm)
     with pytest.raises(ModelError, match="receipt=True"):
         steering.receipt()
-    with lm.steering(caa(), receipt=True) as steering:
+    with (
+        pytest.warns(SteeringWarning, match="no forward pass was steered"),
+        lm.steering(caa(), receipt=True) as steering,
+    ):
         pass
     assert len(steering.receipt()) == 0

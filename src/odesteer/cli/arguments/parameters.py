@@ -156,7 +156,8 @@ def _named(parts: Registry[Any], name: str, seed: int) -> Parametrised:
 def _present(part: Parametrised, name: str) -> Any:
     parameters = part.get_params(deep=False)
     if name not in parameters:
-        near = difflib.get_close_matches(name, parameters, n=3, cutoff=0.5)
+        words = part.quantities if isinstance(part, Method) and "amount" in parameters else ()
+        near = difflib.get_close_matches(name, [*parameters, *words], n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UsageError(
             f"{type(part).__name__} has no parameter {name!r}.{hint} It has"
