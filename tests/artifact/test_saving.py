@@ -265,10 +265,10 @@ def test_read_only_files_are_kept(
 
 
 def test_read_only_folders(caa: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, mode: str) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(ArtifactError, match="Permission denied"):
         save(caa, tmp_path / "a.safetensors")
 
