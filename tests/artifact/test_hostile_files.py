@@ -232,7 +232,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] = 
     "no name": (method_as(name=None), "must be strings"),
     "missing part": (lambda header, described: described["method"].pop("params"), "fields family"),
     "unknown parameter": (params_as(gain=1), "unknown here: gain"),
-    "missing parameter": (lambda h, d: d["method"]["params"].pop("amount"), "missing: amount"),
+    "missing parameter": (lambda h, d: d["method"]["params"].pop("T"), "missing: amount"),
     "infinite parameter": (params_as(T=1e999), "not valid JSON|not finite"),
     "wrong parameter": (params_as(T="far"), "do not fit together|must be a number|far"),
     "no value": (params_as(T={"pickle": "x"}), "describes no value"),
