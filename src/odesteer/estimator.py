@@ -50,10 +50,15 @@ class Parametrised:
     ``moved_parameters`` maps parameters of earlier versions to the parameter whose object holds
     them now; constructors, `with_params` and stored artifacts may still use them.
     ``added_parameters`` are those that stored artifacts may lack, and what they stand for there.
+
+    ``step_parameters`` are counts of steps and ``size_parameters`` sizes of tensors, on which the
+    time and memory of applying the object depend: files in which they are large are refused.
     """
 
     family: ClassVar[str]
     moved_parameters: ClassVar[Mapping[str, str]] = {}
+    step_parameters: ClassVar[tuple[str, ...]] = ()
+    size_parameters: ClassVar[tuple[str, ...]] = ()
     added_parameters: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -1,9 +1,12 @@
 """Malformed and hostile artifact files are refused with the reason."""
 
+import inspect
 import json
 import pickle
 import random
+import resource
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as pack_safetensors
 
-from odesteer.artifact import Steerer, format, load, save
+from odesteer.artifact import FileLimits, Steerer, format, load, save
 from odesteer.artifact import safetensors_file as container
 from odesteer.artifact.format import fingerprint
+from odesteer.artifact.serialization import FAMILIES, registry_of
+from odesteer.barriers import LinearBarrier, TensorSketchBarrier
 from odesteer.errors import ArtifactError
-from odesteer.methods import CAA
+from odesteer.flows import Certified, Euler
+from odesteer.methods import CAA, ODESteer
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
@@ -250,7 +256,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] = 
     "width text": (learned_as(width_="12"), "has width '12'"),
     "unknown norm": (learned_as(mean_norm_={"number": "unknown"}), "mean norm nan"),
     "unknown parameter value": (params_as(T={"number": "unknown"}), "describes no value"),
-    "list as learned": (method_as(learned=[]), "values by name"),
+    "list as learned": (method_as(learned=[]), "values by name|belong to nothing"),
     "negative norm": (learned_as(mean_norm_=-1.0), "mean norm -1.0"),
     "too deep": (deep, "nested more than 32 deep"),
 }
@@ -280,6 +286,86 @@ def test_unsigned_changes_are_refused(original: bytes, tmp_path: Path) -> None:
     header, described, tensors = unpack(original)
     described["provenance"]["model_id"] = "org/other"
     assert "checksum" in refused(pack(header, described, tensors, sign=False), tmp_path)
+
+
+def test_costly_parameters_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A billion steps of a solver, of which a file of some kilobytes can ask for."""
+    path = tmp_path / "x.safetensors"
+    fitted = ODESteer(LinearBarrier(folds=0), Certified(Euler(10))).fit(*clouds())
+    save(fitted, path)
+    header, described, tensors = unpack(path.read_bytes())
+    solver = described["method"]["params"]["solver"]["object"]["params"]
+    inner = solver["solver"]["object"]["params"]
+    for params, name in ((solver, "max_steps"), (inner, "n_steps")):
+        before, params[name] = params[name], 10**9
+        reason = refused(pack(header, described, tensors), tmp_path)
+        assert f"the parameter {name} of" in reason
+        assert "1000000000, and files may have 50000" in reason
+        assert "limits=None" in reason
+        params[name] = before
+    solver["max_steps"] = inner["n_steps"] = 30_000
+    path.write_bytes(pack(header, described, tensors))
+    with pytest.raises(ArtifactError, match="steps of its solvers together are too many: 60000"):
+        load(path)
+    assert load(path, limits=FileLimits(n_steps=60_000)).method.is_fitted
+    assert load(path, limits=None).method.is_fitted
+    assert Steerer.load(path, limits=None).method.is_fitted
+
+
+def test_costly_sizes_are_refused(tmp_path: Path) -> None:
+    sketch = TensorSketchBarrier(n_components=16, folds=0)
+    path = tmp_path / "x.safetensors"
+    save(ODESteer(sketch).fit(*clouds()), path)
+    header, described, tensors = unpack(path.read_bytes())
+    described["method"]["params"]["barrier"]["object"]["params"]["n_components"] = 2**40
+    reason = refused(pack(header, described, tensors), tmp_path)
+    assert "n_components of TensorSketchBarrier is too large" in reason
+
+
+def test_every_whole_number_of_a_class_is_bounded_or_used_in_fits_only() -> None:
+    fit_only = {
+        *("batch_size", "folds", "hidden", "max_epochs", "max_exact", "max_iterations"),
+        *("n_landmarks", "patience", "rank", "seed"),
+        *("heads", "n_heads", "top_k"),  # bounded by the width, or choose among heads in a fit
+    }
+    constant_cost = {("KernelExpansion", "degree"), ("PolynomialBarrier", "degree")}
+    for family in FAMILIES:
+        registry = registry_of(family)
+        for name in registry:
+            cls = registry.get(name)
+            for parameter in inspect.signature(cls).parameters.values():
+                is_bounded = parameter.name in (*cls.step_parameters, *cls.size_parameters)
+                if "int" in str(parameter.annotation) and parameter.name not in fit_only:
+                    exempt = (cls.__name__, parameter.name) in constant_cost
+                    assert is_bounded or exempt, f"{cls.__name__}.{parameter.name}"
+
+
+def test_many_tensors_are_refused_at_once(original: bytes, tmp_path: Path) -> None:
+    header, described, tensors = unpack(original)
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header |= {f"t{i}": empty for i in range(300_000)}
+    data = pack(header, described, tensors, sign=False)
+    began = time.process_time()
+    assert "too many tensors: 300004, and files may have 10000" in refused(data, tmp_path)
+    assert time.process_time() - began < 5
+
+
+def test_a_large_sparse_file_takes_no_memory(original: bytes, tmp_path: Path) -> None:
+    """3 GB of zeros, and 6 GB that the description names as the tensor they are."""
+    path = tmp_path / "x.safetensors"
+    for gigabytes, message in ((3, "belong to nothing"), (6, "too many bytes of tensors")):
+        header, described, tensors = unpack(original)
+        size = gigabytes * 10**9
+        end = len(tensors) + size
+        header["big"] = {"dtype": "U8", "shape": [size], "data_offsets": [len(tensors), end]}
+        data = pack(header, described, tensors, sign=False)
+        with path.open("wb") as file:
+            file.write(data)
+            file.truncate(len(data) + size)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(ArtifactError, match=message):
+            load(path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 def test_bytes_after_the_tensors_are_refused(original: bytes, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -41,6 +42,7 @@ def test_a_server_with_a_token_and_limits(
     _requires_its_token(limited_server)
     _accepts_uploads(limited_server, steerer_files)
     _refuses_bad_uploads(limited_server, tmp_path)
+    _refuses_costly_uploads(limited_server, steerer_files)
     _limits_prompts(limited_server)
     _refuses_requests_when_full(limited_server)
     _finishes_running_texts(limited_server)
@@ -103,6 +105,23 @@ def _refuses_bad_uploads(server: Server, folder: Path) -> None:
             assert answer.json()["error"]["message"]
         for name in ("a+b", "a@b", "%2e%2e", "x" * 65):
             assert http.put(f"/v1/steerers/{name}", content=b"x").status_code == 400
+
+
+def _refuses_costly_uploads(server: Server, files: dict[str, Path]) -> None:
+    """A billion steps, whose first would keep everybody waiting for good."""
+    (length,) = struct.unpack("<Q", files["mood"].read_bytes()[:8])
+    data = files["mood"].read_bytes()
+    header = json.loads(data[8 : 8 + length])
+    described = json.loads(header["__metadata__"]["odesteer"])
+    described["method"]["params"]["solver"]["object"]["params"]["n_steps"] = 10**9
+    header["__metadata__"]["odesteer"] = json.dumps(described)
+    raw = json.dumps(header).encode()
+    with client(server) as http:
+        forged = struct.pack("<Q", len(raw)) + raw + data[8 + length :]
+        answer = http.put("/v1/steerers/c", content=forged)
+        assert answer.status_code == 400
+        assert "n_steps of Euler is too large" in answer.json()["error"]["message"]
+        assert http.get("/health").json()["status"] == "ok"
 
 
 def _limits_prompts(server: Server) -> None:

@@ -5,6 +5,7 @@ on the Hugging Face hub (`hub`, `card`); `Applied` adds an amount.
 """
 
 from odesteer.artifact.applied import Applied
+from odesteer.artifact.limits import FileLimits
 from odesteer.artifact.provenance import Provenance
 from odesteer.artifact.request import (
     SteererRequest,
@@ -23,6 +24,7 @@ __all__ = [
     "POOLS",
     "POSITIONS",
     "Applied",
+    "FileLimits",
     "Gate",
     "Provenance",
     "Site",

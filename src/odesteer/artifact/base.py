@@ -13,6 +13,7 @@ from typing_extensions import Self
 from odesteer.artifact import hub
 from odesteer.artifact.card import Member, write_card
 from odesteer.artifact.format import Content
+from odesteer.artifact.limits import DEFAULT_LIMITS, NO_LIMITS, FileLimits
 from odesteer.errors import ArtifactError
 from odesteer.files import write_file
 from odesteer.methods import Amount
@@ -60,12 +61,15 @@ class Artifact(ABC):
         write_file(Path(path), self.content().to_bytes())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(
+        cls, path: str | os.PathLike[str], *, limits: FileLimits | None = DEFAULT_LIMITS
+    ) -> Self:
         """Load a file onto the CPU, the same to the bit; nothing is fitted or unpickled.
 
-        Raises `ArtifactError`, with the reason, for any other file.
+        ``limits`` bounds what reading and applying it may cost; None, for files that you trust,
+        bounds nothing. Raises `ArtifactError`, with the reason, for any other file.
         """
-        return read(path, cls.restored)
+        return read(path, cls.restored, limits)
 
     def card(self) -> str:
         """A model card in Markdown."""
@@ -106,19 +110,22 @@ class Artifact(ABC):
         *,
         revision: str | None = None,
         token: str | None = None,
+        limits: FileLimits | None = DEFAULT_LIMITS,
     ) -> Self:
-        """Load from a folder, a file, or a repository on the Hugging Face hub.
+        """Load from a folder, a file, or a repository on the Hugging Face hub; see `load`.
 
         Raises `ArtifactError`, and `MissingDependencyError` without huggingface_hub.
         """
-        return cls.load(hub.find_file(source, revision=revision, token=token))
+        return cls.load(hub.find_file(source, revision=revision, token=token), limits=limits)
 
 
-def read(path: str | os.PathLike[str], restore: Callable[[Content], T]) -> T:
+def read(
+    path: str | os.PathLike[str], restore: Callable[[Content], T], limits: FileLimits | None
+) -> T:
     """Apply ``restore`` to the content of a file. Raises `ArtifactError` with the reason."""
     path = Path(path)
     try:
-        return restore(Content.read(path))
+        return restore(Content.read(path, NO_LIMITS if limits is None else limits))
     except ArtifactError as error:
         raise ArtifactError(f"cannot load {path}: {error}") from error.__cause__
     except OSError as error:

@@ -31,9 +31,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from odesteer.artifact.limits import DEFAULT_LIMITS, FileLimits
 from odesteer.artifact.provenance import Provenance
 from odesteer.artifact.safetensors_file import SafetensorsFile, pack
-from odesteer.artifact.serialization import Spec
+from odesteer.artifact.serialization import Spec, check_costs, check_tensors
 from odesteer.artifact.site import Site
 from odesteer.errors import ArtifactError, InvalidInputError
 from odesteer.untrusted import brief, parse_json
@@ -114,11 +115,18 @@ class Content:
         return pack(_canonical({**described, "sha256": sha256}), self.tensors)
 
     @classmethod
-    def read(cls, path: Path) -> "Content":
-        """The content of a whole, unaltered file. Raises `ArtifactError` for any other."""
-        container = SafetensorsFile.read(path)
-        described = _described(container.text)
-        tensors = container.tensors()
+    def read(cls, path: Path, limits: FileLimits = DEFAULT_LIMITS) -> "Content":
+        """The content of a whole, unaltered file. Raises `ArtifactError` for any other.
+
+        Before the tensors are read, their names, types and shapes in the header are checked
+        against the description, and both against the limits.
+        """
+        with SafetensorsFile.open(path) as file:
+            declared = file.declared(limits)
+            described = _described(file.text)
+            check_tensors(described, declared)
+            check_costs(described, limits)
+            tensors = file.tensors()
         if described.pop("sha256") != fingerprint(described, tensors):
             raise ArtifactError(
                 "its content does not agree with its checksum; it was damaged, or changed after"

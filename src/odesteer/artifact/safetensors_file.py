@@ -1,13 +1,16 @@
 """Strict reading and deterministic writing of safetensors files with a text in the metadata."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from torch import Tensor
 
+from odesteer.artifact.limits import FileLimits
 from odesteer.errors import ArtifactError
 from odesteer.untrusted import brief, is_integer, parse_json
 
@@ -15,11 +18,17 @@ MAX_HEADER_BYTES = 100_000_000
 
 _KEY = "odesteer"
 _METADATA = "__metadata__"
-_ITEM_BYTES = {
-    **dict.fromkeys(("I8", "U8", "BOOL"), 1),
-    **dict.fromkeys(("F16", "BF16", "I16"), 2),
-    **dict.fromkeys(("F32", "I32"), 4),
-    **dict.fromkeys(("F64", "I64"), 8),
+_DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
 }
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -38,24 +47,24 @@ def pack(text: str, tensors: Mapping[str, Tensor]) -> bytes:
 
 @dataclass(frozen=True)
 class SafetensorsFile:
-    """A safetensors file whose header is parsed and whose tensors are not read yet."""
+    """An open safetensors file whose header is parsed and whose tensors are not read yet."""
 
     header: Mapping[str, Any]
-    header_bytes: int
-    data: bytes
+    file: BinaryIO
+    start: int
+    size: int
 
     @classmethod
-    def read(cls, path: Path) -> "SafetensorsFile":
-        """Read a file. Raises `ArtifactError` if it is no safetensors file, and `OSError`."""
+    @contextmanager
+    def open(cls, path: Path) -> Iterator["SafetensorsFile"]:
+        """Open a file. Raises `ArtifactError` if it is no safetensors file, and `OSError`."""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            start = file.read(8)
-            length = _header_length(start, size)
+            length = _header_length(file.read(8), size)
             header = parse_json(file.read(length), "its header", ArtifactError)
             if not isinstance(header, dict):
                 raise ArtifactError("it is not a safetensors file: its header is no JSON object.")
-            file.seek(0)
-            return cls(header, length, file.read())
+            yield cls(header, file, 8 + length, size)
 
     @property
     def names(self) -> list[str]:
@@ -73,18 +82,39 @@ class SafetensorsFile:
             )
         return text
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors. Raises `ArtifactError` if their table and the file disagree."""
-        from safetensors.torch import load
+    def declared(self, limits: FileLimits) -> dict[str, tuple[str, list[int]]]:
+        """Type and shape of each tensor, by the header.
 
+        Raises `ArtifactError` unless tensors of known types fill the file without gaps or overlaps
+        and keep the limits.
+        """
+        limits.check("n_tensors", len(self.names), "too many tensors")
         self._check_table()
-        try:
-            # Copies, since some products of matrices round by where their operands begin.
-            tensors = {name: tensor.clone() for name, tensor in load(self.data).items()}
-        # The checks above may let through what the library or torch refuses.
-        except Exception as error:
-            raise ArtifactError(f"its tensors cannot be read: {error}") from error
-        return tensors
+        limits.check("n_bytes", self.size - self.start, "too many bytes of tensors")
+        entries = {name: self.header[name] for name in self.names}
+        return {
+            name: (str(_DTYPES[entry["dtype"]]).removeprefix("torch."), entry["shape"])
+            for name, entry in entries.items()
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, each in memory of its own; call `declared` first.
+
+        Products of matrices may round by the address of an operand, so this must be aligned.
+        """
+        return {name: self._tensor(self.header[name]) for name in self.names}
+
+    def _tensor(self, entry: Mapping[str, Any]) -> Tensor:
+        begin, end = entry["data_offsets"]
+        data = torch.empty(end - begin, dtype=torch.uint8)
+        self.file.seek(self.start + begin)
+        view = data.numpy().data
+        while view:
+            n_read = self.file.readinto(view)  # type: ignore[attr-defined]
+            if not n_read:
+                raise ArtifactError("it became shorter while it was read.")
+            view = view[n_read:]
+        return data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
     def _check_table(self) -> None:
         """Check that tensors of known types fill the file without gaps or overlaps."""
@@ -97,7 +127,7 @@ class SafetensorsFile:
                     f" {end}: they overlap or leave a gap."
                 )
             end = stop
-        stored = len(self.data) - 8 - self.header_bytes
+        stored = self.size - self.start
         if end != stored:
             raise ArtifactError(
                 f"its tensors take {end} bytes, but {stored} are there: the file is"
@@ -127,13 +157,13 @@ def _offsets(name: str, entry: object) -> tuple[int, int]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ArtifactError(f"tensor {brief(name)} is described as {brief(entry)}.")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ArtifactError(f"tensor {brief(name)} has the unknown type {brief(dtype)}.")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         raise ArtifactError(
             f"tensor {brief(name)} has the shape {brief(shape)} and the offsets {brief(offsets)}."
         )
-    n_bytes = _ITEM_BYTES[dtype]
+    n_bytes = _DTYPES[dtype].itemsize
     for length in shape:
         n_bytes *= length
     begin, end = offsets

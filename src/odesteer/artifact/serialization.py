@@ -14,13 +14,14 @@ else may be NaN or infinite.
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from odesteer.artifact.limits import FileLimits
 from odesteer.errors import ArtifactError, InvalidInputError, OdesteerError, UnknownNameError
 from odesteer.estimator import Estimator, Parametrised
 from odesteer.methods.base import Method
@@ -89,6 +90,71 @@ def decode(spec: object, tensors: Mapping[str, Tensor], family: str) -> Parametr
     if unused:
         raise ArtifactError(f"it holds tensors that belong to nothing: {', '.join(unused[:5])}.")
     return decoded
+
+
+def check_tensors(spec: object, declared: Mapping[str, tuple[str, list[int]]]) -> None:
+    """Check the types and shapes of tensors in a file against those that a spec names.
+
+    Raises `ArtifactError`, also for tensors that only one of them has.
+    """
+    named: dict[str, Spec] = {}
+    for value in _objects_in(spec):
+        tensor = value.get("tensor")
+        if len(value) == 1 and isinstance(tensor, dict) and isinstance(tensor.get("name"), str):
+            named[tensor["name"]] = tensor
+    unused, missing = sorted(declared.keys() - named), sorted(named.keys() - declared.keys())
+    if missing:
+        raise ArtifactError(f"the tensor {brief(missing[0])} is missing.")
+    if unused:
+        raise ArtifactError(f"it holds tensors that belong to nothing: {brief(unused)}.")
+    for name, tensor in named.items():
+        _check_tensor(f"tensor {brief(name)}", tensor, *declared[name])
+
+
+def check_costs(spec: object, limits: FileLimits) -> None:
+    """Check what the objects in a spec will cost. Raises `ArtifactError` above the limits.
+
+    Objects of unknown classes are left to `decode`, which refuses them.
+    """
+    n_steps = 0
+    for value in _objects_in(spec):
+        params = value.get("params")
+        if not isinstance(params, dict) or not {"family", "name"} <= value.keys():
+            continue
+        try:
+            cls = _class_of("", value["family"], value["name"], None)
+        except OdesteerError:
+            continue
+        for name, number in params.items():
+            if not is_integer(number):
+                continue
+            what = f"the parameter {name} of {cls.__name__} is too large"
+            if name in cls.step_parameters:
+                limits.check("n_steps", number, what)
+                n_steps += number
+            if name in cls.size_parameters:
+                limits.check("size", number, what)
+    limits.check("n_steps", n_steps, "all steps of its solvers together are too many")
+
+
+def _objects_in(value: object) -> Iterator[dict[str, Any]]:
+    """All JSON objects in a JSON value, however deep."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            yield value
+            stack += value.values()
+        elif isinstance(value, list):
+            stack += value
+
+
+def _check_tensor(path: str, spec: Spec, dtype: str, shape: list[int]) -> None:
+    if spec.get("dtype") != dtype or spec.get("shape") != shape:
+        raise ArtifactError(
+            f"{path}: the tensor is {dtype} {shape}, but should be"
+            f" {brief(spec.get('dtype'))} {brief(spec.get('shape'))}."
+        )
 
 
 def registry_of(family: str) -> Registry[Any]:
@@ -250,11 +316,7 @@ class _Decoder:
         self.used.add(name)
         tensor = self.tensors[name]
         dtype = str(tensor.dtype).removeprefix("torch.")
-        if fields["dtype"] != dtype or fields["shape"] != list(tensor.shape):
-            raise ArtifactError(
-                f"{path}: the tensor is {dtype} {list(tensor.shape)}, but should be"
-                f" {brief(fields['dtype'])} {brief(fields['shape'])}."
-            )
+        _check_tensor(path, fields, dtype, list(tensor.shape))
         if not bool(torch.isfinite(tensor).all()):
             raise ArtifactError(f"{path}: the tensor holds values that are not finite.")
         order = fields["order"]

@@ -39,6 +39,9 @@ class TensorSketchBarrier(ComposedBarrier):
 
     added_parameters: ClassVar[Mapping[str, Any]] = {"class_weight": None}
 
+    step_parameters = ("degree",)
+    size_parameters = ("n_components",)
+
     def __init__(
         self,
         degree: int = 2,
@@ -129,6 +132,9 @@ class TensorSketch(Function):
     signs_: Tensor
     coefficients_: Tensor
     offset_: float
+
+    step_parameters = ("degree",)
+    size_parameters = ("n_components",)
 
     def __init__(self, degree: int, gamma: float, c0: float, n_components: int) -> None:
         self.degree = degree
@@ -254,6 +260,8 @@ class RandomFourierBarrier(ComposedBarrier):
     """
 
     bandwidth_: float
+
+    size_parameters = ("n_components",)
 
     def __init__(
         self,

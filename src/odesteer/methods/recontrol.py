@@ -44,6 +44,7 @@ class REControl(Method):
             deviations.
     """
 
+    step_parameters: ClassVar[tuple[str, ...]] = ("n_steps",)
     quantities: ClassVar[tuple[str, ...]] = ("level", "T", "strength")
     dynamics: ClassVar[str] = "gradient of a value network, v = ∇V - (λ/m²)(a - a₀)"
     barrier_summary: ClassVar[str] = "V - r₀, V a network that regresses labels or rewards"

@@ -49,6 +49,7 @@ class FixedStep(Solver):
     """
 
     added_parameters: ClassVar[Mapping[str, Any]] = {"steps_over": "cap"}
+    step_parameters = ("n_steps",)
     steps_over: str = "distance"  # for subclasses with a constructor of their own
 
     def __init__(self, n_steps: int = 10, steps_over: str = "distance") -> None:
@@ -88,6 +89,8 @@ class EmbeddedPair(Solver):
         max_steps: attempts after which the solver gives up: with an error, or, in a flow that
             stops at a value, short of the value.
     """
+
+    step_parameters = ("max_steps",)
 
     def __init__(self, rtol: float = 1e-4, atol: float = 1e-6, max_steps: int = 1000) -> None:
         self.rtol = rtol

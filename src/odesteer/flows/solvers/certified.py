@@ -19,6 +19,8 @@ class Certified(Solver):
             stops at a value, short of the value.
     """
 
+    step_parameters = ("max_steps",)
+
     def __init__(self, solver: FixedStep = Euler(), max_steps: int = 1000) -> None:
         self.solver = solver
         self.max_steps = max_steps
