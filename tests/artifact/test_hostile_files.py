@@ -282,6 +282,12 @@ def test_signed_tensors_with_nan_are_refused(original: bytes, tmp_path: Path) ->
     assert "not finite" in refused(pack(header, described, poisoned), tmp_path)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_begins_like_a_pickle_is_read(length: int, tmp_path: Path) -> None:
+    data = struct.pack("<Q", length) + b"{" + b" " * (length - 2) + b"}"
+    assert "no steerer" in refused(data, tmp_path)
+
+
 def test_unsigned_changes_are_refused(original: bytes, tmp_path: Path) -> None:
     header, described, tensors = unpack(original)
     described["provenance"]["model_id"] = "org/other"

@@ -124,29 +124,17 @@ class Content:
         with SafetensorsFile.open(path) as file:
             declared = file.declared(limits)
             described = _described(file.text)
+            sha256 = described.pop("sha256")
+            steerers, conditions, is_set = _steerers_of(described)
             check_tensors(described, declared)
             check_costs(described, limits)
             tensors = file.tensors()
-        if described.pop("sha256") != fingerprint(described, tensors):
+        if sha256 != fingerprint(described, tensors):
             raise ArtifactError(
                 "its content does not agree with its checksum; it was damaged, or changed after"
                 " it was saved."
             )
-        if described["format"] == 1:
-            return cls(
-                (SteererSpec.read({name: described[name] for name in _SPEC_FIELDS}),), tensors
-            )
-        steerers, conditions, kind = (described[n] for n in ("steerers", "conditions", "kind"))
-        if not isinstance(steerers, list) or not isinstance(conditions, list) or kind not in _KINDS:
-            raise ArtifactError(f"it holds no list of steerers, or is no set: {brief(kind)}.")
-        if not steerers or (kind == "steerer" and len(steerers) > 1):
-            raise ArtifactError(f"it is a {kind} of {len(steerers)} steerers.")
-        return cls(
-            tuple(SteererSpec.read(spec, gated=True) for spec in steerers),
-            tensors,
-            tuple(map(SteererSpec.read, conditions)),
-            kind == "set",
-        )
+        return cls(steerers, tensors, conditions, is_set)
 
     def digest(self) -> str:
         """sha256 (hexadecimal) of methods, sites and gates, without the provenance."""
@@ -155,6 +143,24 @@ class Content:
         steerers = [{**spec.effect(), "gate": spec.gate} for spec in self.steerers]
         conditions = [spec.effect() for spec in self.conditions]
         return fingerprint({"steerers": steerers, "conditions": conditions}, self.tensors)
+
+
+def _steerers_of(
+    described: Mapping[str, Any],
+) -> tuple[tuple[SteererSpec, ...], tuple[SteererSpec, ...], bool]:
+    """The steerers in a description, the conditions of their gates, and whether it is a set."""
+    if described["format"] == 1:
+        return (SteererSpec.read({name: described[name] for name in _SPEC_FIELDS}),), (), False
+    steerers, conditions, kind = (described[n] for n in ("steerers", "conditions", "kind"))
+    if not isinstance(steerers, list) or not isinstance(conditions, list) or kind not in _KINDS:
+        raise ArtifactError(f"it holds no list of steerers, or is no set: {brief(kind)}.")
+    if not steerers or (kind == "steerer" and len(steerers) > 1):
+        raise ArtifactError(f"it is a {kind} of {len(steerers)} steerers.")
+    return (
+        tuple(SteererSpec.read(spec, gated=True) for spec in steerers),
+        tuple(map(SteererSpec.read, conditions)),
+        kind == "set",
+    )
 
 
 def fingerprint(described: object, tensors: Mapping[str, Tensor]) -> str:

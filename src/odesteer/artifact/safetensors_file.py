@@ -136,15 +136,17 @@ class SafetensorsFile:
 
 
 def _header_length(start: bytes, size: int) -> int:
-    if start.startswith(_PICKLES):
+    length = int.from_bytes(start, "little")
+    # A header of 640 bytes begins like a pickle, but no pickle has a length that fits the file.
+    fits = len(start) == 8 and length <= min(MAX_HEADER_BYTES, size - 8)
+    if start.startswith(_PICKLES) and not fits:
         raise ArtifactError(
             "it looks like a pickle or a zip archive, which odesteer never opens; steerers are"
             " safetensors files."
         )
     if len(start) < 8:
         raise ArtifactError(f"it is no safetensors file: it has only {size} bytes.")
-    length = int.from_bytes(start, "little")
-    if length > MAX_HEADER_BYTES or 8 + length > size:
+    if not fits:
         raise ArtifactError(
             f"it is truncated, or no safetensors file: it claims a header of {length} bytes (at"
             f" most {MAX_HEADER_BYTES} are allowed) and has {size} bytes in all."
