@@ -29,6 +29,7 @@ from odesteer.barriers import (
 )
 
 WIDTH = 12
+MASSIVE = 3  # the coordinate that is large in `massive_contrast`
 EXACT = {"rank_tolerance": 0.0, "folds": 0}
 
 BARRIERS: dict[str, Barrier] = {
@@ -100,6 +101,26 @@ def contrast(
     return positive.to(dtype), negative.to(dtype)
 
 
+def massive_contrast(
+    n: int = 40, seed: int = 1, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `contrast`, with one coordinate a thousand times as large as it is there.
+
+    So it is in residual streams, where a few coordinates hold most of the norm.
+    """
+    positive, negative = contrast(n, seed=seed)
+    for states in (positive, negative):
+        states[:, MASSIVE] *= 1000
+    return positive.to(dtype), negative.to(dtype)
+
+
+def massive_queries(n: int = 7, seed: int = 2, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """As `queries`, of the kind of `massive_contrast`."""
+    a = queries(n, seed=seed)
+    a[:, MASSIVE] *= 1000
+    return a.to(dtype)
+
+
 def queries(
     n: int = 7, width: int = WIDTH, seed: int = 2, dtype: torch.dtype = torch.float64
 ) -> torch.Tensor:
@@ -112,6 +133,12 @@ def queries(
 def fitted(name: str, dtype: torch.dtype = torch.float64) -> Barrier:
     """A barrier of the list after `fit`; not to be changed."""
     return BARRIERS[name].clone().fit(*contrast(dtype=dtype))
+
+
+@cache
+def fitted_massive(name: str, dtype: torch.dtype = torch.float64) -> Barrier:
+    """A barrier of the list, fitted to activations with a massive coordinate; not to be changed."""
+    return BARRIERS[name].clone().fit(*massive_contrast(dtype=dtype))
 
 
 # Fitted to examples of their own.

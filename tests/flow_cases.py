@@ -2,7 +2,6 @@
 
 import torch
 
-from barrier_cases import contrast
 from odesteer.barriers import Inputs
 from odesteer.barriers.composed import FixedBarrier
 from odesteer.barriers.quadratic import QuadraticFunction
@@ -70,16 +69,3 @@ def quadratic_barrier(
     curvature, slope = torch.randn(2, rank, generator=generator, dtype=torch.float64)
     function = QuadraticFunction.of(basis, curvature, slope / rank**0.5, 0.3)
     return FixedBarrier.of(inputs, function.to(dtype=dtype))
-
-
-def massive_contrast(
-    n: int = 40, seed: int = 1, dtype: torch.dtype = torch.float64
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `contrast`, with one coordinate a thousand times as large as it is there.
-
-    So it is in residual streams, where a few coordinates hold most of the norm.
-    """
-    positive, negative = contrast(n, seed=seed, dtype=torch.float64)
-    for states in (positive, negative):
-        states[:, 3] *= 1000
-    return positive.to(dtype), negative.to(dtype)

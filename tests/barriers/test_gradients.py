@@ -5,7 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from barrier_cases import BARRIERS, WIDTH, contrast, fitted, queries
+from barrier_cases import (
+    BARRIERS,
+    WIDTH,
+    contrast,
+    fitted,
+    fitted_massive,
+    massive_contrast,
+    massive_queries,
+    queries,
+)
 from odesteer.barriers import UnitSphere
 from odesteer.errors import InvalidInputError
 
@@ -141,3 +150,24 @@ def test_values_tell_the_classes_apart(name):
     positive, negative = contrast(seed=9)
     above = (barrier.value(positive)[:, None] > barrier.value(negative)).double().mean()
     assert float(above) > 0.7
+
+
+@every_barrier
+def test_a_massive_coordinate(name):
+    """One coordinate a thousand times larger, as in early layers of language models."""
+    barrier, a = fitted_massive(name), massive_queries().requires_grad_()
+    value = barrier.value(a)
+    (expected,) = torch.autograd.grad(value.sum(), a)
+    a = a.detach()
+    gradient = barrier.gradient(a)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10 * scale)
+    # By finite differences too, in steps that are as large as the activations vary.
+    steps = 1e-5 * massive_contrast()[1].std(dim=0)
+    for i in range(WIDTH):
+        step = torch.nn.functional.one_hot(torch.tensor(i), WIDTH) * steps
+        slope = (barrier.value(a + step) - barrier.value(a - step)) / (2 * steps[i])
+        torch.testing.assert_close(slope, expected[:, i], rtol=1e-4, atol=1e-6 * scale)
+    single = barrier.to(dtype=torch.float32).value(a.float())
+    largest = float(value.detach().abs().max())
+    torch.testing.assert_close(single.double(), value.detach(), rtol=1e-2, atol=1e-3 * largest)

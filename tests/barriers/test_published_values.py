@@ -1,8 +1,5 @@
 """Agreement with the published implementation, given its hash tables and coefficients."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from reference_values import DEGREE_2, DEGREE_3
@@ -11,8 +8,8 @@ from odesteer.barriers import Raw, TensorSketchBarrier, UnitSphere
 from odesteer.barriers.composed import FixedBarrier
 from odesteer.barriers.random_features import RandomFourierFunction
 from odesteer.flows import Euler, GradientField, Midpoint, Solver, ThreeEighths, solve
+from published_runs import every_published_run
 
-FILES = ["polynomial_degree2_d48", "polynomial_degree3_d32"]
 SOLVERS: dict[str, Solver] = {"euler10": Euler(), "midpoint10": Midpoint(), "rk410": ThreeEighths()}
 
 
@@ -41,43 +38,40 @@ def displacement_error(ours, theirs, start):
     return float(((ours - theirs).norm(dim=-1) / (theirs - start).norm(dim=-1)).max())
 
 
-@pytest.fixture(scope="module", params=FILES)
-def recorded(request, shared: Path):
-    with np.load(shared / "reference" / f"{request.param}.npz") as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-
-
-@pytest.fixture(scope="module")
 def recorded_barrier(recorded):
     tables = (recorded[f"poly.{name}"] for name in ("indexHash", "bitHash", "coef", "intercept"))
     return published_barrier(*tables)
 
 
-def test_recorded_ratio_and_field(recorded, recorded_barrier):
-    query = recorded["query"]
+@every_published_run
+def test_recorded_ratio_and_field(recorded):
+    query, barrier = recorded["query"], recorded_barrier(recorded)
     torch.testing.assert_close(
-        recorded_barrier.value(query), recorded["poly.log_density_ratio"], rtol=1e-5, atol=3e-6
+        barrier.value(query), recorded["poly.log_density_ratio"], rtol=1e-5, atol=3e-6
     )
-    field = GradientField(recorded_barrier)(query)
+    field = GradientField(barrier)(query)
     assert float((field - recorded["poly.unit_field"]).norm(dim=1).max()) < 1e-5
 
 
+@every_published_run
 @pytest.mark.parametrize("time", ["0.5", "2", "5"])
 @pytest.mark.parametrize("solver", list(SOLVERS))
-def test_recorded_flows(recorded, recorded_barrier, solver, time):
-    query = recorded["query"]
-    ours = solve(GradientField(recorded_barrier), query, float(time), SOLVERS[solver]).state
+def test_recorded_flows(recorded, solver, time):
+    query, field = recorded["query"], GradientField(recorded_barrier(recorded))
+    ours = solve(field, query, float(time), SOLVERS[solver]).state
     theirs = recorded[f"poly.{solver}.T{time}"]
     assert float((ours - theirs).norm() / (theirs - query).norm()) < 1e-5
     assert displacement_error(ours, theirs, query) < 1e-5
 
 
-def test_recorded_single_step(recorded, recorded_barrier):
+@every_published_run
+def test_recorded_single_step(recorded):
     query, theirs = recorded["query"], recorded["poly.step.T2"]
-    ours = solve(GradientField(recorded_barrier), query, 2.0, Euler(1)).state
+    ours = solve(GradientField(recorded_barrier(recorded)), query, 2.0, Euler(1)).state
     assert displacement_error(ours, theirs, query) < 1e-5
 
 
+@every_published_run
 def test_recorded_random_fourier_features(recorded):
     tables = (recorded[f"rff.{name}"] for name in ("W", "b", "coef"))
     function = RandomFourierFunction.of(*tables, float(recorded["rff.intercept"]))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from barrier_cases import WIDTH, contrast, fitted, queries
-from flow_cases import SOLVERS, massive_contrast
+from barrier_cases import WIDTH, contrast, fitted, massive_contrast, queries
+from flow_cases import SOLVERS
 from odesteer.barriers import Barrier, Centred, Contrast, LinearBarrier, PolynomialBarrier
 from odesteer.flows import (
     RK4,

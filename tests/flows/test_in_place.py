@@ -110,6 +110,22 @@ def test_to_a_value_for_each_row(barrier: Barrier, up: bool) -> None:
 
 
 @pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("barrier", BARRIERS[:2], ids=repr)
+def test_a_massive_coordinate(barrier: Barrier) -> None:
+    sides, a = _clouds(), _activations()[:, None]
+    for states in (*sides, a):
+        states[..., 3] *= 1000
+    fitted = barrier.clone().fit(*sides)
+    value, T = fitted.value(a).quantile(0.8), 3000.0
+    expected = solve(GradientField(fitted), a, T, Euler(10), until=ReachValue(value))
+    moved = a.clone()
+    assert _prepared(GradientField(fitted), T, value).move(moved)
+    assert bool((expected.time > 0).any())
+    tolerance = 1e-3 * float(expected.time.max())
+    torch.testing.assert_close(moved, expected.state, rtol=1e-5, atol=tolerance)
+
+
+@pytest.mark.usefixtures("form")
 def test_some_rows_of_a_batch() -> None:
     field, a = GradientField(_fitted(BARRIERS[0])), _activations()[:, None]
     rows, T = torch.tensor([1, 4, 5, 6, 8]), torch.tensor([[1.0], [2.0], [-1.0], [0.0], [3.0]])

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from barrier_cases import BARRIERS, contrast, fitted, queries
+from barrier_cases import (
+    BARRIERS,
+    contrast,
+    fitted,
+    fitted_massive,
+    massive_contrast,
+    massive_queries,
+    queries,
+)
 from flow_cases import FIXED_STEP, SOLVERS, quadratic_barrier
 from odesteer.barriers import Centred, Raw, UnitSphere
 from odesteer.barriers.composed import ComposedBarrier
@@ -51,6 +59,20 @@ def test_stopping_at_a_value(solver, barrier):
     assert torch.equal(ours.reached, theirs.reached)
     torch.testing.assert_close(ours.state, theirs.state, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(ours.time, theirs.time, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("barrier", QUADRATIC)
+def test_a_massive_coordinate(barrier):
+    h, a = fitted_massive(barrier), massive_queries()
+    until = ReachValue(h.value(a).quantile(0.8))
+    T = 30 * float(massive_contrast()[0].std(dim=0).norm())
+    for solver in (Euler(7), SOLVERS["rk4"]):
+        ours = solve(GradientField(h), a, T, solver, until=until)
+        theirs = unrestricted(GradientField(h), a, T, solver, until=until)
+        assert torch.equal(ours.reached, theirs.reached)
+        moved = theirs.time > 0
+        error = (ours.state - theirs.state).norm(dim=1) / theirs.time
+        assert float(error[moved].max()) < 1e-5
 
 
 INPUTS = {

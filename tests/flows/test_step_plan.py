@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from barrier_cases import fitted, queries
-from flow_cases import SOLVERS, StepwiseEuler, massive_contrast, quadratic_barrier
+from barrier_cases import fitted, massive_contrast, queries
+from flow_cases import SOLVERS, StepwiseEuler, quadratic_barrier
 from odesteer.barriers import Barrier, Centred, PolynomialBarrier, UnitSphere
 from odesteer.errors import InvalidInputError
 from odesteer.flows import (

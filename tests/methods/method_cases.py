@@ -79,12 +79,3 @@ METHODS: dict[str, Method] = {
 def steering(name: str, dtype: torch.dtype = torch.float64) -> Method:
     """A method of the list after `fit`; not to be changed."""
     return METHODS[name].clone().fit(*contrast(dtype=dtype))
-
-
-@cache
-def massive_contrast() -> tuple[torch.Tensor, torch.Tensor]:
-    """The synthetic activations with one coordinate a thousand times larger."""
-    positive, negative = (a.clone() for a in contrast())
-    for a in (positive, negative):
-        a[:, 3] *= 1e3
-    return positive, negative

@@ -1,9 +1,7 @@
 """CAA and Spherical against their definitions and against the flows they solve."""
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from method_cases import steering
@@ -13,14 +11,11 @@ from odesteer.barriers import MeanDifferenceBarrier, UnitSphere
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Euler, Geodesic, solve
 from odesteer.methods import CAA, ODESteer, Spherical
+from published_runs import every_published_run
 
 
-@pytest.mark.parametrize("file", ["polynomial_degree2_d48", "polynomial_degree3_d32"])
-def test_published_contrastive_addition(file, shared: Path):
-    with np.load(shared / "reference" / f"{file}.npz") as arrays:
-        recorded = {
-            name: torch.from_numpy(arrays[name]) for name in ("pos", "neg", "query", "caa.T2")
-        }
+@every_published_run
+def test_published_contrastive_addition(recorded):
     method = CAA().fit(recorded["pos"], recorded["neg"])
     steered = method.steer(recorded["query"], T=2.0)
     displacement = recorded["caa.T2"] - recorded["query"]

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,23 +14,17 @@ from odesteer.barriers import LinearBarrier, MeanDifferenceBarrier
 from odesteer.flows import Euler, solve
 from odesteer.methods import CAA, ITI, Amount, HeadITI, ODESteer, RepE, registry
 from odesteer.methods.constant import ConstantMethod
+from published_runs import every_published_run
 
 CONSTANT = [name for name, method in METHODS.items() if isinstance(method, ConstantMethod)]
-FILES = ["polynomial_degree2_d48", "polynomial_degree3_d32"]
 
 every_method = pytest.mark.parametrize("name", CONSTANT)
 some_method = st.sampled_from(CONSTANT)
 
 
-@pytest.fixture(scope="module", params=FILES)
-def recorded(request, shared):
-    with np.load(shared / "reference" / f"{request.param}.npz") as arrays:
-        names = ("pos", "neg", "query", "caa.T2", "iti.T2", "repe.direction")
-        return {name: torch.from_numpy(arrays[name]) for name in names}
-
-
 # The published probe stops early, after a number of iterations that another build of the linear
 # algebra may change by one: by 2e-3 on one of the two sets.
+@every_published_run
 @pytest.mark.parametrize(("name", "most"), [("caa", 1e-5), ("iti", 5e-3)])
 def test_recorded_activations(recorded, name, most):
     method = registry.get(name)().fit(recorded["pos"], recorded["neg"])
@@ -41,6 +34,7 @@ def test_recorded_activations(recorded, name, most):
     assert float(error.max()) < most
 
 
+@every_published_run
 def test_recorded_principal_component(recorded):
     method = RepE(centred=True).fit(recorded["pos"], recorded["neg"])
     ours, theirs = method.direction_, recorded["repe.direction"]

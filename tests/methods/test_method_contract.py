@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from method_cases import METHODS, massive_contrast, steering
+from method_cases import METHODS, steering
 
-from barrier_cases import WIDTH, contrast, queries
+from barrier_cases import WIDTH, contrast, massive_contrast, queries
 from odesteer.artifact import load, save
 from odesteer.barriers import Barrier
 from odesteer.errors import InvalidInputError, NotFittedError

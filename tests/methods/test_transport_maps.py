@@ -1,7 +1,6 @@
 """MiMiC and Linear-AcT: what they map onto what."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,21 +17,14 @@ from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount, LinearAcT, MiMiC
 from odesteer.methods.linear_act import matched_slopes
 from odesteer.methods.mimic import transport
-
-FILES = ["polynomial_degree2_d48", "polynomial_degree3_d32"]
-
-
-@pytest.fixture(scope="module", params=FILES)
-def recorded(request, shared: Path):
-    names = ("pos", "neg", "query", "mimic", "linact")
-    with np.load(shared / "reference" / f"{request.param}.npz") as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in names}
+from published_runs import every_published_run
 
 
 def covariance(a):
     return torch.cov(a.T, correction=0)
 
 
+@every_published_run
 def test_published_mimic(recorded):
     """Covariance regularisation 0.01, gated by a probe on the activations as they are."""
     query, theirs = recorded["query"], recorded["mimic"]
@@ -45,6 +37,7 @@ def test_published_mimic(recorded):
     assert float(((ours - theirs)[~still].norm(dim=1) / distance).max()) < 1e-5
 
 
+@every_published_run
 def test_published_linear_transport(recorded):
     query, theirs = recorded["query"], recorded["linact"]
     ours = LinearAcT().fit(recorded["pos"], recorded["neg"]).steer(query)
