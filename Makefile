@@ -9,7 +9,9 @@ VENV_VLLM ?= .venv-vllm
 BIN_VLLM := $(VENV_VLLM)/bin
 INSTALLED_VLLM := $(VENV_VLLM)/.installed
 
-.PHONY: demo bench test test-browser test-vllm test-ray lint terrarium clean help
+LLMS ?= smollm2 gemma3
+
+.PHONY: demo bench llms test test-browser test-vllm test-ray lint terrarium clean help
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -40,6 +42,9 @@ demo: $(INSTALLED)  ## Fit steerers on the bundled model and show what they do.
 
 bench: $(INSTALLED)  ## Compare all methods on the bundled model, three seeds.
 	$(BIN)/odesteer bench terrarium
+
+llms: $(INSTALLED)  ## Get SmolLM2-135M-Instruct and Gemma 3 270M as folders in .llms (330 MB).
+	$(BIN)/python -m scripts.llms $(LLMS)
 
 test: $(INSTALLED)  ## Run the tests.
 	$(BIN)/python -m pytest

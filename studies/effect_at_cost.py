@@ -3,9 +3,9 @@
     python -m studies.effect_at_cost MODEL --data FOLDER --layers 10,15,20
         [--tasks truthfulqa,persona,reviews] [--only TEXT] [--n 100] [--json FILE]
 
-MODEL is a folder or an id; FOLDER holds the public data sets of `studies.real_data`. Steerers are
-fitted on one part of each data set and measured on questions, statements or reviews that no fit
-has seen:
+MODEL is smollm2 or gemma3 (`make llms`), a folder or an id; FOLDER holds the public data sets of
+`studies.real_data`. Steerers are fitted on one part of each data set and measured on questions,
+statements or reviews that no fit has seen:
 
 truthfulqa   gain in MC2 (share of the probability of all answers that falls on true ones)
 persona      gain in the log-odds of the answer that shows the trait against the other one
@@ -30,6 +30,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from scripts.llms import located
 
 from odesteer import CAA, ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
 from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier
@@ -153,7 +154,7 @@ CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
 
 
 def measure(
-    model: Annotated[str, typer.Argument(help="A folder or an id.")],
+    model: Annotated[str, typer.Argument(help="smollm2, gemma3, a folder or an id.")],
     data: Annotated[Path, typer.Option(help="Folder of public data sets.")],
     layers: Annotated[str, typer.Option(help="Zero-based, with commas between.")],
     tasks: Annotated[str, typer.Option()] = ",".join(TASKS),
@@ -163,7 +164,7 @@ def measure(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure effect and cost of every candidate at every layer and amount."""
-    lm = SteeredModel.from_pretrained(model, dtype=torch.float32)
+    lm = SteeredModel.from_pretrained(located(model), dtype=torch.float32)
     at = [int(layer) for layer in layers.split(",")]
     meter = DivergenceMeter(lm, neutral_answers(lm, data), _unsteered)
     results = []

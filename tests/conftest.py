@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts.llms import MissingLLMError, folder
 
 # Tiny tensors: more threads only wait for each other.
 torch.set_num_threads(1)
@@ -19,6 +20,25 @@ def shared() -> Path:
     if not (folder / "models").is_dir():
         pytest.skip("no ../shared folder with models and data sets beside the project")
     return folder
+
+
+def _llm(name: str) -> Path:
+    try:
+        return folder(name)
+    except MissingLLMError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct; tests that need it skip without, with the command."""
+    return _llm("smollm2")
+
+
+@pytest.fixture(scope="session")
+def gemma3() -> Path:
+    """The folder of Gemma 3 270M, likewise."""
+    return _llm("gemma3")
 
 
 @pytest.fixture(autouse=True)
