@@ -11,9 +11,9 @@ truthfulqa   gain in MC2 (share of the probability of all answers that falls on 
 persona      gain in the log-odds of the answer that shows the trait against the other one
 reviews      gain in the log-odds of praising against panning words after a review's beginning
 
-Cost is the KL divergence of the steered from the unsteered model on answers to neutral requests,
-nats a token. Errors are standard errors of the mean of paired differences. Steering begins at the
-last prompt token, as in generation.
+Cost is the KL divergence to the unsteered model on neutral text, nats a token
+(`SteeredModel.divergence`). Errors are standard errors of the mean of paired differences. Steering
+begins at the last prompt token, as in generation.
 """
 
 import json
@@ -36,11 +36,10 @@ from odesteer import CAA, ContrastData, Method, ODESteer, Site, SteeredModel, St
 from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier
 from odesteer.data import Example
 from odesteer.evaluation.metrics import mc2
-from studies.likelihoods import ContinuationScorer, DivergenceMeter, SteeringFactory
+from studies.likelihoods import ContinuationScorer, SteeringFactory
 from studies.real_data import (
     answer_pairs,
     answered,
-    neutral_answers,
     persona_pairs,
     persona_statements,
     questions,
@@ -166,7 +165,6 @@ def measure(
     """Measure effect and cost of every candidate at every layer and amount."""
     lm = SteeredModel.from_pretrained(located(model), dtype=torch.float32)
     at = [int(layer) for layer in layers.split(",")]
-    meter = DivergenceMeter(lm, neutral_answers(lm, data), _unsteered)
     results = []
     for task in tasks.split(","):
         effect = TASKS[task](lm, data, n, seed)
@@ -195,7 +193,7 @@ def measure(
                             value,
                             statistics.mean(gains),
                             statistics.stdev(gains) / math.sqrt(len(gains)),
-                            meter(steering),
+                            lm.divergence(steerer, **{quantity: value}).mean,
                             held_out and held_out["auc"],
                         )
                     )

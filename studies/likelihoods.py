@@ -87,15 +87,6 @@ class ContinuationScorer:
         lengths = [len(response) for response in responses]
         return _Batch(cache, chosen, width, mask, ids, rows, lengths)
 
-    def log_probabilities(self, steering: SteeringFactory) -> "list[Tensor]":
-        """For each example the log-probabilities `[tokens, vocabulary]` at its response."""
-        found: list[Tensor] = [torch.empty(0)] * self.n
-        for batch in self._batches:
-            logs = self._passed(batch, steering).float().log_softmax(-1)
-            for i, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
-                found[row] = logs[i, :length]
-        return found
-
     def log_likelihoods(self, steering: SteeringFactory) -> Tensor:
         """Of each response given its prompt, `[n]`, nats."""
         found = torch.zeros(self.n, dtype=torch.float64)
@@ -123,27 +114,6 @@ class ContinuationScorer:
             )
         logits: Tensor = output.logits
         return logits
-
-
-class DivergenceMeter:
-    """KL divergence of the steered from the unsteered model on given texts, nats a token."""
-
-    def __init__(
-        self, lm: SteeredModel, examples: Sequence[Example], unsteered: SteeringFactory
-    ) -> None:
-        self._scorer = ContinuationScorer(lm, examples, batch_size=8)
-        self._reference = [x.half() for x in self._scorer.log_probabilities(unsteered)]
-
-    def __call__(self, steering: SteeringFactory) -> float:
-        """Mean over tokens of KL(unsteered, steered)."""
-        total, tokens = 0.0, 0
-        for before, after in zip(
-            self._reference, self._scorer.log_probabilities(steering), strict=True
-        ):
-            p = before.float()
-            total += float((p.exp() * (p - after)).sum())
-            tokens += len(p)
-        return total / tokens
 
 
 def _positions(mask: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """Contrastive tasks for real language models, read from a folder of public data sets.
 
 FOLDER holds ``repe/facts_true_false.csv``, ``truthfulqa/mc_task.json``,
-``paradetox/paradetox.tsv``, ``anthropic-evals/risk-averse.jsonl``,
-``cad-imdb/paired/train_paired.tsv`` and
-``preference-llamafactory/dpo_en_demo.json``.
+``paradetox/paradetox.tsv``, ``anthropic-evals/risk-averse.jsonl`` and
+``cad-imdb/paired/train_paired.tsv``.
 """
 
 import csv
@@ -124,19 +123,6 @@ def sentiment(lm: SteeredModel, folder: Path, n: int, seed: int) -> ContrastData
 def review_data(pairs: Iterable[tuple[str, str]]) -> ContrastData:
     """Pairs of reviews as contrastive data."""
     return _pairs(pairs)
-
-
-def neutral_answers(lm: SteeredModel, folder: Path, n: int = 24) -> list[Example]:
-    """Requests about anything with the first words of an answer, to measure cost on."""
-    rows = json.loads((folder / "preference-llamafactory" / "dpo_en_demo.json").read_text())
-    return [
-        answered(
-            lm,
-            " ".join(row["conversations"][0]["value"].split()[:40]),
-            " ".join(row["chosen"]["value"].split()[:30]),
-        )
-        for row in rows[:n]
-    ]
 
 
 TASKS: dict[str, Callable[[SteeredModel, Path, int, int], ContrastData]] = {

@@ -16,6 +16,7 @@ from odesteer.cluster.worker import SharedObjects
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models import Activations, Encoded, Generation, SteeredModel
 from odesteer.models.capture.spill import ActivationShards
+from odesteer.models.divergence import NeutralTexts
 from odesteer.models.generation.seeding import batch_seed
 from odesteer.models.steering.context import Steering
 from odesteer.models.steering.rows import Amounts, Quantity, Steerers, check_rows, select_rows
@@ -71,6 +72,13 @@ class ClusterModel(SteeredModel):
         self._contexts.add(context)
         return context
 
+    def neutral_texts(self, *arguments: Any, **options: Any) -> NeutralTexts:
+        """Raises `ModelError`: the weights are with the workers."""
+        raise ModelError(
+            "divergences are measured where the weights are, and this model's are with the"
+            " workers; open it with SteeredModel.from_pretrained to measure one."
+        )
+
     def _check_unsteered(self) -> None:
         if any(context.is_enabled for context in self._contexts):
             raise ModelError(
@@ -94,7 +102,7 @@ class ClusterModel(SteeredModel):
         store = None
         if folder is not None:
             plan = {"layers": layers, "part": part, "side": side, "batch_size": size}
-            content = self._content(examples, tokens)
+            content = self.content(examples, tokens)
             store = ActivationShards(
                 folder, {**plan, "model": asdict(self.source), "content": content}
             )

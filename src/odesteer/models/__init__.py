@@ -2,6 +2,7 @@
 
 from odesteer.models.architecture.layers import DecoderLayers, find_decoder_layers
 from odesteer.models.capture.capturer import Activations
+from odesteer.models.divergence import Divergence, NeutralTexts, neutral_prompts
 from odesteer.models.generation.result import Generation
 from odesteer.models.provenance_check import ProvenanceWarning
 from odesteer.models.steered_model import SteeredModel
@@ -15,12 +16,15 @@ __all__ = [
     "CAPTURE_POSITIONS",
     "Activations",
     "DecoderLayers",
+    "Divergence",
     "Encoded",
     "Generation",
+    "NeutralTexts",
     "ProvenanceWarning",
     "Receipt",
     "SteeredModel",
     "Steering",
     "SteeringWarning",
     "find_decoder_layers",
+    "neutral_prompts",
 ]

@@ -178,7 +178,7 @@ class ObservedModel:
         layers = self._layer_numbers(layer)
         if not layers or not examples:
             raise InvalidInputError("give at least one layer and one example to capture.")
-        self._check_evaluating()
+        self.check_evaluating()
         encoded = [
             self._encoder.example(example, f"example {i}") for i, example in enumerate(examples)
         ]
@@ -205,7 +205,7 @@ class ObservedModel:
         if folder is not None:
             settings = {"layers": layers, "part": part, "side": side, "batch_size": batch_size}
             store = ActivationShards(
-                folder, {**settings, "content": self._content(examples, tokens)}
+                folder, {**settings, "content": self.content(examples, tokens)}
             )
         return self.capturer(side).capture(
             examples, tokens, layers, part, batch_size=batch_size, store=store, progress=progress
@@ -216,7 +216,7 @@ class ObservedModel:
         pad = pad_token_id(self.tokenizer, self.model)
         return Capturer(self.model, self._sites, self.device, pad, side)
 
-    def _content(self, examples: Sequence[Encoded], tokens: Sequence[Sequence[int]]) -> str:
+    def content(self, examples: Sequence[Encoded], tokens: Sequence[Sequence[int]]) -> str:
         """sha256 of the tokens and of a sample of each weight: identifies a capture."""
         digest = hashlib.sha256(
             repr([(e.ids, list(t)) for e, t in zip(examples, tokens, strict=True)]).encode()
@@ -246,7 +246,8 @@ class ObservedModel:
             self.layers.at(number)
         return numbers
 
-    def _check_evaluating(self) -> None:
+    def check_evaluating(self) -> None:
+        """Raise `ModelError` in training mode, where dropout is random."""
         if self.model.training:
             raise ModelError(
                 "the model is in training mode, where dropout makes its activations random; call"

@@ -1,6 +1,7 @@
 """`SteeredModel`: fitting, steering and generating with a Hugging Face model."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -9,6 +10,7 @@ from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Method
 from odesteer.models.capture.spill import spill_folder
+from odesteer.models.divergence import Divergence, NeutralTextCache, NeutralTexts, Split
 from odesteer.models.fitting import fit_steerers, prepare_method
 from odesteer.models.generation.generate import GenerationRunner
 from odesteer.models.generation.result import Generation
@@ -145,6 +147,53 @@ class SteeredModel(ObservedModel):
             )
             steerers = fit_steerers(method, activations, data, sites, provenance, self.tokenizer)
         return SteererSet(steerers) if isinstance(layer, Sequence) else steerers[0]
+
+    def divergence(
+        self,
+        *steerers: Steerers,
+        level: Quantity = None,
+        T: Quantity = None,
+        strength: Quantity = None,
+        interpolation: Quantity = None,
+        system: str | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        split: Split = "validation",
+        max_new_tokens: int = 32,
+    ) -> Divergence:
+        """What steering costs: KL(unsteered ‖ steered) on neutral text, nats a token.
+
+        Neutral prompts are answered greedily by the unsteered model, with at most
+        ``max_new_tokens``; both models then read these answers, and at each answer position the
+        distributions over the next token are compared. The result has the mean over positions,
+        and one figure for each text.
+
+        ``steerers`` and the amount are as in `steering`; one quantity for all texts. ``system``
+        measures the model with a system prompt instead (for models without a chat template a text
+        in front), which is the cost of prompting. ``prompts`` are texts, asked as the user of a
+        chat (``Q: …\\nA:`` where there is no chat template), or chats; by default the bundled
+        ones of a ``split``: 80 for `train`, 40 others for `validation`, less those that do not fit
+        in the model's context.
+
+        Answers and distributions are kept for the next call, as long as the weights stay the
+        same. Raises `ModelError` inside `steering`, and otherwise as `steering` does.
+        """
+        if (system is None) == (not steerers):
+            raise InvalidInputError("give steerers or a system prompt, one of them.")
+        texts = self.neutral_texts(prompts, split, max_new_tokens)
+        if system is not None:
+            return texts.divergence_of_prompt(system)
+        amounts = Amounts.of(level=level, T=T, strength=strength, interpolation=interpolation)
+        assignments = self._assignments(steerers, amounts, stacklevel=2)
+        return texts.divergence(lambda ends: Steering(self._sites, assignments, PromptWidth(ends)))
+
+    def neutral_texts(
+        self,
+        prompts: Sequence[Prompt] | None = None,
+        split: Split = "validation",
+        max_new_tokens: int = 32,
+    ) -> NeutralTexts:
+        """Neutral prompts answered by the unsteered model, as `divergence` has them."""
+        return self._neutral_texts.get(self, prompts, split, max_new_tokens)
 
     def steering(
         self,
@@ -287,8 +336,12 @@ class SteeredModel(ObservedModel):
             raise InvalidInputError(f"an amount ({amounts.value}) needs a steerer to apply it.")
         check_rows(len(batch), steerer, amounts)
         self._assignments([] if steerer is None else [steerer], amounts, stacklevel=2)
-        self._check_evaluating()
+        self.check_evaluating()
         return runner.generate_all(encoded, steerer, amounts, batch_size, seed)
+
+    @cached_property
+    def _neutral_texts(self) -> NeutralTextCache:
+        return NeutralTextCache()
 
     def _assignments(
         self, steerers: Sequence[Steerers], amounts: Amounts, stacklevel: int

@@ -373,3 +373,9 @@ class PassTracker:
                 return
         self._has_warned = True
         warn_uncovered()
+
+
+def is_steered(owner: nn.Module) -> bool:
+    """Whether a steering of the model whose layers ``owner`` runs covers the current context."""
+    enabled = (_enabled.get(number) for number in covering())
+    return any(tracker is not None and tracker.owner is owner for tracker in enabled)
