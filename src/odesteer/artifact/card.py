@@ -167,6 +167,9 @@ def _figures(steerer: Member) -> dict[str, Any]:
         "seed": origin.seed,
         "data sha256": origin.data_digest,
         "chat template sha256": origin.chat_template_hash,
+        "chat template arguments": json.dumps(dict(origin.chat_template_kwargs))
+        if origin.chat_template_kwargs
+        else None,
         "odesteer version": origin.odesteer_version,
     }
 

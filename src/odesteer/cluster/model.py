@@ -1,7 +1,8 @@
 """`ClusterModel`: a `SteeredModel` whose captures and generation run on workers."""
 
+import json
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class ClusterModel(SteeredModel):
     """
 
     def __init__(self, model: Any, tokenizer: Any, cluster: Cluster, source: ModelSource) -> None:
-        super().__init__(model, tokenizer)
+        arguments = json.loads(source.chat_template_kwargs)
+        super().__init__(model, tokenizer, chat_template_kwargs=arguments)
         self.cluster = cluster
         self.source = source
         self._contexts = weakref.WeakSet[Steering]()
@@ -57,13 +59,20 @@ class ClusterModel(SteeredModel):
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
         """A model by its id on the hub or its folder, None for the bundled one.
 
         Only its configuration and tokenizer are read here. Raises `ModelError` where there is no
         such model.
         """
-        source = ModelSource.of(id_or_folder, revision=revision, device=device, dtype=dtype)
+        source = ModelSource.of(
+            id_or_folder,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            chat_template_kwargs=chat_template_kwargs,
+        )
         return cls(*source.outline(), cluster, source)
 
     def steering(self, *steerers: Any, **options: Any) -> Steering:

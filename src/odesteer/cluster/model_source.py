@@ -1,12 +1,15 @@
 """Which model the workers load: a name that is valid on every machine."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from odesteer.errors import ModelError
 from odesteer.models import SteeredModel
 from odesteer.models.architecture.loading import load_outline
+from odesteer.models.tokens.chat_template import checked_template_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,12 +25,14 @@ class ModelSource:
         revision: of a model on the hub.
         device: where a worker runs it; None for the worker's GPU if it has one.
         dtype: its floating-point type.
+        chat_template_kwargs: arguments of the chat template, as JSON.
     """
 
     name: str | None
     revision: str | None = None
     device: str | None = None
     dtype: str = "auto"
+    chat_template_kwargs: str = "{}"
 
     @classmethod
     def of(
@@ -37,6 +42,7 @@ class ModelSource:
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> "ModelSource":
         """As for `SteeredModel.from_pretrained`; a folder or file is made absolute."""
         name = None if id_or_folder is None else str(id_or_folder)
@@ -44,7 +50,8 @@ class ModelSource:
             name = str(Path(name).resolve())
         elif name is not None and Path(name).is_file():
             name = str(Path(name).absolute())
-        return cls(name, revision, device, dtype or "auto")
+        arguments = json.dumps(checked_template_arguments(chat_template_kwargs))
+        return cls(name, revision, device, dtype or "auto", arguments)
 
     def load(self, device: str) -> SteeredModel:
         """The model with its weights. Raises `ModelError` where there is none."""
@@ -55,7 +62,11 @@ class ModelSource:
                 " name a model on the hub."
             )
         return SteeredModel.from_pretrained(
-            self._path(), revision=self.revision, device=device, dtype=self.dtype
+            self._path(),
+            revision=self.revision,
+            device=device,
+            dtype=self.dtype,
+            chat_template_kwargs=json.loads(self.chat_template_kwargs),
         )
 
     def outline(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":

@@ -13,6 +13,7 @@ from odesteer.errors import InvalidInputError
 from odesteer.methods import HeadITI, Method
 from odesteer.models.capture.capturer import Activations
 from odesteer.models.provenance_check import template_hash
+from odesteer.models.tokens.chat_template import ChatTemplate
 from odesteer.untrusted import is_integer
 from odesteer.version import __version__
 
@@ -64,7 +65,7 @@ def fit_steerers(
     data: ContrastData,
     sites: Sequence[Site],
     provenance: dict[str, Any],
-    tokenizer: Any,
+    template: ChatTemplate,
 ) -> list[Steerer]:
     """A copy of ``method`` fitted at each site; ``provenance`` are the entries about the model.
 
@@ -74,7 +75,8 @@ def fit_steerers(
     chats = any(example.is_chat for example in (*data.positive, *data.negative))
     shared = {
         **provenance,
-        "chat_template_hash": template_hash(tokenizer) if chats else None,
+        "chat_template_hash": template_hash(template.tokenizer) if chats else None,
+        "chat_template_kwargs": template.arguments if chats else {},
         "data_digest": data.digest(),
         "n_positive": len(data.positive),
         "n_negative": len(data.negative),

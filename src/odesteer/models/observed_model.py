@@ -1,7 +1,7 @@
 """`ObservedModel`: a Hugging Face model with its tokenizer, encoding and capture."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -29,6 +29,7 @@ from odesteer.models.tokens.capture_positions import (
     rows_of_tokens,
     union_of_tokens,
 )
+from odesteer.models.tokens.chat_template import ChatTemplate
 from odesteer.models.tokens.encoding import Encoded, Encoder, Prompt
 from odesteer.models.tokens.special_tokens import pad_token_id
 
@@ -42,7 +43,13 @@ class ObservedModel:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, layers: str | None = None, heads: str | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        layers: str | None = None,
+        heads: str | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -64,7 +71,7 @@ class ObservedModel:
         whole = getattr(model, "config", None)
         self.model_id = model_name(str(getattr(whole, "_name_or_path", "") or ""))
         self.model_revision: str | None = getattr(whole, "_commit_hash", None)
-        self._encoder = Encoder(tokenizer, self.context)
+        self._encoder = Encoder(tokenizer, self.context, chat_template_kwargs)
         self._sites = ModelSites(model, self.layers, self.width, heads)
         self._prompt_width = ThreadPromptWidth()
 
@@ -78,6 +85,7 @@ class ObservedModel:
         dtype: str | torch.dtype = "auto",
         layers: str | None = None,
         heads: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
         """Load a model and its tokenizer from the hub, a folder or a GGUF file.
@@ -92,7 +100,17 @@ class ObservedModel:
         model, tokenizer = load_model(
             str(id_or_folder), revision=revision, device=device, dtype=dtype, **options
         )
-        return cls(model, tokenizer, layers, heads)
+        return cls(model, tokenizer, layers, heads, chat_template_kwargs=chat_template_kwargs)
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """The arguments of the chat template, a copy."""
+        return dict(self.template.arguments)
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template with its arguments."""
+        return self._encoder.template
 
     @property
     def n_layers(self) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from odesteer.artifact import Provenance
 
 
 class ProvenanceWarning(UserWarning):
-    """A steerer is used on another model, or another revision, than it was fitted on."""
+    """A steerer is used on another model or revision, or with other template arguments, than it was
+    fitted with."""
 
 
 def model_name(id_or_folder: str) -> str | None:
@@ -38,6 +40,20 @@ def warn_of_other_model(
         warnings.warn(
             f"this steerer was fitted on revision {fitted_revision} of {fitted!r} and is used on"
             f" revision {revision}.",
+            ProvenanceWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def warn_of_other_template(
+    provenance: Provenance, arguments: Mapping[str, Any], stacklevel: int
+) -> None:
+    """Issue a `ProvenanceWarning` where chats were rendered with other template arguments."""
+    fitted = dict(provenance.chat_template_kwargs)
+    if provenance.chat_template_hash is not None and fitted != dict(arguments):
+        warnings.warn(
+            f"this steerer was fitted on chats with chat_template_kwargs={fitted} and is used with"
+            f" {dict(arguments)}; give SteeredModel the same.",
             ProvenanceWarning,
             stacklevel=stacklevel + 1,
         )

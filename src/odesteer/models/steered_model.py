@@ -16,7 +16,7 @@ from odesteer.models.generation.generate import GenerationRunner
 from odesteer.models.generation.result import Generation
 from odesteer.models.generation.streaming import StreamCallback
 from odesteer.models.observed_model import ObservedModel, plain_numbers
-from odesteer.models.provenance_check import warn_of_other_model
+from odesteer.models.provenance_check import warn_of_other_model, warn_of_other_template
 from odesteer.models.steering.context import Steering
 from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
 from odesteer.models.steering.rows import (
@@ -38,7 +38,9 @@ class SteeredModel(ObservedModel):
     The model stays the user's own: it is used as it is, and is changed only inside `steering`.
     ``layers`` names the list of decoder layers (``"model.decoder.layers"``), and ``heads`` the
     output projection of the attention inside each (``"self_attn.o_proj"``), where they cannot be
-    told from the structure.
+    told from the structure. ``chat_template_kwargs`` are arguments of the chat template
+    (``{"enable_thinking": False}``), used for every chat: captured, fitted on, generated from,
+    scored and served; steerers keep them in their provenance.
 
     Attributes:
         model: the model.
@@ -48,6 +50,7 @@ class SteeredModel(ObservedModel):
         context: number of positions that the model was built for; None if it is not limited.
         model_id: hub id or folder name, as far as it is known.
         model_revision: commit on the hub, as far as it is known.
+        chat_template_kwargs: the arguments of the chat template.
 
     Raises `ModelError` for a model that cannot be steered.
     """
@@ -145,7 +148,7 @@ class SteeredModel(ObservedModel):
                 folder=spill,
                 progress=progress,
             )
-            steerers = fit_steerers(method, activations, data, sites, provenance, self.tokenizer)
+            steerers = fit_steerers(method, activations, data, sites, provenance, self.template)
         return SteererSet(steerers) if isinstance(layer, Sequence) else steerers[0]
 
     def divergence(
@@ -356,4 +359,5 @@ class SteeredModel(ObservedModel):
                 origins.add(one.provenance)
         for origin in sorted(origins, key=repr):
             warn_of_other_model(origin, self.model_id, self.model_revision, stacklevel + 1)
+            warn_of_other_template(origin, self.chat_template_kwargs, stacklevel + 1)
         return assignments

@@ -69,7 +69,7 @@ class FitCache:
                 self.data,
                 [Site(layer, self.steer_position, part)],
                 self._provenance(n_heads),
-                self.lm.tokenizer,
+                self.lm.template,
             )
         return self._fitted[key]
 

@@ -36,6 +36,14 @@ Dtype = Annotated[
         metavar="TYPE", help="float32, bfloat16, float16 or auto.", rich_help_panel=MACHINE
     ),
 ]
+ChatTemplateKwargs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help="Arguments of the chat template, as in '{\"enable_thinking\": false}'.",
+        rich_help_panel=MACHINE,
+    ),
+]
 Level = Annotated[
     float | None,
     typer.Option(

@@ -12,6 +12,7 @@ from odesteer.cli.arguments.options import (
     DATA_HELP,
     BatchSize,
     CapturePosition,
+    ChatTemplateKwargs,
     Columns,
     DataSplit,
     Debug,
@@ -97,6 +98,7 @@ def fit(
     batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     engine: EngineName = "local",
     workers: Workers = None,
     worker_threads: WorkerThreads = None,
@@ -119,7 +121,7 @@ def fit(
         if not check_sources(data, positive, negative):
             raise UsageError("there are no data; give --data FILE, or --positive and --negative.")
         check_output(output, force=force)
-        choice = ModelChoice(model, revision, device, dtype)
+        choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         backend = Backend(engine, workers, worker_threads, ray_address)
 
         from odesteer.cli.arguments.parameters import build_method

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from odesteer.cli.arguments.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.arguments.options import (
+    ChatTemplateKwargs,
+    Debug,
+    Device,
+    Dtype,
+    Json,
+    Revision,
+)
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.help import LIMITS, MACHINE, NETWORK, STEERING
 from odesteer.cli.model.opening import ModelChoice
@@ -136,6 +143,7 @@ def serve(
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -150,7 +158,7 @@ def serve(
     """
     with Screen(json=json, debug=debug) as screen:
         files = _named_files(steer or [])
-        choice = ModelChoice(model, revision, device, dtype)
+        choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         if engine == "vllm":
             if json:
                 raise UsageError("--json is not for --engine vllm; leave it out.")
@@ -254,6 +262,7 @@ def _serve_vllm(
         for option, value in (
             ("--revision", choice.revision),
             ("--dtype", choice.dtype),
+            ("--default-chat-template-kwargs", choice.chat_template_kwargs),
         ):
             if value is not None:
                 arguments += [option, value]

@@ -8,9 +8,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from odesteer.cli.errors import UsageError
+from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.output.screen import Screen
 from odesteer.errors import ModelError
+from odesteer.untrusted import parse_json
 
 if TYPE_CHECKING:
     from odesteer.cluster import Cluster, ModelSource
@@ -72,6 +73,7 @@ class ModelChoice:
         revision: of a model on the hub.
         device: of torch.
         dtype: its floating-point type.
+        chat_template_kwargs: arguments of the chat template, as a JSON object.
 
     Raises `UsageError` for devices and types that do not exist.
     """
@@ -80,8 +82,10 @@ class ModelChoice:
     revision: str | None = None
     device: str | None = None
     dtype: str | None = None
+    chat_template_kwargs: str | None = None
 
     def __post_init__(self) -> None:
+        _ = self.template_arguments
         if self.dtype is not None and self.dtype not in _DTYPES:
             raise UsageError(f"--dtype {self.dtype!r} is not one of {', '.join(_DTYPES)}.")
         if self.device is not None:
@@ -102,6 +106,18 @@ class ModelChoice:
         return str(model_path())
 
     @property
+    def template_arguments(self) -> dict[str, Any]:
+        """The arguments of the chat template. Raises `UsageError` for what is no JSON object."""
+        if self.chat_template_kwargs is None:
+            return {}
+        from odesteer.models.tokens.chat_template import checked_template_arguments
+
+        what = f"--chat-template-kwargs {self.chat_template_kwargs!r:.80}"
+        given = parse_json(self.chat_template_kwargs, what, UsageError)
+        with checking_usage():
+            return checked_template_arguments({} if given is None else given)
+
+    @property
     def argument(self) -> str:
         """The MODEL argument for a suggested command, with a trailing space; empty if bundled."""
         return "" if self.name is None else f"{quote(self.name)} "
@@ -111,7 +127,11 @@ class ModelChoice:
         from odesteer.cluster import ModelSource
 
         return ModelSource.of(
-            self.name, revision=self.revision, device=self.device, dtype=self.dtype
+            self.name,
+            revision=self.revision,
+            device=self.device,
+            dtype=self.dtype,
+            chat_template_kwargs=self.template_arguments,
         )
 
     def n_layers(self, screen: Screen) -> int | None:
@@ -180,7 +200,11 @@ class ModelChoice:
                 yield ClusterModel(*source.outline(), cluster, source)
                 return
             yield SteeredModel.from_pretrained(
-                self.source, revision=self.revision, device=self.device, dtype=self.dtype or "auto"
+                self.source,
+                revision=self.revision,
+                device=self.device,
+                dtype=self.dtype or "auto",
+                chat_template_kwargs=self.template_arguments,
             )
 
 

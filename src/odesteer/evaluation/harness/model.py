@@ -70,7 +70,9 @@ class SteeredHFLM(HFLM):  # type: ignore[misc]
             raise ModelError(
                 f"{type(self.model).__name__} is no decoder-only model; only those can be steered."
             )
-        self._lm = SteeredModel(self.model, self.tokenizer)
+        self._lm = SteeredModel(
+            self.model, self.tokenizer, chat_template_kwargs=self.chat_template_args
+        )
         self._applied = applied
         for each in applied:
             self._lm.steering(each.steerer, **each.arguments)  # checks that it fits

@@ -65,7 +65,7 @@ class _Truncating:
     """
 
     def __init__(self, lm: SteeredModel) -> None:
-        self._encoder = Encoder(lm.tokenizer)
+        self._encoder = Encoder(lm.tokenizer, template_arguments=lm.chat_template_kwargs)
         self._most = None if lm.context is None else lm.context + 1
         self.lost: list[int] = []
 

@@ -94,7 +94,8 @@ def item_digest(item: Item) -> str:
 
 
 def model_digest(lm: SteeredModel) -> str:
-    """Of a model's configuration and the first values of each of its tensors.
+    """Of a model's configuration, its chat template's arguments and the first values of each of
+    its tensors.
 
     Reading all of a large model would take longer than many benchmarks; training changes every
     tensor.
@@ -105,6 +106,8 @@ def model_digest(lm: SteeredModel) -> str:
     for name in ("_name_or_path", "transformers_version"):
         described.pop(name, None)
     found.update(json.dumps(described, sort_keys=True, default=repr).encode())
+    if lm.chat_template_kwargs:
+        found.update(json.dumps(lm.chat_template_kwargs, sort_keys=True).encode())
     for name, tensor in lm.model.state_dict().items():
         head = tensor.detach().flatten()[:64].to("cpu", torch.float32).numpy().tobytes()
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + head)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from odesteer.data import Example, Message
+from odesteer.data import Example
 from odesteer.errors import InvalidInputError
+from odesteer.models.tokens.chat_template import Chat, ChatTemplate
 
-Chat = Sequence[Message | Mapping[str, str]]
 Prompt = str | Chat
 """A text, or a chat: messages or ``{"role": ..., "content": ...}``."""
 
@@ -39,11 +39,19 @@ class Encoder:
 
     The special tokens that the tokenizer puts in front of a text by itself are there exactly once,
     also where a chat template or the text has them already; none are put behind.
+    ``template_arguments`` go to the chat template (``enable_thinking``…), which also renders the
+    response to a chat.
     """
 
-    def __init__(self, tokenizer: Any, context: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        context: int | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.context = context
+        self.template = ChatTemplate(tokenizer, template_arguments)
         self._special_prefix = _special_prefix(tokenizer)
 
     def prompt(self, prompt: Prompt, what: str = "the prompt") -> Encoded:
@@ -60,9 +68,11 @@ class Encoder:
         """Encode a prompt with its response. Raises `InvalidInputError` if it does not fit."""
         if not isinstance(example, Example):
             raise InvalidInputError(f"{what} is {example!r:.80}; plain text is Example('', text).")
-        opening = self._text(example.prompt, f"the prompt of {what}")
-        text = opening + example.response
-        ids, n_prompt = self._split_tokens(opening, text)
+        if isinstance(example.prompt, str):
+            text, start = example.prompt + example.response, len(example.prompt)
+        else:
+            text, start = self.template.answered(example.prompt, example.response, what)
+        ids, n_prompt = self._split_tokens(text, start)
         whole = self._with_special_prefix(ids)
         n_prompt += len(whole) - len(ids)
         if n_prompt >= len(whole):
@@ -71,39 +81,22 @@ class Encoder:
         return Encoded(tuple(whole), max(n_prompt, 0))
 
     def _text(self, prompt: Prompt, what: str) -> str:
-        if isinstance(prompt, str):
-            return prompt
-        messages = [_message(message, what) for message in prompt]
-        if not messages:
-            raise InvalidInputError(f"{what} is a chat without messages.")
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise InvalidInputError(
-                f"{what} is a chat, and this tokenizer has no chat template; use a text, an"
-                " instruction-tuned model, or set tokenizer.chat_template."
-            )
-        # A chat that ends with the assistant's words is to be continued, any other answered.
-        continued = messages[-1]["role"] == "assistant"
-        text: str = self.tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=not continued,
-            continue_final_message=continued,
-        )
-        return text
+        return prompt if isinstance(prompt, str) else self.template.prompt(prompt, what)
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return list(ids)
 
-    def _split_tokens(self, opening: str, text: str) -> tuple[list[int], int]:
-        """Tokens of a text, and how many of them lie wholly in its prompt, the ``opening``."""
+    def _split_tokens(self, text: str, start: int) -> tuple[list[int], int]:
+        """Tokens of a text, and how many of them end before the response, which begins at the
+        character ``start``."""
         if getattr(self.tokenizer, "is_fast", False):
             encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             ends = [end for _, end in encoded["offset_mapping"]]
-            n = next((i for i, end in enumerate(ends) if end > len(opening)), len(ends))
+            n = next((i for i, end in enumerate(ends) if end > start), len(ends))
             return list(encoded["input_ids"]), n
         # Without offsets: the tokens that the opening has in common with the whole.
-        ids, alone = self._tokens(text), self._tokens(opening)
+        ids, alone = self._tokens(text), self._tokens(text[:start])
         pairs = zip(ids, alone, strict=False)
         return ids, next((i for i, (a, b) in enumerate(pairs) if a != b), len(alone))
 
@@ -141,13 +134,3 @@ def _special_prefix(tokenizer: Any) -> list[int]:
     whole = list(tokenizer("a")["input_ids"])
     starts = range(len(whole) - len(plain) + 1)
     return whole[: next((i for i in starts if whole[i : i + len(plain)] == plain), 0)]
-
-
-def _message(message: object, what: str) -> dict[str, str]:
-    if isinstance(message, Message):
-        return {"role": message.role, "content": message.content}
-    if isinstance(message, Mapping) and {"role", "content"} <= message.keys():
-        return dict(message)
-    raise InvalidInputError(
-        f"{what} holds {message!r:.80}; a message is a Message or has 'role' and 'content'."
-    )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from odesteer.errors import InvalidInputError, OdesteerError
+from odesteer.errors import InvalidInputError
 from odesteer.serving.api.request_schema import BaseCompletionRequest
 from odesteer.serving.engine import Engine, GenerationRequest, SamplingParams
 from odesteer.serving.settings import Settings
@@ -98,14 +98,9 @@ async def _encode(prompt: Any, engine: Engine) -> Sequence[int]:
             )
         return prompt
     size = len(prompt) if isinstance(prompt, str) else sum(len(m["content"]) for m in prompt)
-    try:
-        if size > _ENCODE_IN_THREAD:
-            return (await asyncio.to_thread(engine.lm.encode, prompt)).ids
-        return engine.lm.encode(prompt).ids
-    except OdesteerError:
-        raise
-    except Exception as error:  # raised by the chat template
-        raise InvalidInputError(f"the chat template refuses this chat: {error}") from error
+    if size > _ENCODE_IN_THREAD:
+        return (await asyncio.to_thread(engine.lm.encode, prompt)).ids
+    return engine.lm.encode(prompt).ids
 
 
 def _tokens_left(n_prompt: int, engine: Engine, settings: Settings) -> int:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from odesteer.cli.arguments.options import Debug, Device, Dtype, Json, Revision
+from odesteer.cli.arguments.options import (
+    ChatTemplateKwargs,
+    Debug,
+    Device,
+    Dtype,
+    Json,
+    Revision,
+)
 from odesteer.cli.commands.bench import arguments
 from odesteer.cli.commands.bench.report import progress, show, show_plan
 from odesteer.cli.errors import UsageError
@@ -170,6 +177,7 @@ def bench(
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     engine: EngineName = "local",
     workers: Workers = None,
     worker_threads: WorkerThreads = None,
@@ -193,7 +201,7 @@ def bench(
     """
     with Screen(json=json, debug=debug) as screen:
         folder = Path(f"bench-{suite}") if output is None else output
-        choice = ModelChoice(model, revision, device, dtype)
+        choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         backend = Backend(engine, workers, worker_threads, ray_address)
         numbers, every = arguments.layers(layers)
         request = arguments.request(

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from odesteer.cli.arguments.options import (
     ArcLength,
+    ChatTemplateKwargs,
     Debug,
     Device,
     Dtype,
@@ -141,6 +142,7 @@ def generate(
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -165,7 +167,7 @@ def generate(
             raise UsageError("--stream is for people and --json for machines; leave out one.")
         if stream and len(prompts) > 1:
             raise UsageError(f"--stream shows one prompt, not {len(prompts)}; leave it out.")
-        choice = ModelChoice(name, revision, device, dtype)
+        choice = ModelChoice(name, revision, device, dtype, chat_template_kwargs)
 
         from odesteer.cli.arguments.steerers import one_amount, read_steerers
         from odesteer.cli.commands.generate.generator import TextGenerator, sampling_options

@@ -11,6 +11,7 @@ from odesteer.cli.arguments.contrast import check_sources, read_data
 from odesteer.cli.arguments.options import (
     BatchSize,
     CapturePosition,
+    ChatTemplateKwargs,
     Columns,
     DataSplit,
     Debug,
@@ -184,6 +185,7 @@ def tune(
     batch_size: BatchSize = 16,
     device: Device = None,
     dtype: Dtype = None,
+    chat_template_kwargs: ChatTemplateKwargs = None,
     force: Force = False,
     json: Json = False,
     debug: Debug = False,
@@ -204,7 +206,7 @@ def tune(
         files = {name: output / file for name, file in _FILES.items()}
         if output.exists():
             check_output(files["steerer"], force=force)
-        choice = ModelChoice(model, revision, device, dtype)
+        choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
 
         from odesteer.terrarium import world as world_named
         from odesteer.tuning import Halving, from_world
