@@ -21,6 +21,7 @@ ROOMS = (
     "plot",
     "methods",
     "artifact",
+    "interchange",
     "data",
     "models",
     "terrarium",

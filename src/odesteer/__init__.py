@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from odesteer.methods import REControl as REControl
     from odesteer.methods import RepE as RepE
     from odesteer.methods import Spherical as Spherical
+    from odesteer.methods import SubspaceMap as SubspaceMap
     from odesteer.methods import Sum as Sum
     from odesteer.methods import TruthFlow as TruthFlow
     from odesteer.models import SteeredModel as SteeredModel
@@ -73,6 +74,7 @@ _HOMES = {
     "SteeredModel": "odesteer.models",
     "Steerer": "odesteer.artifact",
     "SteererSet": "odesteer.artifact",
+    "SubspaceMap": "odesteer.methods",
     "Sum": "odesteer.methods",
     "TruthFlow": "odesteer.methods",
     "load": "odesteer.artifact",

@@ -57,6 +57,7 @@ from odesteer.methods import (
     REControl,
     RepE,
     Spherical,
+    SubspaceMap,
     Sum,
     TruthFlow,
 )
@@ -82,6 +83,7 @@ METHODS = [
     ),
     CAA(T=0.5),
     Spherical(),
+    SubspaceMap(rank=3),
     HPR(hidden=(5,)),
     REControl(n_steps=3, regularisation=0.5),
     TruthFlow(rank=4, solver=Midpoint(3), hidden=(6,)),

@@ -76,6 +76,7 @@ from odesteer.methods import (
     REControl,
     RepE,
     Spherical,
+    SubspaceMap,
     Sum,
     TruthFlow,
 )
@@ -137,6 +138,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "norm-preserving": NormPreserving(LinearAcT()),
         "spherical": Spherical(),
         "conditional": Conditional(CAA(), gate=FrozenBarrier(LinearBarrier().fit(*contrast()))),
+        "subspace-map": SubspaceMap(rank=3),
         "sum": Sum((ODESteer(LinearBarrier()), RepE()), weights=(1.0, -0.5)),
     }
     barriers = {

@@ -31,6 +31,7 @@ from odesteer.methods import (
     REControl,
     RepE,
     Spherical,
+    SubspaceMap,
     Sum,
     TruthFlow,
 )
@@ -57,6 +58,7 @@ METHODS: dict[str, Method] = {
     "mimic-everywhere": MiMiC(0.1, 0.5, gate=None),
     "linear-act": LinearAcT(),
     "hpr": HPR(),
+    "subspace-map": SubspaceMap(rank=3),
     "recontrol": REControl(ValueBarrier((16,))),
     "recontrol-tethered": REControl(ValueBarrier((8, 8), folds=0), 5, regularisation=1.0),
     "truthflow": TruthFlow(hidden=(16,)),

@@ -32,7 +32,7 @@ def test_every_registered_method_is_tested():
 
 
 # These have no field or map of one kind, or none at all.
-WITHOUT_BARRIER = {"linear-act", "truthflow", "sum"}
+WITHOUT_BARRIER = {"subspace-map", "linear-act", "truthflow", "sum"}
 WITHOUT_FIELD = {"mimic", "linear-act", "hpr", "truthflow", "angular"}
 
 

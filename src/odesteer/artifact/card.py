@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from math import isnan
 from typing import Any, Protocol
 
 from odesteer.artifact.provenance import Provenance
@@ -148,6 +149,7 @@ def _recorded(artifact: CardSource, steerers: Sequence[Member]) -> list[tuple[st
 
 def _figures(steerer: Member) -> dict[str, Any]:
     origin, site = steerer.provenance, steerer.site
+    norm = steerer.method.mean_norm_
     return {
         "method": repr(steerer.method),
         "model": origin.model_id,
@@ -162,7 +164,7 @@ def _figures(steerer: Member) -> dict[str, Any]:
         "condition": steerer.gate,
         "positive examples": origin.n_positive,
         "negative examples": origin.n_negative,
-        "mean activation norm": f"{steerer.method.mean_norm_:.6g}",
+        "mean activation norm": "unknown" if isnan(norm) else f"{norm:.6g}",
         "strength 1, in activation units": f"{steerer.method.strength_unit:.6g}",
         "seed": origin.seed,
         "data sha256": origin.data_digest,

@@ -23,9 +23,9 @@ def check_method(method: object, tensors: Mapping[str, Tensor]) -> Method:
 def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
     """Check width, mean norm and unit of strength of a method, and the widths of its parts."""
     width, norm = getattr(method, "width_", None), getattr(method, "mean_norm_", None)
-    if not is_integer(width, 1) or type(norm) is not float or not norm >= 0:
+    if not is_integer(width, 1) or type(norm) is not float or norm < 0 or norm == math.inf:
         raise ArtifactError(f"its method has width {width!r} and mean norm {norm!r}.")
-    unit = vars(method).get("strength_unit_", norm)
+    unit = vars(method).get("strength_unit_", norm)  # NaN, where unknown, counts nothing
     if type(unit) is not float or not 0 <= unit < math.inf:
         raise ArtifactError(f"its method counts strength in units of {unit!r}.")
     # A width beyond all tensors would let a file make the first call allocate any amount.

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -266,6 +267,18 @@ def halfway_function(
 
 
 _MAX_ITERATIONS = 5000
+
+LinearKind = TypeVar("LinearKind", bound=ComposedBarrier)
+
+
+def given_barrier(barrier: LinearKind, weight: Tensor, offset: float = 0.0) -> LinearKind:
+    """The unfitted ``barrier`` as w·a + offset on raw activations, with quantiles unknown."""
+    barrier.width_ = len(weight)
+    barrier.inputs_ = Raw()
+    barrier.function_ = linear_function(weight, offset)
+    barrier.calibration_, barrier.held_out_ = 1.0, None
+    barrier.upper_ = barrier.lower_ = math.nan
+    return barrier
 
 
 def linear_normal(barrier: Barrier) -> Tensor:

@@ -14,8 +14,10 @@ from rich.console import Console
 
 from odesteer.cli.commands.bench.command import bench
 from odesteer.cli.commands.demo.command import demo
+from odesteer.cli.commands.export import export
 from odesteer.cli.commands.fit import fit
 from odesteer.cli.commands.generate.command import generate
+from odesteer.cli.commands.import_ import import_file
 from odesteer.cli.commands.inspect import inspect
 from odesteer.cli.commands.methods import methods
 from odesteer.cli.commands.push import push
@@ -35,8 +37,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: odesteer demo",
 )
-for _command in (bench, demo, fit, generate, serve, tune, inspect, push, methods):
+for _command in (bench, demo, fit, generate, serve, tune, inspect, export, push, methods):
     app.command(cls=PanelCommand)(_command)
+app.command("import", cls=PanelCommand)(import_file)
 
 
 def _show_version(is_given: bool) -> None:

@@ -14,6 +14,7 @@ from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
 from odesteer.methods.recontrol import REControl
 from odesteer.methods.spherical import Spherical
+from odesteer.methods.subspace_map import SubspaceMap
 from odesteer.methods.sum import Sum
 from odesteer.methods.truthflow import TruthFlow
 from odesteer.methods.wrapper import Wrapper
@@ -38,6 +39,7 @@ registry: Registry[Method] = Registry(
         "spherical": "odesteer.methods.spherical:Spherical",
         "conditional": "odesteer.methods.conditional:Conditional",
         "sum": "odesteer.methods.sum:Sum",
+        "subspace-map": "odesteer.methods.subspace_map:SubspaceMap",
     },
     entry_point_group="odesteer.methods",
 )
@@ -61,6 +63,7 @@ __all__ = [
     "REControl",
     "RepE",
     "Spherical",
+    "SubspaceMap",
     "Sum",
     "TruthFlow",
     "Wrapper",

@@ -45,8 +45,8 @@ class Method(Estimator, ABC):
     quantity, as in ``ODESteer(T=5)``.
 
     Learned: ``width_`` (d); ``mean_norm_``, the mean Euclidean norm of the activations it was
-    fitted to, and ``strength_unit_``, in which `strength` counts, see `class_deviation`; both in
-    activation units.
+    fitted to, NaN for a method that was given, and ``strength_unit_``, in which `strength` counts,
+    see `class_deviation`; both in activation units.
     """
 
     family: ClassVar[str] = "method"
@@ -128,6 +128,14 @@ class Method(Estimator, ABC):
         # data-dependent branch.
         solution = self._solve(torch.where(usable[..., None], x, 1.0), amount)
         return solution.keep_unusable(a, usable)
+
+    def constant_displacement(self, amount: Amount | None = None) -> Tensor | None:
+        """The displacement `[d]` that all activations share at an amount; None if they do not.
+
+        The default amount without one. Methods whose displacement is the same everywhere override
+        this, and can then be exported as plain vectors.
+        """
+        return None
 
     def prepared(self, amount: Amount, a: Tensor) -> Prepared:
         """Check an amount once for many decoding steps with activations like ``a`` `[n, 1, d]`.

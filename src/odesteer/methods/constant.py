@@ -1,10 +1,12 @@
 """Methods with a constant vector field: CAA, RepE and ITI on the residual stream."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from odesteer.barriers import (
     Barrier,
@@ -13,11 +15,13 @@ from odesteer.barriers import (
     MeanDifferenceBarrier,
     PrincipalDifferenceBarrier,
 )
-from odesteer.barriers.linear import linear_normal
+from odesteer.barriers.linear import given_barrier, linear_normal
 from odesteer.errors import InvalidInputError
 from odesteer.flows import ConstantField, Solution
 from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
+from odesteer.methods.given_direction import read_direction
+from odesteer.untrusted import is_number
 
 
 class ConstantMethod(Method):
@@ -53,6 +57,18 @@ class ConstantMethod(Method):
         """The constant field w."""
         self.check_fitted()
         return ConstantField(self.direction_)
+
+    def constant_displacement(self, amount: Amount | None = None) -> Tensor | None:
+        self.check_fitted()
+        amount = self.default_amount if amount is None else amount
+        self.check_amount(amount)
+        if amount.quantity == "level" or isinstance(amount.value, Tensor):
+            return None
+        direction = self.direction_.double()
+        multiplier = float(amount.value)
+        if amount.quantity == "strength":
+            multiplier *= self.strength_unit / float(direction.norm())
+        return (multiplier * direction).to(self.direction_)
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         direction = self.direction_.to(a)
@@ -95,6 +111,8 @@ class CAA(ConstantMethod):
         folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
 
     Learned: ``direction_`` μ₊ - μ₋ `[d]`, and ``barrier_`` (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
+
+    `from_direction` makes one of a direction that is there already.
     """
 
     dynamics: ClassVar[str] = "constant, a' = a + T(μ₊ - μ₋)"
@@ -116,6 +134,46 @@ class CAA(ConstantMethod):
         self.max_strength = max_strength
         self.folds = folds
         self.seed = seed
+
+    @classmethod
+    def from_direction(
+        cls,
+        direction: Any,
+        *,
+        tensor: str | None = None,
+        row: int | None = None,
+        strength_unit: float | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """A CAA along a given direction v, fitted to nothing: a + T·v, with T = 1 by default.
+
+        Args:
+            direction: v, a tensor or array `[d]`, or the path of a safetensors file. Pickles
+                (``.pt``) are refused.
+            tensor: the name of the tensor in a file that holds several.
+            row: the row of a matrix, as in ``from_direction("sae.safetensors", tensor="W_dec",
+                row=1234)`` for a feature of a sparse autoencoder.
+            strength_unit: the length in activation units that ``strength`` 1 stands for; ‖v‖
+                without one, so that ``strength`` is T.
+            parameters: of the constructor.
+
+        The barrier is v·a. It has no examples, so no quantiles, and a level has no meaning; the
+        mean norm is unknown (NaN). Raises `InvalidInputError` for what is no direction.
+        """
+        method = cls(**parameters)
+        check_max_strength(method.max_strength)
+        v = read_direction(direction, tensor, row)
+        length = float(v.double().norm())
+        unit = length if strength_unit is None else strength_unit
+        if not is_number(unit) or not unit > 0:
+            raise InvalidInputError(f"strength_unit must be a positive number, not {unit!r}.")
+        method.check_amount(method.default_amount)
+        method.width_ = len(v)
+        method.mean_norm_ = math.nan
+        method.strength_unit_ = float(unit)
+        method.barrier_ = given_barrier(MeanDifferenceBarrier(folds=0), v)
+        method.direction_ = v
+        return method
 
     def _fit(self, contrast: Contrast) -> None:
         check_max_strength(self.max_strength)

@@ -94,6 +94,23 @@ class Sum(Method):
         self.check_fitted()
         return SumField(fields, self._weights())
 
+    def constant_displacement(self, amount: Amount | None = None) -> Tensor | None:
+        self.check_fitted()
+        amount = self.default_amount if amount is None else amount
+        self.check_amount(amount)
+        if isinstance(amount.value, Tensor):
+            return None
+        whole = amount.quantity == "interpolation"
+        parts = [method.constant_displacement(None if whole else amount) for method in self.methods]
+        scale = float(amount.value) if whole else 1.0
+        total: Tensor | None = None
+        for weight, part in zip(self._weights(), parts, strict=True):
+            if part is None:
+                return None
+            scaled = scale * weight * part
+            total = scaled if total is None else total + scaled
+        return total
+
     def _fit(self, contrast: Contrast) -> None:
         self._check()
         arguments = contrast.positive, contrast.negative, contrast.group_pair

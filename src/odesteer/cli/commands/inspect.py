@@ -1,5 +1,6 @@
 """``odesteer inspect``: the contents of a steerer file."""
 
+from math import isnan
 from typing import Annotated, Any
 
 import typer
@@ -70,9 +71,12 @@ def _rows(content: dict[str, Any]) -> dict[str, str]:
     if content["gate"] is not None:
         rows["acts"] = content["gate"]
     rows["width"] = str(content["width"])
-    rows["mean norm"] = f"{content['mean_norm']:.6g} activation units"
+    norm = content["mean_norm"]
+    rows["mean norm"] = "unknown" if isnan(norm) else f"{norm:.6g} activation units"
     rows["strength 1"] = f"{content['strength_unit']:.6g} activation units"
-    if levels is not None:
+    if levels is not None and isnan(levels["1"]):
+        rows["levels"] = "have no meaning: the barrier was given, not fitted to examples"
+    elif levels is not None:
         rows["level 1"] = f"h = {format_nats(levels['1'])} nats"
         rows["level -1"] = f"h = {format_nats(levels['-1'])} nats"
     origin = dict(content["provenance"])

@@ -134,10 +134,11 @@ class ModelChoice:
             chat_template_kwargs=self.template_arguments,
         )
 
-    def n_layers(self, screen: Screen) -> int | None:
-        """Number of decoder layers by the configuration, without loading weights.
+    def config(self, screen: Screen) -> Any:
+        """The configuration of the (text) model, without loading weights.
 
-        None where the configuration lacks it. Raises `ModelError` if there is no such model.
+        None where loading the model gives a better error. Raises `ModelError` if there is no such
+        model.
         """
         from odesteer.models.architecture.loading import load_config
 
@@ -154,7 +155,7 @@ class ModelChoice:
             raise
         except (OSError, ValueError) as error:
             if not on_hub or isinstance(error, ValueError):
-                return None  # loading the model gives the better error
+                return None
             # Loading would repeat all attempts to connect.
             at = "" if self.revision is None else f" at revision {self.revision!r}"
             raise ModelError(
@@ -162,8 +163,14 @@ class ModelChoice:
                 " from the Hugging Face hub. Check the spelling (a folder, or owner/name) and the"
                 f" connection. ({' '.join(str(error).split()):.200})"
             ) from error
-        text_config = getattr(config, "get_text_config", lambda decoder: config)(decoder=True)
-        number = getattr(text_config, "num_hidden_layers", None)
+        return getattr(config, "get_text_config", lambda decoder: config)(decoder=True)
+
+    def n_layers(self, screen: Screen) -> int | None:
+        """Number of decoder layers by the configuration, without loading weights.
+
+        None where the configuration lacks it. Raises `ModelError` if there is no such model.
+        """
+        number = getattr(self.config(screen), "num_hidden_layers", None)
         return number if isinstance(number, int) else None
 
     def check_layers(self, layers: Sequence[int], screen: Screen) -> None:

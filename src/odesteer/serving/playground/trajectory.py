@@ -1,5 +1,6 @@
 """``POST /playground/trajectory``: how steering moves one activation of a text."""
 
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -93,6 +94,7 @@ def trajectory_response(
         "starts": plot.starts,
         "ends": plot.ends,
     }
+    norm = steerer.method.mean_norm_  # of a method that was given it is unknown
     return {
         "shown": request.shown,
         "layer": site.layer,
@@ -100,7 +102,7 @@ def trajectory_response(
         "quantity": amount.quantity,
         "amount": float(amount.value),
         "token": None if row == len(a) - 1 else row,
-        "mean_norm": steerer.method.mean_norm_,
+        "mean_norm": float(a.norm(dim=-1).mean()) if math.isnan(norm) else norm,
         "threshold": plot.threshold,
         "reached": plot.reached,
         "condition": None if steerer.gate is None else str(steerer.gate),
