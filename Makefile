@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
 RAY := $(VENV)/.ray
+DOCS := $(VENV)/.docs
 VENV_VLLM ?= .venv-vllm
 BIN_VLLM := $(VENV_VLLM)/bin
 INSTALLED_VLLM := $(VENV_VLLM)/.installed
 
 LLMS ?= smollm2 gemma3
 
-.PHONY: demo bench llms test test-browser test-vllm test-ray lint terrarium clean help
+.PHONY: demo bench llms test test-browser test-vllm test-ray lint docs docs-serve terrarium clean help
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -28,6 +29,10 @@ $(BROWSER): $(INSTALLED)
 
 $(RAY): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	@touch $@
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 $(INSTALLED_VLLM): pyproject.toml constraints-vllm.txt
@@ -64,8 +69,16 @@ lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DOCS)  ## Build the documentation site into site/, offline.
+	$(BIN)/python scripts/write_reference.py
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: $(DOCS)  ## Show the documentation site, built anew at every change.
+	$(BIN)/python scripts/write_reference.py
+	$(BIN)/zensical serve
+
 terrarium: $(INSTALLED)  ## Train the bundled model again, about 40 minutes on two cores.
 	$(BIN)/python scripts/train_terrarium.py
 
 clean:  ## Remove the virtual environment and caches.
-	rm -rf $(VENV) $(VENV_VLLM) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
