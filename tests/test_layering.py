@@ -22,6 +22,7 @@ ROOMS = (
     "methods",
     "artifact",
     "interchange",
+    "citations",
     "data",
     "models",
     "terrarium",

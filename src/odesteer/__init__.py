@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from odesteer.artifact import save as save
     from odesteer.barriers import LinearBarrier as LinearBarrier
     from odesteer.barriers import PolynomialBarrier as PolynomialBarrier
+    from odesteer.citations import citation as citation
     from odesteer.data import ContrastData as ContrastData
     from odesteer.data import Example as Example
     from odesteer.data import Message as Message
@@ -77,6 +78,7 @@ _HOMES = {
     "SubspaceMap": "odesteer.methods",
     "Sum": "odesteer.methods",
     "TruthFlow": "odesteer.methods",
+    "citation": "odesteer.citations",
     "load": "odesteer.artifact",
     "load_contrast": "odesteer.data",
     "save": "odesteer.artifact",

@@ -36,7 +36,9 @@ class Spherical(Method):
     barrier_summary: ClassVar[str] = "w·a/‖a‖ + b, w the difference of mean directions"
     keeps_norm: ClassVar[bool] = True
     cost: ClassVar[str] = "O(d)"
-    reference: ClassVar[str] = "this project; the flow of a linear barrier on the sphere"
+    reference: ClassVar[str] = (
+        "You et al., 2026, arXiv 2602.08169; here the flow of a linear barrier on the sphere"
+    )
 
     barrier_: MeanDifferenceBarrier
     direction_: Tensor
