@@ -51,8 +51,8 @@ bench: $(INSTALLED)  ## Compare all methods on the bundled model, three seeds.
 llms: $(INSTALLED)  ## Get SmolLM2-135M-Instruct and Gemma 3 270M as folders in .llms (330 MB).
 	$(BIN)/python -m scripts.llms $(LLMS)
 
-test: $(INSTALLED)  ## Run the tests.
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run the tests, in a process for each core (eight at most).
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-browser: $(BROWSER)  ## Use the playground in Chromium, which root installs if need be.
 	scripts/chromium.sh

@@ -55,7 +55,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     )
     rows = [
         {"prompt": f"Is {n} even?", "chosen": f"Yes, {n} is.", "rejected": f"No, never {n}!"}
-        for n in range(14)
+        for n in range(16)
     ]
     Path("pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     pairs = odesteer.load_contrast("pairs.jsonl")
