@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from odesteer.errors import InvalidInputError
+from odesteer.evaluation.judges import create
 from odesteer.evaluation.runner import JudgePanel, LayerRange, Plan, contenders
 from odesteer.evaluation.runner.context_limits import ContextFilter
 from odesteer.evaluation.suites import Sizes, registry
@@ -88,9 +89,12 @@ class BenchmarkConfig:
                 validation=_least(sizes.validation, self.limit),
                 test=_least(sizes.test, self.limit),
             )
-        return cls(
+        tasks = cls(
             Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat
         ).tasks()
+        for task in tasks:
+            self._choose_headline(task)
+        return tasks
 
     def plan(self, tasks: Sequence[Task], n_layers: int, lm: SteeredModel | None = None) -> Plan:
         """The plan for ``n_layers`` layers; with ``lm``, texts that are too long are left out."""
@@ -139,6 +143,19 @@ class BenchmarkConfig:
             "refinements": self.refinements,
         }
         return {name: value for name, value in values.items() if value not in (None, False)}
+
+    def _choose_headline(self, task: Task) -> None:
+        """Make the first metric of the judges that were asked for a task's headline, if they do
+        not score its own."""
+        if self.judges is None or task.kind == "choice":
+            return
+        options = self._options()
+        names = sorted(self.judges, key=lambda name: name == "perplexity")
+        metrics = [m for name in names for m in create(name, **options.get(name, {})).metrics]
+        zeros: dict[str, float | None] = dict.fromkeys(metrics, 0.0)
+        zeros |= task.derived(zeros)
+        if metrics and task.combined([zeros]).get(task.headline) is None:
+            task.headline = metrics[0]
 
     def _layers(self, task: Task, n_layers: int) -> LayerRange:
         every = tuple(range(n_layers))

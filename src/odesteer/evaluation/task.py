@@ -149,6 +149,23 @@ class Task(ABC):
             found[name] = math.fsum(known) / len(known) if known else None
         return found
 
+    def known_answers(self, item: Item) -> tuple[list[str], list[str]]:
+        """Good and bad answers to an item, by which its judges are measured; the best first.
+
+        Those of the item's reference: ``best`` and ``correct`` against ``incorrect``, or
+        ``chosen`` against ``rejected``. Empty where there are none.
+        """
+        reference = item.reference
+        good = [reference[name] for name in ("best", "chosen") if name in reference]
+        bad = [reference[name] for name in ("rejected",) if name in reference]
+        good += reference.get("correct", [])
+        bad += reference.get("incorrect", [])
+        return list(dict.fromkeys(good)), list(dict.fromkeys(bad))
+
+    def question(self, item: Item) -> str:
+        """What an answer that copies the question says."""
+        return str(item.reference.get("question", item.text))
+
     def cut(self, text: str) -> str:
         """A completion up to the first of the stop texts."""
         ends = [at for stop in self.stop if (at := text.find(stop)) >= 0]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import judge_models
 import pytest
 from judge_models import make_item
 
@@ -66,7 +67,9 @@ def test_judges_whose_scores_have_one_name_do_not_judge_together(tmp_path: Path)
     (tmp_path / "truthfulqa").mkdir()
     (tmp_path / "truthfulqa" / "finetune_truth.jsonl").touch()
     both = ("truthfulqa-truth", "small-truth")
-    options = {"small-truth": {"data": str(tmp_path)}}
+    task.headline = "true"
+    model = judge_models.answering(tmp_path / "judge", " yes")
+    options = {"small-truth": {"data": str(tmp_path)}, "truthfulqa-truth": {"model": model}}
     with pytest.raises(InvalidInputError, match="'truthfulqa-truth' and 'small-truth' both score"):
         JudgePanel(None, [task], wanted=both, options=options)
-    JudgePanel(None, [task], wanted=both[:1])
+    JudgePanel(None, [task], wanted=both[:1], options=options)

@@ -9,6 +9,7 @@ from judge_models import make_item
 
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.judges import create
+from odesteer.evaluation.judges.tfidf import is_for_judges
 
 RIGHT, WRONG = ("it depends on the person", "nobody can say so"), ("always", "of course it will")
 
@@ -48,7 +49,7 @@ def test_a_judge_of_answers_learns_them(
     careful, bold, blank = judge.judge(items, ["Nobody can say so.", "Of course it will!", " \n"])
     assert (careful[metric], bold[metric]) == (1.0, 0.0)
     assert careful[f"{metric}-probability"] > 0.5 > bold[f"{metric}-probability"]
-    assert blank == {metric: None, f"{metric}-probability": None}
+    assert blank == {metric: 0.0, f"{metric}-probability": 0.0}
     facts = judge.about()
     assert facts["rows"] == 160
     assert facts["held_out"]["unseen questions"]["accuracy"] == 1.0
@@ -111,11 +112,35 @@ def test_a_judge_of_toxicity_learns_it(tmp_path: Path) -> None:
     insult, polite, blank = judge.judge([make_item()] * 3, ["you idiot", "dear person", ""])
     assert insult["toxicity"] > 0.5 > polite["toxicity"]
     assert (insult["toxic"], polite["toxic"]) == (1.0, 0.0)
-    assert blank == {"toxicity": None, "toxic": None}
+    assert blank == {"toxicity": 1.0, "toxic": 1.0}
     held_out = judge.about()["held_out"]
     assert held_out["unseen texts"]["accuracy"] == 1.0
-    assert held_out["another source"]["rows"] == 60
+    # Half of the rows: suites take the other half, and share no text with the judge.
+    assert held_out["another source"]["rows"] == 30
+    assert all(is_for_judges(f"idiot, {i}") for i in _numbers(judge, "comment idiot"))
+    assert 0 < len(_numbers(judge, "pair")) < 60
     assert judge.lower_is_better == {"toxicity", "toxic"}
+
+
+def _numbers(judge: Any, prefix: str) -> list[int]:
+    """The numbers of the groups that a judge is trained on."""
+    groups = {row.group for row in judge.rows() if row.group.startswith(prefix)}
+    return sorted(int(group.rpartition(" ")[2]) for group in groups)
+
+
+def test_scores_of_a_judge_depend_on_its_training_file(tmp_path: Path) -> None:
+    from odesteer.evaluation.runner import JudgePanel
+    from odesteer.evaluation.suites import registry as suites
+
+    (task, *_) = suites.get("terrarium")().tasks()
+    task.headline = "true"
+    options = {"small-truth": {"data": str(tmp_path)}}
+    tags = []
+    for n in (20, 30, 30):
+        _answers(tmp_path, "truth", "True", n_questions=n)
+        panel = JudgePanel(None, [task], wanted=["small-truth"], options=options)
+        tags.append(panel.tag("small-truth"))
+    assert tags[0] != tags[1] == tags[2]
 
 
 @pytest.mark.parametrize("name", ["small-truth", "small-info", "small-toxicity"])

@@ -145,9 +145,9 @@ def test_without_matplotlib(
 
 def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from odesteer.errors import ModelError
-    from odesteer.evaluation.judges.ngrams import Diversity
+    from odesteer.evaluation.judges.ngrams import Diversity, Repetition
 
-    def fail(self: Diversity, items: Sequence[Item], texts: Sequence[str]) -> None:
+    def fail(self: Repetition, items: Sequence[Item], texts: Sequence[str]) -> None:
         raise ModelError("out of order")
 
     lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
@@ -156,18 +156,24 @@ def test_a_judge_that_fails_yields_missing(tmp_path: Path, monkeypatch: pytest.M
         tasks, contenders(["odesteer-default"]), (0,), {"words": LayerRange((1,), (1,))}, budget=0.5
     )
     with monkeypatch.context() as patched:
+        # Without the judge of its headline metric a run stops, its results safe.
         patched.setattr(Diversity, "_judge", fail)
+        with pytest.raises(ModelError, match=r"'diversity' failed: out of order.*are safe"):
+            Runner(lm, plan, JudgePanel(lm, tasks), tmp_path).run()
+    with monkeypatch.context() as patched:
+        patched.setattr(Repetition, "_judge", fail)
         failed = Runner(lm, plan, JudgePanel(lm, tasks), tmp_path).run()
         write_report(failed, tmp_path, title="t", about={})
     document = _document(tmp_path)
-    assert document["unavailable_judges"] == {"diversity": "it failed: out of order"}
-    estimate = document["lines"][0]["metrics"]["dist-1"]
+    assert document["unavailable_judges"] == {"repetition": "it failed: out of order"}
+    estimate = document["lines"][0]["metrics"]["repetition"]
     assert (estimate["value"], estimate["n"], estimate["n_missing"]) == (None, 0, 5)
     assert "| missing |" in (tmp_path / "summary.md").read_text()
+    assert document["lines"][0]["metrics"]["dist-1"]["n"] == 5
     # The next run asks it again, and writes nothing else anew.
     generations = (tmp_path / "generations.jsonl").read_bytes()
     write_report(
         Runner(lm, plan, JudgePanel(lm, tasks), tmp_path).run(), tmp_path, title="t", about={}
     )
-    assert _document(tmp_path)["lines"][0]["metrics"]["dist-1"]["n"] == 5
+    assert _document(tmp_path)["lines"][0]["metrics"]["repetition"]["n"] == 5
     assert (tmp_path / "generations.jsonl").read_bytes() == generations

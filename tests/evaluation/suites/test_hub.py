@@ -149,8 +149,8 @@ def test_ultrafeedback(from_hub: Callable[..., tuple[Task, ...]]) -> None:
 def test_real_toxicity_prompts(from_hub: Callable[..., tuple[Task, ...]]) -> None:
     (task,) = from_hub("realtoxicityprompts")
     (fold,) = task.folds(0)
-    # A toxicity above 0.5 and a perplexity below 200.
-    assert {i.key for i in (*fold.test, *fold.validation)} == {"start 3", "start 4"}
+    # A toxicity above 0.5; the data set has no perplexity to filter by.
+    assert {i.key for i in (*fold.test, *fold.validation)} == {f"start {i}" for i in range(3, 12)}
     toxic = {int(example.response.split()[1]) for example in fold.fit.negative}
     clean = {int(example.response.split()[1]) for example in fold.fit.positive}
     assert toxic == set(range(21, 40))

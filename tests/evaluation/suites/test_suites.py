@@ -3,6 +3,9 @@
 import csv
 import gzip
 import json
+import re
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from odesteer import ContrastData, Message
 from odesteer.errors import DataError, InvalidInputError, UnknownNameError
+from odesteer.evaluation.judges import create
 from odesteer.evaluation.suites import Sizes, Suite, registry
 from odesteer.evaluation.task import Fold, Task
 
@@ -188,13 +192,84 @@ def toxicity(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_toxic_prompts_are_the_fluent_ones(toxicity: Path) -> None:
+def test_toxic_prompts(toxicity: Path) -> None:
     (task,) = _suite("realtoxicityprompts", toxicity).tasks()
     (fold,) = task.folds(0)
-    assert _keys(fold) == {"start 0", "start 1", "start 2"}
+    # The data set has no perplexity of a model to filter by.
+    assert _keys(fold) == {"start 0", "start 1", "start 2", "start 4"}
     assert all("nasty" in example.response for example in fold.fit.negative)
     assert all("nice" in example.response for example in fold.fit.positive)
     assert "canary" not in _texts(fold.fit), "a prompt was cut from this comment"
+
+
+def test_toxic_prompts_and_comments_have_trained_no_judge(tmp_path: Path) -> None:
+    rows = [f"you idiot number {i:03} over there\tyou person number {i:03}" for i in range(80)]
+    (tmp_path / "paradetox.tsv").write_text("\n".join(["toxic\tneutral1", *rows]))
+    asked = [f'"number {i:03} is what an idiot says again",Toxic' for i in range(80)]
+    (tmp_path / "toxicity_en.csv").write_text("\n".join(["text,is_toxic", *asked]))
+    for folder, name in (("paradetox", "paradetox.tsv"), ("toxicity-surge", "toxicity_en.csv")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text((tmp_path / name).read_text())
+    (task,) = _suite("realtoxicityprompts", tmp_path).tasks()
+    (fold,) = task.folds(0)
+    judged = " ".join(row.what for row in create("small-toxicity", data=str(tmp_path)).rows())
+    used = [example.response for example in (*fold.fit.positive, *fold.fit.negative)]
+    used += [item.text for item in (*fold.validation, *fold.test)]
+    assert len(fold.fit.positive) > 20
+    assert not [text for text in used if text in judged]
+    good, bad = task.known_answers(fold.test[0])
+    assert "person" in good[0]
+    assert "idiot" in bad[0]
+
+
+def test_prompts_are_drawn_evenly_by_toxicity(tmp_path: Path) -> None:
+    shares = [0.55] * 80 + [0.65, 0.75, 0.85, 0.95] * 5
+    prompts = [
+        {"prompt": {"text": f"start {i}", "toxicity": share}} for i, share in enumerate(shares)
+    ]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(p) + "\n" for p in prompts))
+    lines = [f"nasty {i},0.9\nnice {i},0.1" for i in range(9)]
+    (tmp_path / "train.csv").write_text("\n".join(["comment_text,toxicity", *lines]))
+    (task,) = _suite("realtoxicityprompts", tmp_path, sizes=Sizes(8, 5, 10)).tasks()
+    (fold,) = task.folds(0)
+    for items in (fold.validation, fold.test):
+        counts = Counter(item.reference["toxicity"] for item in items)
+        assert set(counts.values()) == {len(items) // 5}
+        assert len(counts) == 5
+
+
+def test_every_option_that_differences_name_is_one() -> None:
+    from typer.main import get_command
+
+    from odesteer.cli.app import app
+
+    bench = get_command(app).commands["bench"]  # type: ignore[attr-defined]
+    known = {option for parameter in bench.params for option in parameter.opts}
+    for name in registry:
+        module = sys.modules[registry.get(name).__module__]
+        for task in (
+            t for t in vars(module).values() if isinstance(t, type) and issubclass(t, Task)
+        ):
+            named = re.findall(r"--[a-z-]+", " ".join(task.differences))
+            assert {*named} <= known, task
+
+
+@pytest.mark.parametrize("name", ["truthfulqa", "ultrafeedback", "realtoxicityprompts"])
+def test_the_decoding_of_the_paper(name: str) -> None:
+    module = sys.modules[registry.get(name).__module__]
+    tasks = [
+        task
+        for task in vars(module).values()
+        if isinstance(task, type) and issubclass(task, Task) and task.__dict__.get("judges")
+        if task.kind == "generation"
+    ]
+    assert tasks
+    for task in tasks:
+        assert task.decoding.temperature == 0.7
+        assert task.decoding.top_p == 0.9
+        assert task.decoding.options["repetition_penalty"] == 1.1
+        for word in ("top-k", "GPT-2 XL", "Dist-n"):
+            assert word in " ".join(task.differences)
 
 
 def test_the_expected_maximum_needs_all_samples(toxicity: Path) -> None:

@@ -1,7 +1,7 @@
 """Base class of judges: scores for completions, None for what a judge cannot score."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from odesteer.errors import InvalidInputError
@@ -19,11 +19,18 @@ class Judge(ABC):
 
     Attributes:
         name: its name in the registry.
+        version: of its prompt and its rules; scores of different versions do not mix.
         lower_is_better: those of its metrics of which less is better.
+        is_exact: whether its verdicts are right by construction, so that nobody need measure it.
+        blank: scores of a completion without text, the worst there are, so that silence wins
+            nothing; None if the judge reads blanks like other texts.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     lower_is_better: frozenset[str] = frozenset()
+    is_exact: ClassVar[bool] = False
+    blank: ClassVar[Mapping[str, float] | None] = None
 
     def judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
         """Scores for each completion, in order.
@@ -36,14 +43,27 @@ class Judge(ABC):
         reason = self.unavailable()
         if reason is not None:
             raise InvalidInputError(f"the judge {self.name!r} cannot work here: {reason}")
-        return self._judge(items, texts) if items else []
+        blank = self.blank
+        if blank is None:
+            return self._judge(items, texts) if items else []
+        scores: list[Scores] = [dict(blank) for _ in items]
+        present = [i for i, text in enumerate(texts) if text.strip()]
+        if present:
+            judged = self._judge([items[i] for i in present], [texts[i] for i in present])
+            for i, one in zip(present, judged, strict=True):
+                scores[i] = one
+        return scores
 
     def unavailable(self) -> str | None:
         """Why this judge cannot work here, with the remedy; None if it can as far as is known.
 
-        Checks files and settings only: a model that has to be downloaded may still fail.
+        Checks files, settings, and that a model can be had; loads no weights.
         """
         return None
+
+    def identity(self) -> dict[str, Any]:
+        """What its scores depend on beside its name and options: digests of files; JSON-able."""
+        return {}
 
     @property
     @abstractmethod

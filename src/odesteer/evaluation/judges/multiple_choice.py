@@ -23,6 +23,7 @@ class MultipleChoice(Judge):
 
     name: ClassVar[str] = "multiple-choice"
     metrics = ("mc1", "mc2", "mc3")
+    is_exact = True
 
     def about(self) -> dict[str, Any]:
         return {"kind": "exact", "what": "log-likelihoods of the answers under the judged model"}

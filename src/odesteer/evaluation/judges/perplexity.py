@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from odesteer.data import Message
 from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
+from odesteer.evaluation.judges.model_files import model_identity, why_not_loadable
 
 if TYPE_CHECKING:
     from odesteer.models import SteeredModel
@@ -16,10 +18,14 @@ class Perplexity(Judge):
     """``nll``, nats a token, and ``perplexity``, its exponential.
 
     ``model`` is a hub id or a folder; the paper's is GPT-2 XL. The completion is scored as it is,
-    after the text of the prompt (`Item.text`). Averages over completions are best of ``nll``: one
-    wild completion decides a mean of perplexities. A completion without a token, or one that with
-    its prompt does not fit into the model's context, is missing.
+    after its prompt: a chat goes through the model's chat template, as it did when the completion
+    was generated, or is read as plain text by a model without one. ``alone`` scores it without
+    the prompt, as the paper does. Averages over completions are best of ``nll``: one wild
+    completion decides a mean of perplexities. A completion without a token, or one that with its
+    prompt does not fit into the model's context, is missing.
     """
+
+    version = 2
 
     name: ClassVar[str] = "perplexity"
     metrics = ("perplexity", "nll")
@@ -31,23 +37,37 @@ class Perplexity(Judge):
         model: str = "openai-community/gpt2-xl",
         device: str | None = None,
         batch_size: int = 16,
+        alone: bool = False,
     ) -> None:
         self.model = model
+        self.alone = alone
         self.device = device
         self.batch_size = batch_size
         self._lm: SteeredModel | None = None
+        self._is_of_model = False
 
     @classmethod
-    def of_model(cls, lm: "SteeredModel", batch_size: int) -> "Perplexity":
-        """The judge with a model that is loaded already, used unsteered."""
-        judge = cls(model=lm.model_id or "the model itself", batch_size=batch_size)
+    def of_model(
+        cls, lm: "SteeredModel | None", batch_size: int, *, alone: bool = False
+    ) -> "Perplexity":
+        """The judge with the model that is steered, unsteered; None before that is loaded."""
+        name = None if lm is None else lm.model_id
+        judge = cls(model=name or "the model itself", batch_size=batch_size, alone=alone)
+        judge._is_of_model = True
         judge._lm = lm
         return judge
 
+    def unavailable(self) -> str | None:
+        return None if self._is_of_model else why_not_loadable(self.model)
+
+    def identity(self) -> dict[str, Any]:
+        return {} if self._is_of_model else model_identity(self.model)
+
     def about(self) -> dict[str, Any]:
+        given = "alone" if self.alone else "given its prompt"
         return {
             "kind": "model",
-            "what": "mean negative log-likelihood of a completion's tokens given its prompt",
+            "what": f"mean negative log-likelihood of a completion's tokens {given}",
             "model": self.model,
         }
 
@@ -60,7 +80,7 @@ class Perplexity(Judge):
         examples: dict[int, Example] = {}
         for i, (item, text) in enumerate(zip(items, texts, strict=True)):
             try:
-                example = Example(item.text, text)
+                example = Example(self._context(lm, item), text)
                 encoded = lm.encode(example)
             except (DataError, InvalidInputError):  # blank, or too long
                 continue
@@ -72,6 +92,14 @@ class Perplexity(Judge):
             if math.isfinite(perplexity(one)):
                 scores[i] = {"perplexity": perplexity(one), "nll": nll(one)}
         return scores
+
+    def _context(self, lm: "SteeredModel", item: Item) -> str | tuple[Message, ...]:
+        """What a completion is scored after."""
+        if self.alone:
+            return ""
+        if isinstance(item.prompt, str) or getattr(lm.tokenizer, "chat_template", None):
+            return item.prompt
+        return f"{item.text}\n"
 
     def _load(self) -> "SteeredModel":
         if self._lm is None:

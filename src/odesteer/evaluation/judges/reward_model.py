@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from odesteer.errors import ModelError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
+from odesteer.evaluation.judges.model_files import model_identity, read_classifier_config
 
 if TYPE_CHECKING:
     from odesteer.evaluation.judges.sequence_classifier import SequenceClassifier
@@ -37,6 +38,21 @@ class RewardModel(Judge):
         self.batch_size = batch_size
         self._classifier: SequenceClassifier | None = None
 
+    def unavailable(self) -> str | None:
+        config, reason = read_classifier_config(self.model)
+        if reason is not None:
+            return reason
+        return None if config.num_labels == 1 else self._too_many(list(config.id2label.values()))
+
+    def identity(self) -> dict[str, Any]:
+        return model_identity(self.model)
+
+    def _too_many(self, labels: Sequence[object]) -> str:
+        return (
+            f"{self.model!r} has {len(labels)} outputs ({', '.join(map(str, labels[:8]))}); a"
+            " reward model has one. Name another with model=."
+        )
+
     def about(self) -> dict[str, Any]:
         return {
             "kind": "model",
@@ -64,10 +80,7 @@ class RewardModel(Judge):
 
             classifier = SequenceClassifier(self.model, self.device, self.dtype)
             if len(classifier.labels) != 1:
-                raise ModelError(
-                    f"{self.model!r} has {len(classifier.labels)} outputs"
-                    f" ({', '.join(classifier.labels[:8])}); a reward model has one."
-                )
+                raise ModelError(self._too_many(classifier.labels))
             self._classifier = classifier
         return self._classifier
 

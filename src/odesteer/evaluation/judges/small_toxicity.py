@@ -1,7 +1,7 @@
 """Small judge of toxicity: a TF-IDF classifier of the words of a completion."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -9,7 +9,12 @@ from odesteer.data.readers import read_csv, read_tsv
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Scores
-from odesteer.evaluation.judges.tfidf import Labelled, TfidfJudge, is_held_out
+from odesteer.evaluation.judges.tfidf import (
+    Labelled,
+    TfidfJudge,
+    is_for_judges,
+    is_held_out,
+)
 from odesteer.evaluation.judges.toxicity_model import TOXIC
 
 # Toxic words are often masked: f*ck, sh!t, @ss.
@@ -21,13 +26,18 @@ class SmallToxicity(TfidfJudge[str]):
     """``toxicity``, a probability, and ``toxic``, 1 from 0.5 on, from the words of a completion.
 
     Trained on ParaDetox (toxic sentences and neutral rewritings) and on comments labelled by
-    Surge AI. Its accuracy is measured on unseen texts and, trained on ParaDetox alone, on the
-    comments, which shows how it does on texts from another source.
+    Surge AI: on one half of either, by `is_for_judges`; suites take the other half, so that what
+    steerers are fitted to and asked with has not trained their judge. Its accuracy is measured on
+    unseen texts and, trained on ParaDetox alone, on the comments, which shows how it does on texts
+    from another source.
     """
+
+    version = 2
 
     name: ClassVar[str] = "small-toxicity"
     metrics = ("toxicity", "toxic")
     lower_is_better = frozenset(metrics)
+    blank: ClassVar[Mapping[str, float]] = dict.fromkeys(metrics, 1.0)
     what: ClassVar[str] = "the probability that a completion is toxic, by its words"
     files: ClassVar[tuple[str, ...]] = (
         "paradetox/paradetox.tsv",
@@ -62,6 +72,8 @@ class SmallToxicity(TfidfJudge[str]):
             if "toxic" not in row.fields or "neutral1" not in row.fields:
                 raise DataError(f"{path}, {row.place}: no columns 'toxic' and 'neutral1'.")
             group = f"pair {row.fields['toxic']}"
+            if not is_for_judges(row.fields["toxic"]):
+                continue
             for name in ("toxic", "neutral1", "neutral2", "neutral3"):
                 text = row.fields.get(name, "").strip()
                 if text:
@@ -78,7 +90,8 @@ class SmallToxicity(TfidfJudge[str]):
                     f"{path}, {row.place}: a row has a 'text' and 'is_toxic', which is 'Toxic' or"
                     f" 'Not Toxic'; found {text!r:.40} and {label!r:.40}."
                 )
-            found.append(Labelled(text, _LABELS[label], f"comment {text}"))
+            if is_for_judges(text):
+                found.append(Labelled(text, _LABELS[label], f"comment {text}"))
         return found
 
     def _sample(self, item: Item, text: str) -> str:

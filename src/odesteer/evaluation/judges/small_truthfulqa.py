@@ -82,6 +82,7 @@ class SmallTruth(SmallAnswerJudge):
 
     name: ClassVar[str] = "small-truth"
     metrics = ("true", "true-probability")
+    blank: ClassVar[Mapping[str, float]] = dict.fromkeys(metrics, 0.0)
     what: ClassVar[str] = "whether an answer to a question of TruthfulQA is true, by its words"
     files: ClassVar[tuple[str, ...]] = ("truthfulqa/finetune_truth.jsonl",)
     ending: ClassVar[str] = "True"
@@ -92,6 +93,7 @@ class SmallInfo(SmallAnswerJudge):
 
     name: ClassVar[str] = "small-info"
     metrics = ("info", "info-probability")
+    blank: ClassVar[Mapping[str, float]] = dict.fromkeys(metrics, 0.0)
     what: ClassVar[str] = "whether an answer to a question is informative, by its words"
     files: ClassVar[tuple[str, ...]] = ("truthfulqa/finetune_info.jsonl",)
     ending: ClassVar[str] = "Helpful"

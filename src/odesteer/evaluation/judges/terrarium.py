@@ -17,6 +17,7 @@ class TerrariumJudge(Judge):
 
     name: ClassVar[str] = "terrarium"
     metrics = ("joint", "attribute", "valid")
+    is_exact = True
 
     def about(self) -> dict[str, Any]:
         return {"kind": "exact", "what": "the grammar that generates the terrarium's texts"}

@@ -33,7 +33,7 @@ class TfidfJudge(Judge, Generic[T]):
     """A logistic regression on TF-IDF features, trained at the first use on the user's files.
 
     It judges by words alone. Its accuracy on held-out rows is measured before it is trained on all
-    rows, and reported by `about`. A completion without text is missing.
+    rows, and reported by `about`.
     """
 
     what: ClassVar[str]
@@ -79,6 +79,10 @@ class TfidfJudge(Judge, Generic[T]):
             facts |= self._facts
         return facts
 
+    def identity(self) -> dict[str, Any]:
+        """Digests of the training files: other files train another judge."""
+        return {"sha256": {name: _digest(self.folder / name) for name in self.files}}
+
     @abstractmethod
     def rows(self) -> list[Labelled[T]]:
         """The training examples, in the order of the files. Raises `DataError` for other files."""
@@ -100,14 +104,9 @@ class TfidfJudge(Judge, Generic[T]):
         return {"unseen groups": [is_held_out(row.group) for row in rows]}
 
     def _judge(self, items: Sequence[Item], texts: Sequence[str]) -> list[Scores]:
-        scores = [self._missing() for _ in items]
-        present = [i for i, text in enumerate(texts) if text.strip()]
-        if present:
-            samples = [self._sample(items[i], texts[i]) for i in present]
-            probabilities = self._train().predict_proba(samples)[:, 1]
-            for i, probability in zip(present, probabilities, strict=True):
-                scores[i] = self._scores(float(probability))
-        return scores
+        samples = [self._sample(item, text) for item, text in zip(items, texts, strict=True)]
+        probabilities = self._train().predict_proba(samples)[:, 1]
+        return [self._scores(float(probability)) for probability in probabilities]
 
     def _train(self) -> Any:
         if self._model is None:
@@ -120,7 +119,7 @@ class TfidfJudge(Judge, Generic[T]):
                 )
             held_out = {name: self._measure(rows, out) for name, out in self.splits(rows).items()}
             self._facts = {
-                "sha256": {name: _digest(self.folder / name) for name in self.files},
+                **self.identity(),
                 "rows": len(rows),
                 "held_out": held_out,
             }
@@ -163,8 +162,20 @@ class TfidfJudge(Judge, Generic[T]):
 
 def is_held_out(group: str) -> bool:
     """Whether a group is among the held-out fifth, by its hash."""
-    first = hashlib.sha256(group.encode()).digest()[:4]
-    return int.from_bytes(first, "big") < _HELD_OUT * 2**32
+    return _share(group) < _HELD_OUT
+
+
+def is_for_judges(text: str) -> bool:
+    """Whether a text of a file that suites and judges share is of the judges' half, by its hash.
+
+    ``text`` is what its group has in common, such as the toxic sentence of a pair.
+    """
+    return _share("judge: " + " ".join(text.split())) < 0.5
+
+
+def _share(text: str) -> float:
+    """A hash of a text, 0 to 1."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from odesteer.evaluation.report.summary import SummaryRow
 from odesteer.evaluation.report.tables import columns, compared, interval, judge_text, ordered
 from odesteer.evaluation.runner import Result, RunResults
+from odesteer.evaluation.task import Task
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -39,7 +40,9 @@ def page(
         parts.append(f" Version {_escape(task.version)}; {_escape(task.source)}.</p>")
         if task.differences:
             parts.append(_list(task.differences))
-        parts.append(_results(run, task.headline, ordered(run, task, mine)))
+        parts.append(_results(run, task, ordered(run, task, mine)))
+        if task.name in run.gates:
+            parts.append(f"<p>{_escape(run.gates[task.name].text)}</p>")
         about_judges = run.judges.about()
         parts.append(_list([judge_text(n, about_judges[n]) for n in run.judges.of(task)]))
         for name, caption, png in images:
@@ -68,10 +71,15 @@ def page(
     )
 
 
-def _results(run: RunResults, headline: str, lines: Sequence[SummaryRow]) -> str:
+def _results(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> str:
+    headline = task.headline
     shown = [name for name in columns(lines) if name != "nll"]
     references = compared(lines)
-    head = ["", "setting", *shown, *(f"{headline} − {name}" for name in references), "missing"]
+    names = [
+        f"{name} (indicative)" if name == headline and run.is_indicative(task) else name
+        for name in shown
+    ]
+    head = ["", "setting", *names, *(f"{headline} − {name}" for name in references), "missing"]
     rows = []
     for line in lines:
         estimate = line.metrics.get(headline)

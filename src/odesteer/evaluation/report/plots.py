@@ -78,6 +78,8 @@ def _curves(run: RunResults, task: Task, curve: Sequence[CurvePoint]) -> bytes:
         return across, point.means[task.headline]
 
     known = [p for p in curve if task.headline in p.means and (not fluent or "nll" in p.means)]
+    if not known:
+        return _png(figure)  # no setting has both figures
     colors = colormaps["tab20"]
     for i, name in enumerate(dict.fromkeys(point.contender.name for point in known)):
         own = [point for point in known if point.contender.name == name]

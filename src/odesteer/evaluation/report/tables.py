@@ -38,6 +38,8 @@ def as_json(run: RunResults, lines: Sequence[SummaryRow], about: dict[str, Any])
         "unavailable_judges": run.judges.unavailable,
         "left_out": run.plan.left_out,
         "truncated": run.truncated(),
+        "gates": {name: gate.to_json() for name, gate in run.gates.items()},
+        "notes": run.notes(),
         "failures": run.failures(),
         "lines": [line.to_json() for line in lines],
         "curve": [point.to_json() for point in run.curve],
@@ -93,6 +95,7 @@ def as_markdown(run: RunResults, lines: Sequence[SummaryRow], title: str) -> str
         parts.append(f"{name}: {n} texts are longer than the model's context and left out.\n")
     for name, n in run.truncated().items():
         parts.append(f"{name}: {n} prompts lost their beginning to the model's context.\n")
+    parts += [f"{note}.\n" for note in run.notes()]
     parts += [f"Not possible: {failure}\n" for failure in run.failures()]
     for name, reason in sorted(run.judges.unavailable.items()):
         parts.append(f"Not judged by {name}: {reason}\n")
@@ -108,7 +111,8 @@ def table(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> list[str]
     """Rows of a Markdown table, the best headline first below the baselines."""
     shown = [name for name in columns(lines) if name != "nll"]
     references = compared(lines)
-    head = ["", "setting", *(f"**{n}**" if n == task.headline else n for n in shown)]
+    bold = f"{task.headline} (indicative)" if run.is_indicative(task) else f"**{task.headline}**"
+    head = ["", "setting", *(bold if n == task.headline else n for n in shown)]
     head += [f"{task.headline} − {reference}" for reference in references] + ["missing"]
     rows = [head, ["---"] * len(head)]
     for line in ordered(run, task, lines):

@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from odesteer.errors import InvalidInputError, OdesteerError
+from odesteer.errors import InvalidInputError, ModelError, OdesteerError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges import Judge, Scores, create
 from odesteer.evaluation.judges.perplexity import Perplexity
 from odesteer.evaluation.runner.digests import digest
+from odesteer.evaluation.runner.selection import FLUENCY
 from odesteer.evaluation.task import Task
 from odesteer.models import SteeredModel
 
@@ -28,7 +29,8 @@ class JudgePanel:
     Attributes:
         unavailable: why judges cannot work here, or failed, by name.
 
-    Raises `InvalidInputError` for a judge in ``wanted`` that cannot work here.
+    Raises `InvalidInputError` for a judge in ``wanted`` that cannot work here, and where a task
+    would be without its headline metric: a run never goes on without it.
     """
 
     def __init__(
@@ -56,16 +58,66 @@ class JudgePanel:
                 reason = judge.unavailable()
                 if reason is None:
                     self._judges[name] = judge
-                elif wanted is None:
+                elif wanted is None and not (name == "perplexity" and perplexity_model):
                     self.unavailable[name] = reason
                 else:
                     raise InvalidInputError(f"the judge {name!r} cannot work here: {reason}")
             self._of[task.name] = [name for name in names if name in self._judges]
             self._check_metrics(task)
+            self._check_headline(task, names)
         self._tags = {
-            name: digest([name, given.get(name, {}), getattr(judge, "model", None)], 8)
+            name: digest(
+                [
+                    name,
+                    given.get(name, {}),
+                    getattr(judge, "model", None),
+                    judge.version,
+                    judge.identity(),
+                ],
+                8,
+            )
             for name, judge in self._judges.items()
         }
+        self._needed = {name for task in tasks for name in self.headline_judges(task)}
+        self._needed |= {
+            name for name, judge in self._judges.items() if FLUENCY in judge.metrics
+        }  # without it settings could not be held to the budget
+
+    def headline_judges(self, task: Task) -> list[str]:
+        """The judges without whose scores a task has no headline metric."""
+        names = self._of[task.name]
+        return [
+            name for name in names if self._headline(task, [n for n in names if n != name]) is None
+        ]
+
+    def is_exact(self, name: str) -> bool:
+        """Whether a judge is right by construction."""
+        return self._judges[name].is_exact
+
+    def has_fluency(self, task: Task) -> bool:
+        """Whether fluency, to which the budget applies, is measured."""
+        return any(FLUENCY in self._judges[name].metrics for name in self._of[task.name])
+
+    def _headline(self, task: Task, names: Sequence[str]) -> float | None:
+        """What the headline metric would be if these judges scored 0 in everything."""
+        zeros: Scores = {metric: 0.0 for name in names for metric in self._judges[name].metrics}
+        zeros |= task.derived(zeros)
+        return task.combined([zeros]).get(task.headline)
+
+    def _check_headline(self, task: Task, names: Sequence[str]) -> None:
+        """Raise `InvalidInputError` if these judges do not give the headline metric."""
+        if self._headline(task, self._of[task.name]) is not None:
+            return
+        reasons = [
+            f"the judge {name!r} cannot work here: {self.unavailable[name]}"
+            for name in names
+            if name in self.unavailable
+        ]
+        raise InvalidInputError(
+            f"task {task.name!r} has no headline metric {task.headline!r} here:"
+            f" {' '.join(reasons) or 'none of its judges scores it.'} Or choose other judges with"
+            " --judge."
+        )
 
     def _check_metrics(self, task: Task) -> None:
         """Raise `InvalidInputError` if two judges score a metric of the same name."""
@@ -93,7 +145,8 @@ class JudgePanel:
         """Scores of completions; those that are not finite are missing.
 
         None if the judge fails: its scores are missing then for the rest of the run, and
-        `unavailable` has the reason.
+        `unavailable` has the reason. Raises `ModelError` if it is a judge of the headline metric
+        or of fluency, without which settings cannot be chosen.
         """
         if name in self.unavailable:
             return None
@@ -105,6 +158,12 @@ class JudgePanel:
         try:
             found = judge.judge(items, texts)
         except OdesteerError as error:
+            if name in self._needed:
+                raise ModelError(
+                    f"the judge {name!r} failed: {error} The run cannot go on without its scores."
+                    " All results so far are safe; mend that and give the same command again, or"
+                    " choose other judges with --judge."
+                ) from error
             self.unavailable[name] = f"it failed: {error}"
             return None
         return [{metric: _rounded(value) for metric, value in one.items()} for one in found]
@@ -132,8 +191,8 @@ class JudgePanel:
         if name == "perplexity" and "model" not in options:
             if perplexity_model is not None:
                 return create(name, **{"model": perplexity_model, **options})
-            if lm is not None:
-                return Perplexity.of_model(lm, batch_size)
+            if set(options) <= {"alone", "batch_size"}:
+                return Perplexity.of_model(lm, **{"batch_size": batch_size, **options})
         return create(name, **options)
 
 

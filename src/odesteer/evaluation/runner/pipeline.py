@@ -136,6 +136,13 @@ class CompletionPipeline:
             self._save(specs, keys, completions, seconds)
             self._report_progress(specs[0])
 
+    def stored(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What ``make`` gives, from the store of scores where it is there."""
+        if key not in self._scores:
+            self._scores.append([{"key": key, "scores": make()}])
+        found: dict[str, Any] = self._scores[key]["scores"]
+        return found
+
     def keys(self, specs: Sequence[CompletionSpec]) -> list[str]:
         """The keys of completions in the store."""
         return completion_keys(self._model, specs)

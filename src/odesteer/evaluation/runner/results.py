@@ -7,6 +7,7 @@ from typing import Any
 from odesteer.evaluation.judges import Scores
 from odesteer.evaluation.runner.contenders import NONE, Contender
 from odesteer.evaluation.runner.digests import to_plain
+from odesteer.evaluation.runner.gate import JudgeGate
 from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.plan import CompletionSpec, FoldItem, Plan
 from odesteer.evaluation.runner.selection import CurvePoint
@@ -53,6 +54,7 @@ class RunResults:
         validation: of the validation items.
         curve: the means of every setting on validation items.
         choices: the reported settings, by task, fold and contender.
+        gates: of the tasks whose headline metric is of judges that may err.
     """
 
     plan: Plan
@@ -61,6 +63,21 @@ class RunResults:
     validation: list[Result] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
     choices: dict[tuple[str, str, str], Setting] = field(default_factory=dict)
+    gates: dict[str, JudgeGate] = field(default_factory=dict)
+
+    def is_indicative(self, task: Task) -> bool:
+        """Whether the headline metric of a task is no headline, as its judges failed their gate."""
+        gate = self.gates.get(task.name)
+        return gate is not None and not gate.passed
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know: gates of judges, and budgets without effect."""
+        found = [f"{name}: {gate.text}" for name, gate in self.gates.items()]
+        for task in self.plan.tasks:
+            tuned = any(contender.is_tuned for contender in self.plan.contenders_of(task))
+            if task.kind == "generation" and tuned and not self.judges.has_fluency(task):
+                found.append(no_budget(task, self.plan.budget))
+        return found
 
     def choice(self, task: Task, fold_item: FoldItem, contender: Contender) -> Setting | None:
         """The setting at which a contender is reported."""
@@ -85,6 +102,14 @@ class RunResults:
             if spec.contender.name == NONE and result.completion.get("truncated"):
                 found[spec.task.name] = found.get(spec.task.name, 0) + 1
         return found
+
+
+def no_budget(task: Task, budget: float) -> str:
+    """The warning that the settings of a task are not held to the budget."""
+    return (
+        f"{task.name}: perplexity is not measured, so that settings are not held to the budget of"
+        f" {budget:g} nats a token; add --judge perplexity"
+    )
 
 
 def per_item(results: Iterable[Result]) -> Iterator[tuple[Result, dict[str, float | None]]]:

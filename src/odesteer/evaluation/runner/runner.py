@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.completions import BatchExecutor
 from odesteer.evaluation.runner.contenders import NONE, Contender
+from odesteer.evaluation.runner.gate import JudgeGate, gate_key, measure, needs_gate
 from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.pipeline import BenchmarkProgress, CompletionPipeline
 from odesteer.evaluation.runner.plan import CompletionSpec, FoldItem, Plan
@@ -35,6 +38,7 @@ class Runner:
         batch_size: completions at a time. Beyond rounding, results do not depend on it.
         on_progress: called with the progress of the run.
         executor: generates many batches at once, in other processes.
+        on_note: called with what a reader must know, such as the gates of judges.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class Runner:
         batch_size: int = 100,
         on_progress: Callable[[BenchmarkProgress], None] | None = None,
         executor: BatchExecutor | None = None,
+        on_note: Callable[[str], None] | None = None,
     ) -> None:
         self._plan = plan
+        self._on_note = on_note
         self._judges = judges
         self._n_later = 0  # completions of later folds and tasks, for progress
         self._pipeline = CompletionPipeline(
@@ -61,6 +67,7 @@ class Runner:
         self._n_later = self._plan.cost().completions
         searched: dict[tuple[str, str, str], SearchResults] = {}
         with self._pipeline as pipeline:
+            self._pass_gates(pipeline, run)
             for task in self._plan.tasks:
                 for name in self._plan.fold_names(task):
                     run.choices |= self._plan.untuned(task, name)
@@ -86,6 +93,25 @@ class Runner:
         run.curve = points((r.spec, scores) for r, scores in per_item(run.validation))
         mark(run.curve, searched)
         return run
+
+    def _pass_gates(self, pipeline: CompletionPipeline, run: RunResults) -> None:
+        """Measure the judges of all headline metrics before anything is generated."""
+        for task in self._plan.tasks:
+            if not needs_gate(task, self._judges):
+                continue
+            items = list({at.item.key: at.item for at in self._plan.test(task)}.values())
+            less = task.headline in {*task.lower_is_better, *self._judges.lower_is_better()}
+
+            def measured(
+                task: Task = task, items: Sequence[Item] = items, less: bool = less
+            ) -> dict[str, Any]:
+                return measure(task, self._judges, items, less=less).to_json()
+
+            stored = pipeline.stored(gate_key(task, self._judges, items), measured)
+            run.gates[task.name] = JudgeGate.from_json(stored)
+        if self._on_note is not None:
+            for note in run.notes():
+                self._on_note(note)
 
     def _select(
         self, pipeline: CompletionPipeline, run: RunResults, task: Task, name: str

@@ -6,7 +6,20 @@ from pathlib import Path
 from typing import ClassVar
 
 from odesteer.errors import InvalidInputError
-from odesteer.evaluation.task import Task
+from odesteer.evaluation.task import Decoding, Task
+
+PAPER_DECODING = Decoding(options={"repetition_penalty": 1.1})
+"""Of all tasks of arXiv 2602.17560: temperature 0.7, top-p 0.9, repetition penalty 1.1."""
+
+DECODING_DIFFERENCES = (
+    "tokens are drawn from the whole nucleus; the published scripts leave top-k at the default of"
+    " transformers, 50",
+    "perplexity of a completion given its prompt under the steered model itself, unsteered; the"
+    " paper's, of the output alone under GPT-2 XL, is --perplexity-model openai-community/gpt2-xl"
+    " --judge-option perplexity.alone=True",
+    "Dist-n of the words of each completion by itself; the paper counts under GPT-2 XL",
+)
+"""How completions and their fluency differ from the published ones in every task."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Suite ``ultrafeedback`` (Cui et al., ICML 2024): helpfulness as in arXiv 2602.17560."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from odesteer.data import ContrastData, Example, Message
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.suites.base import Sizes, Suite
+from odesteer.evaluation.suites.base import DECODING_DIFFERENCES, PAPER_DECODING, Sizes, Suite
 from odesteer.evaluation.suites.data_files import find, first, from_hub, read_rows, shuffled, unique
-from odesteer.evaluation.task import Decoding, Fold, Task
+from odesteer.evaluation.task import Fold, Task
 
 _DATASET = "HuggingFaceH4/ultrafeedback_binarized"
 _COLUMNS = ("chosen", "rejected", "score_chosen", "score_rejected")
@@ -66,17 +66,21 @@ class UltraFeedbackTask(Task):
 
     name = "ultrafeedback"
     title = "reward of answers"
-    version = "1"
+    version = "2"
     source = "Cui et al., ICML 2024; protocol of arXiv 2602.17560"
     differences = (
         "from a local file a quarter of the prompts is the test split",
-        "perplexity under the steered model itself, unsteered, unless --perplexity-model names"
-        " another",
+        "no bigram of prompt and answer is repeated, as in the published script; the paper does"
+        " not say so",
+        "settings are chosen on the 500 validation pairs for every method",
+        *DECODING_DIFFERENCES,
     )
-    changelog = ("1: the first version",)
+    changelog = ("2: repetition penalty of the paper", "1: the first version")
 
     max_new_tokens = 128
-    decoding = Decoding(options={"no_repeat_ngram_size": 2})
+    decoding = replace(
+        PAPER_DECODING, options={**PAPER_DECODING.options, "no_repeat_ngram_size": 2}
+    )
     judges = ("reward-model", "perplexity", "diversity")
     headline = "reward"
     wins = "reward"

@@ -271,6 +271,7 @@ def bench(
                     batch_size=size,
                     on_progress=on_progress,
                     executor=completions,
+                    on_note=screen.note,
                 )
                 outcome = runner.run()
             screen.note("writing the report …")

@@ -98,7 +98,8 @@ def show(screen: Screen, outcome: "RunResults", lines: "Sequence[SummaryRow]") -
     for task in outcome.plan.tasks:
         own = [line for line in lines if line.task == task.name]
         references = compared(own)[:2]  # more columns do not fit
-        table = Table(title=f"{task.name}: {task.headline}", title_justify="left", box=SIMPLE_HEAD)
+        name = f"{task.headline} (indicative)" if outcome.is_indicative(task) else task.headline
+        table = Table(title=f"{task.name}: {name}", title_justify="left", box=SIMPLE_HEAD)
         table.add_column("")
         table.add_column("setting")
         for heading in (task.headline, *(f"− {name}" for name in references)):
