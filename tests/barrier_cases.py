@@ -22,6 +22,7 @@ from odesteer.barriers import (
     QuadraticDiscriminantBarrier,
     RandomFourierBarrier,
     Raw,
+    Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
     UnitSphere,
@@ -36,6 +37,7 @@ BARRIERS: dict[str, Barrier] = {
     "linear-centred": LinearBarrier(folds=0),
     "linear-raw": LinearBarrier(inputs=Raw(), folds=0),
     "linear-sphere": LinearBarrier(inputs=UnitSphere(), C=10.0, folds=0),
+    "linear-own-spreads": LinearBarrier(10.0, Standardized(), folds=0),
     "linear-standardized": LinearBarrier(10.0, StandardizedSphere(), folds=0),
     "linear-coordinatewise": LinearBarrier(10.0, StandardizedSphere(True), folds=0),
     "logistic-probe": LogisticProbeBarrier(folds=0),
@@ -58,6 +60,9 @@ BARRIERS: dict[str, Barrier] = {
     "polynomial-2-centred": PolynomialBarrier(inputs=Centred(), gamma=1.0, C=10.0, **EXACT),
     "polynomial-2-truncated": PolynomialBarrier(rank_tolerance=0.2, folds=0),
     "polynomial-2-landmarks": PolynomialBarrier(max_exact=20, n_landmarks=16, **EXACT),
+    "polynomial-2-own-spreads": PolynomialBarrier(C=100.0, inputs=Standardized(), **EXACT),
+    "polynomial-2-damped": PolynomialBarrier(C=10.0, inputs=Standardized(1.0), **EXACT),
+    "polynomial-3-own-spreads": PolynomialBarrier(3, inputs=Standardized(), **EXACT),
     "polynomial-2-standardized": PolynomialBarrier(C=10.0, inputs=StandardizedSphere(), **EXACT),
     "polynomial-2-coordinatewise": PolynomialBarrier(
         C=10.0, inputs=StandardizedSphere(True), **EXACT

@@ -23,6 +23,7 @@ from odesteer.barriers import (
     PolynomialBarrier,
     ProductBarrier,
     RandomFourierBarrier,
+    Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
     Training,
@@ -70,6 +71,7 @@ METHODS = [
         barrier=LinearDiscriminantBarrier(inputs=StandardizedSphere()), solver=ThreeEighths(2)
     ),
     ODESteer(barrier=PolynomialBarrier(inputs=Centred(), C=(1.0, 10.0)), solver=Geodesic(4)),
+    ODESteer(barrier=PolynomialBarrier(3, inputs=Standardized(1.0))),
     ODESteer(barrier=PolynomialBarrier(degree=3), solver=Certified(RK4(3))),
     ODESteer(barrier=RandomFourierBarrier(n_components=200, seed=3), metric=Covariance()),
     ODESteer(barrier=TensorSketchBarrier(degree=3, n_components=100, folds=0), solver=Euler(3)),

@@ -42,6 +42,7 @@ from odesteer.barriers import (
     QuadraticDiscriminantBarrier,
     RandomFourierBarrier,
     Raw,
+    Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
     Training,
@@ -126,6 +127,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "odesteer-paper": ODESteer.paper(),
         "one-step": OneStep(MinimumBarrier(temperature=0.5)),
         "caa": CAA(),
+        "caa-deviations": CAA(1.5, max_strength=4.0),
         "repe": RepE(),
         "iti": ITI(),
         "head-iti": HeadITI(n_heads=HEADS, top_k=2),
@@ -167,6 +169,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "raw": Raw(),
         "unit-sphere": UnitSphere(),
         "centred": Centred(),
+        "standardized": Standardized(1.0),
         "standardized-sphere": StandardizedSphere(),
     }
     solvers = {

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from barrier_cases import contrast, queries
+from barrier_cases import MASSIVE, contrast, massive_contrast, queries
 from odesteer.barriers import (
     Barrier,
+    Centred,
     LinearBarrier,
     NeuralBarrier,
     PolynomialBarrier,
+    Standardized,
     StandardizedSphere,
     UnitSphere,
 )
@@ -161,3 +163,38 @@ def test_regularisation_is_chosen_on_held_out_groups():
     for C, message in ((), "empty sequence"), ((1.0, 2.0), "too few groups"):
         with pytest.raises(InvalidInputError, match=message):
             LinearBarrier(C).fit(data[0][:2], data[1][:2])
+
+
+@pytest.mark.parametrize("damping", [0.0, 1.0, 30.0])
+def test_standardised_coordinates(damping):
+    a = torch.cat(massive_contrast(100))
+    inputs = Standardized(damping).fit(a)
+    x = inputs(a)
+    torch.testing.assert_close(x.mean(dim=0), torch.zeros(12).double(), atol=1e-9, rtol=0)
+    assert float(x.square().sum(dim=1).mean()) == pytest.approx(1)
+    share = x.square().mean(dim=0)
+    variance = a.var(dim=0, correction=0)
+    expected = variance / (variance + damping * variance.median())
+    torch.testing.assert_close(share / share.sum(), expected / expected.sum())
+    constant = a.clone()
+    constant[:, 2] = 5.0  # as a coordinate that is always the same
+    assert bool(torch.isfinite(Standardized(damping).fit(constant)(a)).all())
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InvalidInputError, match="damping must be"):
+            Standardized(wrong).fit(a)
+
+
+def test_a_massive_coordinate_hides_nothing_from_standardised_inputs():
+    """All but the massive coordinate tell the classes apart; `Centred` inputs hardly see them."""
+    positive, negative = massive_contrast(100)
+    # The massive coordinate itself says nothing.
+    negative[:, MASSIVE] = positive[torch.randperm(100), MASSIVE]
+    auc = {}
+    for inputs in (Centred(), Standardized(), Standardized(1.0)):
+        barrier = PolynomialBarrier(C=10.0, inputs=inputs).fit(positive, negative)
+        assert barrier.held_out_ is not None
+        auc[repr(inputs)] = barrier.held_out_["auc"]
+        assert isinstance(barrier.inputs, Centred)  # so flows have their compiled form
+    assert auc["Standardized()"] > 0.85
+    assert auc["Standardized(damping=1.0)"] > 0.85
+    assert auc["Centred()"] < 0.8

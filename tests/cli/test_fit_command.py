@@ -1,5 +1,6 @@
 """``odesteer fit`` and ``odesteer inspect``."""
 
+import dataclasses
 import inspect
 import json
 import typing
@@ -174,7 +175,10 @@ def test_inspect_shows_everything_that_is_in_the_file(run: Run, steerer: str) ->
     n_numbers = sum(_count(tensor["shape"]) for tensor in document["tensors"].values())
     assert n_numbers * 4 < document["bytes"]
     text = run("inspect", steerer).out
-    for part in (found.digest(), "ODESteer", "tiny-llama", "layer 2", "auc", *document["tensors"]):
+    figures = ("held-out AUC", "of a standardised linear probe")
+    for part in (found.digest(), "ODESteer", "tiny-llama", "layer 2", *figures):
+        assert part in text
+    for part in document["tensors"]:
         assert part in text
 
 
@@ -207,3 +211,17 @@ def test_inspect_refuses_what_is_no_steerer(run: Run, steerer: str, broken: str)
     outcome = run("inspect", "x")
     assert outcome.code == 1
     assert outcome.says("cannot load x: ")
+
+
+def test_inspect_says_what_held_out_figures_say_against_a_fit(run: Run, steerer: str) -> None:
+    found = load(steerer)
+    figures = {"auc": 0.56, "auc_error": 0.02}
+    probe = {"linear_probe_auc": 0.86, "linear_probe_auc_error": 0.01}
+    origin = dataclasses.replace(found.provenance, held_out={**figures, **probe})
+    Steerer(found.method, found.site, origin).save("blind.safetensors")
+    text = " ".join(run("inspect", "blind.safetensors").out.split())
+    assert "0.560 ± 0.020" in text
+    assert "0.860 ± 0.010, of a standardised linear probe" in text
+    assert "AUC 0.56: levels are near noise" in text
+    assert "--position, --layer" in text
+    assert "far behind the 0.86" in text

@@ -30,9 +30,13 @@ def test_a_steerer_knows_its_site_and_its_origin(lm: SteeredModel) -> None:
         n_positive=4,
         n_negative=4,
         seed=3,
-        held_out=fitted.barrier.held_out_ or {},
+        held_out=fitted.provenance.held_out,
         odesteer_version=odesteer.__version__,
     )
+    figures = dict(fitted.provenance.held_out)
+    assert (fitted.barrier.held_out_ or {}).items() <= figures.items()
+    added = {"auc_error", "linear_probe_auc", "linear_probe_auc_error"}
+    assert added <= figures.keys()
 
 
 def test_it_is_fitted_on_the_captured_activations(lm: SteeredModel) -> None:

@@ -9,7 +9,14 @@ from odesteer.barriers.gaussian import (
     pooled_covariance,
 )
 from odesteer.barriers.heads import HeadBarrier
-from odesteer.barriers.inputs import Centred, Inputs, Raw, StandardizedSphere, UnitSphere
+from odesteer.barriers.inputs import (
+    Centred,
+    Inputs,
+    Raw,
+    Standardized,
+    StandardizedSphere,
+    UnitSphere,
+)
 from odesteer.barriers.linear import (
     HomogeneousBarrier,
     LinearBarrier,
@@ -53,6 +60,7 @@ inputs_registry: Registry[Inputs] = Registry(
         "raw": "odesteer.barriers.inputs:Raw",
         "unit-sphere": "odesteer.barriers.inputs:UnitSphere",
         "centred": "odesteer.barriers.inputs:Centred",
+        "standardized": "odesteer.barriers.inputs:Standardized",
         "standardized-sphere": "odesteer.barriers.inputs:StandardizedSphere",
     },
 )
@@ -93,6 +101,7 @@ __all__ = [
     "RandomFourierBarrier",
     "Raw",
     "Restriction",
+    "Standardized",
     "StandardizedSphere",
     "TensorSketchBarrier",
     "Training",

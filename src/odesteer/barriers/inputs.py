@@ -137,6 +137,62 @@ class Centred(Inputs):
         return restricted
 
 
+class Standardized(Inputs):
+    """``x = (a - μ)/s`` with a spread s of each coordinate's own, such that ‖x‖² is 1 in the mean.
+
+    In language models one or two coordinates may hold most of what activations vary by. For
+    `Centred` inputs the others are then small, and a regularised classifier hardly sees them.
+
+    Parameters:
+        damping: added to the variance of each coordinate, in median variances. With 0 every
+            coordinate counts alike, so that some that hardly vary weigh as much as the others, and
+            gradients, which divide by s, point along them. With 1 no coordinate is enlarged by
+            more than the median one.
+
+    Learned: ``mean_`` and ``scale_`` s, `[d]`. Quadratic functions of these inputs are learned
+    as functions of `Centred` ones.
+    """
+
+    mean_: Tensor
+    scale_: Tensor
+
+    def __init__(self, damping: float = 0.0) -> None:
+        self.damping = damping
+
+    def fit(self, a: Tensor, weights: Tensor | None = None) -> Self:
+        if not 0 <= self.damping < math.inf:
+            raise InvalidInputError(
+                f"damping must be a number of median variances from 0 on, not {self.damping!r}."
+            )
+        self.forget()
+        mean = _weighted_mean(a, weights)
+        variance = torch.zeros_like(mean)
+        for block, counts in _blocks(a, weights):
+            square = (block.double() - mean).square()
+            variance += (square if counts is None else square * counts).sum(dim=0) / len(a)
+        total = float(variance.sum().sqrt())
+        if not total > 0:
+            raise InvalidInputError(
+                "the activations do not vary about their mean; there is nothing to fit."
+            )
+        # A coordinate that does not vary gets no weight from a classifier, whatever its scale.
+        damped = variance + self.damping * variance.median() + (1e-6 * total) ** 2
+        self.scale_ = (damped * (variance / damped).sum()).sqrt().to(a)
+        self.mean_ = mean.to(a)
+        return self
+
+    def __call__(self, a: Tensor) -> Tensor:
+        return (a - self.mean_.to(a)) / self.scale_.to(a)
+
+    def pull_back(self, a: Tensor, x: Tensor, g: Tensor) -> Tensor:
+        return g / self.scale_.to(a)
+
+    def merged(self, function: QuadraticFunction) -> tuple[Inputs, QuadraticFunction]:
+        inputs = Centred()
+        inputs.mean_, inputs.scale_ = self.mean_, 1.0
+        return inputs, function.of_standardized(torch.zeros_like(self.mean_), self.scale_)
+
+
 class StandardizedSphere(Inputs):
     """``x = (a/‖a‖ - μ)/s``: the direction, from the mean direction μ, in units of its spread s.
 

@@ -1,5 +1,6 @@
 """Fitting methods to captured activations; choosing the best attention heads of several layers."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -7,9 +8,10 @@ import torch
 from torch import Tensor
 
 from odesteer.artifact import Provenance, Site, Steerer
-from odesteer.barriers import Groups
+from odesteer.barriers import Groups, check_contrast
+from odesteer.barriers.linear_probe import concerns, probe_figures
 from odesteer.data import ContrastData
-from odesteer.errors import InvalidInputError
+from odesteer.errors import InvalidInputError, WeakSignalWarning
 from odesteer.methods import HeadITI, Method
 from odesteer.models.capture.capturer import Activations
 from odesteer.models.provenance_check import template_hash
@@ -97,10 +99,23 @@ def fit_steerers(
         done = own.clone().fit(*sides[site])
         if isinstance(done, HeadITI) and done.accuracies_ is not None:
             figures[site] = _named({head: float(done.accuracies_[head]) for head in done.heads_})
-        held_out = getattr(getattr(done, "barrier", None), "held_out_", None) or {}
+        held_out = _held_out(done, sides[site])
+        for concern in concerns(held_out):
+            # Of what is within chance the barrier itself has warned.
+            if "near noise" not in concern or held_out["auc"] - 2 * held_out["auc_error"] >= 0.5:
+                warnings.warn(f"{site}: {concern}.", WeakSignalWarning, stacklevel=3)
         origin = Provenance(**shared, held_out={**held_out, **figures.get(site, {})})
         steerers.append(Steerer(done, site, origin))
     return steerers
+
+
+def _held_out(method: Method, arguments: FitArguments) -> dict[str, float]:
+    """Held-out figures of a fitted method's barrier, and of a linear probe on the same folds."""
+    barrier = getattr(method, "barrier", None)
+    own = getattr(barrier, "held_out_", None) or {}
+    folds, seed = getattr(barrier, "folds", 0) or 5, getattr(barrier, "seed", 0)
+    contrast = check_contrast(*arguments)
+    return {**own, **probe_figures(contrast, own.get("auc"), folds, seed)}
 
 
 def _named(heads: dict[int, float]) -> dict[str, float]:

@@ -37,7 +37,7 @@ from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_output
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
-from odesteer.cli.output.text import format_nats
+from odesteer.cli.output.text import format_figures, format_nats
 
 if TYPE_CHECKING:
     from odesteer.artifact import Steerer, SteererSet
@@ -185,11 +185,7 @@ def _summary(steerer: "Steerer") -> dict[str, str]:
         "site": f"{site}; fitted on positions: {origin.capture_position}",
         "examples": f"{origin.n_positive} positive, {origin.n_negative} negative",
     }
-    held_out = dict(origin.held_out)
-    if held_out:
-        rows["held out"] = ", ".join(
-            f"{name.replace('_', ' ')} {figure:.3f}" for name, figure in held_out.items()
-        ).replace("auc", "AUC")
+    rows |= format_figures(origin.held_out)
     if barrier is not None:
         rows["levels"] = (
             f"1 is h = {format_nats(barrier.upper_)}, where the best 10 % of the positives begin;"

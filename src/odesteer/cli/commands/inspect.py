@@ -8,7 +8,7 @@ import typer
 from odesteer.cli.arguments.options import Debug, Json
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
-from odesteer.cli.output.text import format_nats
+from odesteer.cli.output.text import format_figures, format_nats
 
 
 def inspect(
@@ -25,6 +25,7 @@ def inspect(
     """
     with Screen(json=json, debug=debug) as screen:
         from odesteer.artifact import from_pretrained
+        from odesteer.barriers.linear_probe import concerns
 
         steerer = from_pretrained(file)
         found = steerer.content()
@@ -42,7 +43,7 @@ def inspect(
         }
         screen.rows(_file(content))
         for described in content.get("steerers", [content]):
-            screen.rows(_rows(described))
+            screen.rows(_rows(described) | _warnings(concerns(described["held_out"])))
         screen.print("", _tensors(content["tensors"]))
         screen.document(content)
 
@@ -82,10 +83,12 @@ def _rows(content: dict[str, Any]) -> dict[str, str]:
     origin = dict(content["provenance"])
     rows["fitted on"] = "" if origin else "unknown"
     rows |= {f"  {name.replace('_', ' ')}": str(value) for name, value in origin.items()}
-    rows["held out"] = "" if content["held_out"] else "no figures"
-    for name, figure in content["held_out"].items():
-        rows[f"  {name.replace('_', ' ')}"] = f"{figure:.4f}"
+    rows |= format_figures(content["held_out"]) or {"held out": "no figures"}
     return rows
+
+
+def _warnings(concerns: list[str]) -> dict[str, str]:
+    return {"warning": "; ".join(concerns)} if concerns else {}
 
 
 def _tensors(tensors: dict[str, dict[str, Any]]) -> Any:

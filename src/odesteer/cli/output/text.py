@@ -13,6 +13,27 @@ def format_nats(value: float) -> str:
     return f"{value:+.2f}"
 
 
+def format_figures(held_out: Mapping[str, float]) -> dict[str, str]:
+    """Rows of held-out figures: the AUC beside that of a linear probe, with errors; the rest."""
+    rest = dict(held_out)
+
+    def with_error(name: str) -> str:
+        value, error = rest.pop(name), rest.pop(f"{name}_error", None)
+        return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
+
+    rows = {}
+    if "auc" in rest:
+        rows["held-out AUC"] = with_error("auc")
+    if "linear_probe_auc" in rest:
+        probe = f"{with_error('linear_probe_auc')}, of a standardised linear probe"
+        rows["  to compare" if rows else "held-out AUC"] = probe
+    if rest:
+        rows["held out"] = ", ".join(
+            f"{name.replace('_', ' ')} {figure:.3f}" for name, figure in rest.items()
+        )
+    return rows
+
+
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
