@@ -157,8 +157,20 @@ def test_repeated_rows_are_dropped_unless_refused(run: Run, model: str, pairs: s
     assert len(dropped.document["warnings"]) == 1
 
 
+def test_steering_positions_are_checked_before_anything_is_read(run: Run, model: str) -> None:
+    words = ["fit", model, "--data", "none.jsonl", "--layer", 2, "-o", "s", "--steer-position"]
+    for position, message in (
+        ("first", "must be one of last, generated"),
+        ("generated:-3:", "counts from the end of the text"),
+        ("after:", "has no marker"),
+    ):
+        refused = run(*words, position)
+        assert refused.code == 2
+        assert refused.says(message)
+
+
 def test_the_choices_in_the_help_are_those_of_the_library() -> None:
-    assert typing.get_args(options.SteerPosition) == POSITIONS
+    assert all(word in options.STEER_POSITION_HELP for word in POSITIONS)
     assert typing.get_args(options.CapturePosition) == CAPTURE_POSITIONS
     assert typing.get_args(fit_module.LayerPart) == PARTS
 

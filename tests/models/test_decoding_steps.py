@@ -138,7 +138,7 @@ def test_a_level_on_another_device_is_looked_at_once() -> None:
 
 
 def test_tokens_that_are_only_counted() -> None:
-    from odesteer.models.steering.forward_pass import ForwardPassReader
+    from odesteer.models.steering.pass_reader import ForwardPassReader
 
     class Owner(torch.nn.Module):
         def forward(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import tiny_models
 from odesteer.models import SteeredModel
-from odesteer.models.steering.forward_pass import ForwardPassReader
+from odesteer.models.steering.pass_reader import ForwardPassReader
 
 CPU = torch.device("cpu")
 

@@ -1,6 +1,7 @@
 """Batched texts equal those that `generate` writes alone."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,34 @@ def test_texts_equal_those_that_generate_writes(
     texts = generated(bundled, requests, steerers)
     check(bundled, requests, texts, steerers)
     assert len({text.text for text in texts}) > len(texts) // 3
+
+
+@pytest.mark.parametrize("position", ["last:1:5", "generated:3:", "after:MARKER", "thinking:a..e"])
+def test_windows_and_phases_while_sequences_join_and_leave(position: str) -> None:
+    """With rows that are padded, of other requests, and tokens that an earlier pass has read."""
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    requests = [
+        GenerationRequest(
+            lm.encode(prompt).ids,
+            SamplingParams(4 + 5 * i, seed=i, temperature=1.0),
+            (SteeringSpec("caa", Amount("strength", 20.0)),),
+        )
+        for i, prompt in enumerate(("the a", "and the the and", "x"))
+    ]
+
+    unsteered = [replace(request, steering=()) for request in requests]
+    plain = [expected(lm, request) for request in unsteered]
+    marker = next(c for c in plain[2] if c.isascii())
+    site = Site(1, position.replace("MARKER", marker))
+    own = Steerer(odesteer.CAA().fit(*clouds()), site)
+
+    async def write() -> list[Text]:
+        async with running(lm, {"caa": own}, max_batch=2) as engine:
+            return await asyncio.gather(*(read(engine.submit([each])[0]) for each in requests))
+
+    texts = asyncio.run(write())
+    check(lm, requests, texts, {"caa": own})
+    assert [text.text for text in texts] != plain
 
 
 def test_sequences_join_and_leave_while_others_run(

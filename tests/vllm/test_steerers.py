@@ -44,6 +44,14 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert [each.digest() for each in found.values()] == [steerer().digest()] * 2
 
 
+def test_positions_that_depend_on_the_text_are_refused() -> None:
+    found = PluginSteerers({"a": steerer(position="thinking"), "b": steerer(position="last::3")})
+    assert "depends on the text" in str(found.incompatible(MODEL)["a"])
+    assert "b" not in found.incompatible(MODEL)
+    with pytest.raises(ModelError, match="position 'thinking' depends on the text"):
+        found.check("a@1", MODEL)
+
+
 @pytest.mark.parametrize("value", ["truth", "=x", "a=x,b", "a=", "a=x,a=y"])
 def test_other_forms_are_refused(value: str) -> None:
     with pytest.raises(InvalidInputError, match="must be a folder of steerers, or NAME=PATH"):

@@ -15,7 +15,7 @@ POSITIONS = ("last", "generated", "prompt", "all")
 
 
 @given(
-    st.sampled_from(POSITIONS),
+    st.sampled_from((*POSITIONS, "last::1", "last:2:9", "generated:0:5", "generated:3:")),
     st.integers(0, 30),
     st.integers(0, 30),
     st.integers(0, 30),
@@ -40,6 +40,25 @@ def test_the_positions_by_name() -> None:
         "prompt": [0, 1, 2],
         "all": [0, 1, 2, 3, 4],
     }
+
+
+def test_windows_by_hand() -> None:
+    windows = ("last::1", "last:1:3", "generated::2", "generated:2:")
+    moved = {w: list(moved_tokens(w, 0, 7, prompt_length=3)) for w in windows}
+    assert moved == {
+        "last::1": [2],
+        "last:1:3": [3, 4],
+        "generated::2": [3, 4],
+        "generated:2:": [5, 6],
+    }
+
+
+def test_a_window_ends_while_tokens_are_generated() -> None:
+    windowed = steering(("caa", "strength", 1.0), position="generated:0:2")
+    planner, found = StepPlanner(torch.device("cpu")), []
+    for first in (3, 4, 5):
+        found.append(planner.step(batch((windowed, first, first + 1, 3))) is not None)
+    assert found == [True, True, False]
 
 
 def fitted() -> dict[str, Steerer]:

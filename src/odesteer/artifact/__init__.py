@@ -6,6 +6,7 @@ on the Hugging Face hub (`hub`, `card`); `Applied` adds an amount.
 
 from odesteer.artifact.applied import Applied
 from odesteer.artifact.limits import FileLimits
+from odesteer.artifact.positions import POSITIONS
 from odesteer.artifact.provenance import Provenance
 from odesteer.artifact.request import (
     SteererRequest,
@@ -15,7 +16,7 @@ from odesteer.artifact.request import (
     split_path,
 )
 from odesteer.artifact.saving import from_pretrained, load, save
-from odesteer.artifact.site import PARTS, POSITIONS, Site
+from odesteer.artifact.site import PARTS, Site
 from odesteer.artifact.steerer import POOLS, Gate, Steerer
 from odesteer.artifact.steerer_set import SteererSet
 

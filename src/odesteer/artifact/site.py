@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.untrusted import is_integer
 
-POSITIONS = ("last", "generated", "prompt", "all")
 PARTS = ("residual", "heads")
 
 
@@ -14,10 +14,11 @@ PARTS = ("residual", "heads")
 class Site:
     """A part of decoder layer ``layer`` (from zero), at some positions of the sequence.
 
-    ``position`` is ``last`` (the last position of every forward pass: the last prompt token,
-    then each generated one), ``generated``, ``prompt`` or ``all``. ``part`` is ``residual`` (the
-    output of the layer, the residual stream) or ``heads`` (the outputs of all attention heads of
-    the layer side by side, `n_heads * head_width` wide: what its output projection is given).
+    ``position`` is ``last`` (the last prompt token, then each generated one), ``generated``,
+    ``prompt``, ``all``, a window such as ``generated:0:32``, or a phase of the text such as
+    ``thinking`` or ``after:MARKER``, see `odesteer.artifact.positions`. ``part`` is ``residual``
+    (the output of the layer, the residual stream) or ``heads`` (the outputs of all attention heads
+    of the layer side by side, `n_heads * head_width` wide: what its output projection is given).
     """
 
     layer: int
@@ -27,11 +28,9 @@ class Site:
     def __post_init__(self) -> None:
         if not is_integer(self.layer, 0):
             raise InvalidInputError(f"layer must be an integer from zero, not {self.layer!r}.")
-        for name, known in (("position", POSITIONS), ("part", PARTS)):
-            if getattr(self, name) not in known:
-                raise InvalidInputError(
-                    f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}."
-                )
+        object.__setattr__(self, "position", str(parse_position(self.position)))
+        if self.part not in PARTS:
+            raise InvalidInputError(f"part must be one of {', '.join(PARTS)}, not {self.part!r}.")
 
     @property
     def depth(self) -> tuple[int, bool]:

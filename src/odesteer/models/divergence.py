@@ -15,7 +15,7 @@ from odesteer.data import Message
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.architecture.layers import accepts_argument
 from odesteer.models.observed_model import ObservedModel
-from odesteer.models.steering.forward_pass import is_steered
+from odesteer.models.steering.pass_tracker import is_steered
 from odesteer.models.tokens.batches import batches_by_length, pad_batch
 from odesteer.models.tokens.encoding import Encoded, Prompt
 from odesteer.models.tokens.special_tokens import pad_token_id, stop_token_ids

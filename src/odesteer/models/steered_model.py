@@ -107,9 +107,11 @@ class SteeredModel(ObservedModel):
         """Fit a copy of ``method`` to the activations of ``data``, at one layer or at several.
 
         ``part``, ``position``, ``k`` and ``seed`` say where activations are captured (see
-        `capture`), ``steer_position`` where the steerer acts: `last`, `generated`, `prompt` or
-        `all`. The steerer knows its site and its provenance. A list of layers is captured in one
-        pass and gives a `SteererSet`, in which each layer has a fit of its own.
+        `capture`), ``steer_position`` where the steerer acts: `last`, `generated`, `prompt`, `all`,
+        a window (`generated:0:32`) or a phase (`thinking`, `answer`, `after:MARKER`), see
+        `odesteer.artifact.positions`. The steerer knows its site and its provenance. A list of
+        layers is captured in one pass and gives a `SteererSet`, in which each layer has a fit of
+        its own.
 
         ``folder`` is where activations go meanwhile, as in `capture`; they stay there. Without one
         they are kept in memory, or in a temporary folder if they would fill half of it.
@@ -239,7 +241,14 @@ class SteeredModel(ObservedModel):
             width = PromptWidth(prompt_width)
             if compiled and len(width.ends or ()) > 1:
                 raise InvalidInputError("compiled=True takes one prompt_width for all rows.")
-        return Steering(self._sites, assignments, width, receipt=receipt, compiled=compiled)
+        return Steering(
+            self._sites,
+            assignments,
+            width,
+            receipt=receipt,
+            compiled=compiled,
+            tokenizer=self.tokenizer,
+        )
 
     @overload
     def generate(

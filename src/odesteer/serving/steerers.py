@@ -1,14 +1,17 @@
 """Registry of steerers, and steering in model names: ``bundled+truth@1.5+polite@T=5``."""
 
+import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from odesteer.artifact import Provenance, Site, Steerer, SteererSet, check_name, parse_requests
-from odesteer.errors import InvalidInputError, UnknownNameError
+from odesteer.artifact.positions import parse_position
+from odesteer.errors import InvalidInputError, ModelError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
+from odesteer.models.architecture.kv_cache import cache_argument
 
 _ZERO_QUANTITIES = ("T", "strength", "interpolation")
 """Quantities of which 0 moves nothing."""
@@ -137,6 +140,7 @@ class SteererRegistry(Mapping[str, RegisteredSteerer]):
         # Checks that it fits the model. Levels without a meaning are refused per request.
         quantity = next((name for name in steerer.quantities if name != "level"), None)
         self._lm.steering(steerer, **({} if quantity is None else {quantity: 0.0}))  # type: ignore[arg-type]
+        self._check_positions(steerer)
         entry = RegisteredSteerer(name, steerer, uploaded)
         with self._lock:
             existing = self._entries.get(name)
@@ -146,6 +150,18 @@ class SteererRegistry(Mapping[str, RegisteredSteerer]):
                 )
             self._entries = {**self._entries, name: entry}
         return entry
+
+    def _check_positions(self, steerer: Steerer | SteererSet) -> None:
+        """Raise `ModelError` for positions that need a cache with columns where there is none."""
+        arguments = inspect.signature(self._lm.model.forward).parameters
+        if cache_argument(arguments) == "past_key_values":
+            return
+        for member in steerer.members:
+            if member.site is not None and not parse_position(member.site.position).is_plain:
+                raise ModelError(
+                    f"position {member.site.position!r} needs a cache with a column for each token,"
+                    " which this model does not have; use odesteer generate."
+                )
 
     def remove(self, name: str) -> None:
         """Remove one; running texts that it steers go on."""

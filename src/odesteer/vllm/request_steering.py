@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from odesteer.artifact import Site, Steerer, SteererRequest, parse_requests
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 
@@ -43,6 +44,11 @@ class RequestSteering:
         """Each steerer, with the number of those before it at its layer."""
         layers = [each.site.layer for each in self.applied]
         return tuple((layers[:i].count(layers[i]), each) for i, each in enumerate(self.applied))
+
+    @cached_property
+    def counts_tokens(self) -> bool:
+        """Whether a steerer stops or begins to move tokens while they are generated."""
+        return any(not parse_position(each.site.position).is_plain for each in self.applied)
 
     def block_key(self, start: int, stop: int, prompt_length: int) -> str | None:
         """The key of the cache block of tokens ``start`` to ``stop``; None if none is moved.
@@ -89,7 +95,13 @@ def moved_tokens(position: str, start: int, stop: int, prompt_length: int) -> ra
     Tokens are counted from the first of the prompt, so chunked prefill and recomputation change
     nothing: `last` is the last token of the prompt and all generated ones.
     """
-    first = {"last": prompt_length - 1, "generated": prompt_length}.get(position, 0)
-    last = min(prompt_length, stop) if position == "prompt" else stop
+    parsed = parse_position(position)
+    first, last = 0, stop
+    if parsed.tokens == "prompt":
+        last = min(prompt_length, stop)
+    elif parsed.is_behind_prompt:
+        begin = prompt_length - parsed.lead
+        first = begin + parsed.start
+        last = stop if parsed.stop is None else min(begin + parsed.stop, stop)
     first = max(first, start)
     return range(first, max(last, first))

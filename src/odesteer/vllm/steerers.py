@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from odesteer.artifact import Steerer, SteererSet, check_name, from_pretrained
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError, ModelError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.vllm.request_steering import (
@@ -153,6 +154,11 @@ def _incompatibility(steerer: Steerer | SteererSet, model: ModelShape) -> ModelE
             what = "attention heads" if member.gate is None else "a condition on the prompt"
             return ModelError(
                 f"it has {what}, which the plugin does not serve; odesteer serve does."
+            )
+        if parse_position(site.position).phase is not None:
+            return ModelError(
+                f"position {site.position!r} depends on the text, which the plugin does not read;"
+                " odesteer serve does. Windows such as generated:0:32 are served."
             )
         if site.layer >= model.n_layers:
             return ModelError(

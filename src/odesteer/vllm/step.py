@@ -30,9 +30,11 @@ class StepBatch:
     prompt_lengths: Any
 
     def continues(self, previous: "StepBatch") -> bool:
-        """Whether the same requests are decoded, in the same rows as in the step before."""
+        """Whether the same rows are moved as in the step before: the same requests are decoded in
+        them, and no steerer counts their tokens."""
         return (
             self.steerings == previous.steerings
+            and not any(each is not None and each.counts_tokens for each in self.steerings)
             and np.array_equal(self.row_offsets, previous.row_offsets)
             and bool((self.first_tokens >= self.prompt_lengths).all())
             and bool((previous.first_tokens >= previous.prompt_lengths).all())

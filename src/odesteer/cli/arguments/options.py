@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from odesteer.cli.arguments.prompts import unescaped
+from odesteer.cli.errors import checking_usage
 from odesteer.cli.help import DATA, MACHINE, STEERING
 
 Json = Annotated[
@@ -135,9 +137,30 @@ DataSplit = Annotated[
     ),
 ]
 CapturePosition = Literal["last", "answer", "prompt", "random_answer"]
-SteerPosition = Literal["last", "generated", "prompt", "all"]
+
+
+def checked_position(value: str) -> str:
+    r"""The words of a steering position, with ``\n`` for a line end in markers.
+
+    Raises `UsageError` for other words.
+    """
+    from odesteer.artifact.positions import parse_position
+
+    with checking_usage():
+        return str(parse_position(unescaped(value)))
+
+
+STEER_POSITION_HELP = (
+    "last, generated, prompt or all; a window, as in generated:0:32 or last::1; or a phase:"
+    " thinking, answer or after:MARKER."
+)
 SteeredTokens = Annotated[
-    SteerPosition, typer.Option(help="Which tokens to steer.", rich_help_panel=STEERING)
+    str,
+    typer.Option(
+        metavar="WORDS",
+        help=f"Which tokens to steer: {STEER_POSITION_HELP}",
+        rich_help_panel=STEERING,
+    ),
 ]
 BatchSize = Annotated[
     int, typer.Option(min=1, metavar="N", help="Texts in one pass.", rich_help_panel=MACHINE)

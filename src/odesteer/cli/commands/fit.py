@@ -29,6 +29,7 @@ from odesteer.cli.arguments.options import (
     Revision,
     SteeredTokens,
     Subset,
+    checked_position,
 )
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.help import DATA, STEERING
@@ -121,6 +122,7 @@ def fit(
         if not check_sources(data, positive, negative):
             raise UsageError("there are no data; give --data FILE, or --positive and --negative.")
         check_output(output, force=force)
+        steer_position = checked_position(steer_position)
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         backend = Backend(engine, workers, worker_threads, ray_address)
 

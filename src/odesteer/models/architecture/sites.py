@@ -64,6 +64,13 @@ class ModelSites:
         ]
 
     @property
+    def embeddings(self) -> list[nn.Module]:
+        """The modules that turn token ids into vectors, where the model names them."""
+        model: Any = unwrapped(self.model)
+        found = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+        return [found] if isinstance(found, nn.Module) else []
+
+    @property
     def heads(self) -> AttentionHeads:
         """The attention heads; raises `ModelError` for a model that has none."""
         if self._heads is None:

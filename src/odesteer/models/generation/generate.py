@@ -122,7 +122,13 @@ class GenerationRunner:
         options = {"pad_token_id": self.pad, **self.options}
         if self._setting("stop_strings") is not None:
             options.setdefault("tokenizer", self.tokenizer)
-        with Steering(self.sites, assignments, self.prompt_width, receipt=self.receipt) as steering:
+        with Steering(
+            self.sites,
+            assignments,
+            self.prompt_width,
+            receipt=self.receipt,
+            tokenizer=self.tokenizer,
+        ) as steering:
             out = self.model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],

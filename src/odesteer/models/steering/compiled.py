@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from odesteer.artifact.positions import SteerPosition
 from odesteer.errors import ModelError
 from odesteer.models.steering.forward_pass import ForwardPass
 from odesteer.models.steering.positions import steered_columns
@@ -47,7 +48,7 @@ def _(states: Tensor, number: int) -> Tensor:
     return torch.empty_like(states)
 
 
-def apply_traced(states: Tensor, position: str, number: int, current: ForwardPass) -> Any:
+def apply_traced(states: Tensor, position: SteerPosition, number: int, current: ForwardPass) -> Any:
     """States `[batch, columns, d]` after an intervention, while a graph is traced."""
     batch, length, _ = states.shape
     (end,) = current.ends
@@ -58,7 +59,8 @@ def apply_traced(states: Tensor, position: str, number: int, current: ForwardPas
     if not columns:
         return states
     first = end - current.past
-    if position == "last" and tokens is not None and 0 < first <= length:
+    has_last = position.tokens == "last" and position.start == 0
+    if has_last and tokens is not None and 0 < first <= length:
         # The last token of each prompt, on whichever side the padding is, and what follows.
         last = (tokens[:, :first] * torch.arange(first, device=states.device)).argmax(dim=1)
         where: tuple[Any, ...] = (torch.arange(batch, device=states.device), last)
@@ -66,7 +68,7 @@ def apply_traced(states: Tensor, position: str, number: int, current: ForwardPas
         if current.past:  # a chunk of the prompt may hold padding only
             new = torch.where(tokens[:, :first].any(dim=1)[:, None], new, states[where])
         states = states.index_put(where, new)
-        columns = range(first, length)
+        columns = range(first, columns.stop)
         if not columns:
             return states
     old = states[:, columns.start : columns.stop]
@@ -76,7 +78,9 @@ def apply_traced(states: Tensor, position: str, number: int, current: ForwardPas
     return torch.cat([states[:, : columns.start], new, states[:, columns.stop :]], dim=1)
 
 
-def _apply_behind_cache(states: Tensor, position: str, number: int, past: Tensor, end: int) -> Any:
+def _apply_behind_cache(
+    states: Tensor, position: SteerPosition, number: int, past: Tensor, end: int
+) -> Any:
     """The same where the number of ``past`` columns is on the device (static caches).
 
     ``end`` is where the prompt ends, 0 where that is not known and has passed.
@@ -86,10 +90,20 @@ def _apply_behind_cache(states: Tensor, position: str, number: int, past: Tensor
             "a graph with a static cache that is in use takes single tokens; read the prompt in one"
             " pass, or uncompiled."
         )
+    if not end and not position.is_plain:
+        raise ModelError(
+            f"a compiled graph with a static cache does not know where position {str(position)!r}"
+            " begins; say where the prompt ends with prompt_width=."
+        )
     if not end:
-        return states if position == "prompt" else torch.ops.odesteer.steer(states, number)
+        return states if position.tokens == "prompt" else torch.ops.odesteer.steer(states, number)
     new = torch.ops.odesteer.steer(states, number)
-    if position == "all":
+    if position.tokens == "all":
         return new
-    behind = past.to(states.device) >= end - (position == "last")
-    return torch.where(~behind if position == "prompt" else behind, new, states)
+    column = past.to(states.device)
+    if position.tokens == "prompt":
+        return torch.where(column < end, new, states)
+    moved = column >= end - position.lead + position.start
+    if position.stop is not None:
+        moved = moved & (column < end - position.lead + position.stop)
+    return torch.where(moved, new, states)

@@ -10,18 +10,20 @@ from torch import nn
 from typing_extensions import Self
 
 from odesteer.artifact import Gate
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.architecture.hooks import Hook, HookSet
 from odesteer.models.architecture.layers import execution_device
 from odesteer.models.architecture.sites import ModelSites
-from odesteer.models.steering.forward_pass import PassTracker
 from odesteer.models.steering.gates import GateReader
 from odesteer.models.steering.generate_calls import unwatch_generate, watch_generate
 from odesteer.models.steering.intervention import Intervention
+from odesteer.models.steering.pass_tracker import PassTracker
 from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
 from odesteer.models.steering.receipts import Receipt, ReceiptRecorder
 from odesteer.models.steering.rows import RowAssignment
 from odesteer.models.steering.site_hooks import BypassCheck, SiteInterventions
+from odesteer.models.steering.texts import MarkerReader
 from odesteer.models.steering.threads import SteeringWarning
 
 
@@ -41,6 +43,8 @@ class Steering:
     first passes compile graphs with the steering in them, which this object uses again whenever
     it is enabled, so keep it. Receipts and gates exclude that.
 
+    ``tokenizer`` decodes tokens for positions that depend on the text.
+
     Attributes:
         assignments: the steerers and the rows that they act on.
     """
@@ -53,8 +57,16 @@ class Steering:
         *,
         receipt: bool = False,
         compiled: bool = False,
+        tokenizer: Any = None,
     ) -> None:
         self.assignments = tuple(assignments)
+        positions = [parse_position(each.site.position) for each in self.assignments]
+        reads_texts = any(position.phase is not None for position in positions)
+        if compiled and reads_texts:
+            raise InvalidInputError(
+                "compiled=True does not go with positions that depend on the text, such as"
+                " 'thinking': graphs do not look at tokens; leave it out."
+            )
         if compiled and (
             receipt or any(assignment.gate is not None for assignment in self.assignments)
         ):
@@ -66,8 +78,9 @@ class Steering:
         self._tracker = PassTracker(
             sites.layers.owner,
             ThreadPromptWidth() if width is None else width,
-            needs_columns=receipt,
+            needs_columns=receipt or not all(position.is_plain for position in positions),
             compiled=compiled,
+            markers=MarkerReader(tokenizer) if reads_texts else None,
         )
         before: list[tuple[nn.Module, Hook]] = []
         after: list[tuple[nn.Module, Hook]] = []
@@ -83,9 +96,14 @@ class Steering:
         for steered in steered_sites:
             if steered.site.part == "heads":
                 after.append((sites.layers.at(steered.site.layer), BypassCheck(steered)))
-        begin = [(sites.layers.owner, self._tracker.begin)] if self.assignments else []
+        begin: list[tuple[nn.Module, Hook]] = []
+        if self.assignments:
+            begin.append((sites.layers.owner, self._tracker.begin))
+        if reads_texts:
+            begin += [(module, self._tracker.see_embedded) for module in sites.embeddings]
         self._hooks = HookSet([*begin, *before], after, compiled=compiled, first=True)
         self._finalizer: weakref.finalize[..., Any] | None = None
+        self._reads_texts = reads_texts
         self._generating = sites.generating if self.assignments else []
 
     def _readers(self, sites: ModelSites) -> dict[Gate, GateReader]:
@@ -130,6 +148,13 @@ class Steering:
             )
         return steered_sites
 
+    def give_texts(self, rows: Sequence[Sequence[int]]) -> None:
+        """The tokens that the cache of the first pass holds, by row and column (-1 for padding).
+
+        Positions such as `thinking` need them where the prompt was read before it is enabled.
+        """
+        self._tracker.give_texts(rows)
+
     @property
     def is_enabled(self) -> bool:
         """Whether it steers, between `enable` and `remove`."""
@@ -145,7 +170,12 @@ class Steering:
             if isinstance(self._tracker.prompt_width, ThreadPromptWidth):
                 self._finalizer = weakref.finalize(self, unwatch_generate, *watched)
                 self._finalizer.atexit = False
-                watch_generate(self._generating, self._tracker.number, self._tracker.prompt_width)
+                watch_generate(
+                    self._generating,
+                    self._tracker.number,
+                    self._tracker.prompt_width,
+                    refuses_beams=self._reads_texts,
+                )
             self._hooks.place()
         except BaseException:
             self._end()

@@ -11,7 +11,7 @@ from odesteer.artifact import Gate
 from odesteer.errors import ModelError
 from odesteer.models.architecture.hooks import Hook
 from odesteer.models.architecture.sites import SiteModule, hidden_states, input_states
-from odesteer.models.steering.forward_pass import PassTracker
+from odesteer.models.steering.pass_tracker import PassTracker
 from odesteer.models.steering.receipts import ReceiptRecorder
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import ModelError
 from odesteer.flows import FlowInPlace
 from odesteer.methods import Amount, Prepared
 from odesteer.models.steering.compiled import register_intervention
-from odesteer.models.steering.forward_pass import PassTracker
 from odesteer.models.steering.gates import GateReader
+from odesteer.models.steering.pass_tracker import PassTracker
 from odesteer.models.steering.rows import RowAssignment
 
 
@@ -43,7 +44,7 @@ class Intervention:
         gate: GateReader | None = None,
         gate_is_later: bool = False,
     ) -> None:
-        self.position = assignment.site.position
+        self.position = parse_position(assignment.site.position)
         self.number = register_intervention(self)
         self.gate = gate
         self.gate_is_later = gate_is_later

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from odesteer.artifact.positions import SteerPosition, parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.untrusted import is_integer
 
@@ -14,25 +15,29 @@ Ends = tuple[int, ...]
 """Number of columns, from the first, that are the prompt: one for all rows, or one for each."""
 
 
-def steered_columns(position: str, length: int, past: int, ends: Ends) -> range:
+def steered_columns(position: SteerPosition | str, length: int, past: int, ends: Ends) -> range:
     """The columns of one forward pass that a steerer at ``position`` moves in at least one row.
 
     Args:
-        position: `last`, the position that each next token is chosen from: the last prompt token,
-            then each generated one (arXiv 2602.17560); `generated`, the tokens that the model has
-            generated, as they are fed back to it; `prompt`, all tokens of the prompt; `all`.
+        position: see `odesteer.artifact.positions` (`last` is that of arXiv 2602.17560).
         length: number of columns in this pass.
         past: number of columns before them, held in a cache.
         ends: where the prompts end.
 
     It depends on where the prompt ends and not on how prompt and response are cut into passes.
-    Padding is excluded elsewhere.
+    Padding and phases of the text are excluded elsewhere.
     """
-    if position == "all":
+    if isinstance(position, str):
+        position = parse_position(position)
+    if position.tokens == "all":
         return range(length)
-    if position == "prompt":
+    if position.tokens == "prompt":
         return range(_within(max(ends) - past, length))
-    return range(_within(min(ends) - (position == "last") - past, length), length)
+    first = _within(min(ends) - position.lead + position.start - past, length)
+    if position.stop is None or len(ends) > 1:  # padding may lie in between
+        return range(first, length)
+    stop = _within(ends[0] - position.lead + position.stop - past, length)
+    return range(first, max(first, stop))
 
 
 def _within(column: int, length: int) -> int:

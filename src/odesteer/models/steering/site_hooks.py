@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from odesteer.artifact.positions import SteerPosition
 from odesteer.errors import ModelError
 from odesteer.flows import FlowInPlace
 from odesteer.models.architecture.hooks import Hook
@@ -19,8 +20,8 @@ from odesteer.models.architecture.sites import (
     replace_input_states,
 )
 from odesteer.models.steering.compiled import apply_traced
-from odesteer.models.steering.forward_pass import PassTracker
 from odesteer.models.steering.intervention import Intervention
+from odesteer.models.steering.pass_tracker import PassTracker
 from odesteer.models.steering.receipts import ReceiptRecorder
 
 
@@ -81,7 +82,7 @@ class SiteInterventions:
         flows = [
             intervention.prepared_rows(states).in_place
             for intervention in self.interventions
-            if intervention.gate is None
+            if intervention.gate is None and intervention.position.is_plain
         ]
         known = [flow for flow in flows if flow is not None]
         if len(known) == len(self.interventions):
@@ -94,7 +95,7 @@ class SiteInterventions:
         if steps is None or not current.is_generated:
             return False
         for intervention, flow in steps:
-            if intervention.position != "prompt" and not flow.move(states):
+            if intervention.position.tokens != "prompt" and not flow.move(states):
                 return False
         self.calls.n += 1
         return True
@@ -139,40 +140,48 @@ class SiteInterventions:
         return target
 
     def _where(
-        self, position: str, columns: range, states: Tensor, rows: Tensor | None
+        self, position: SteerPosition, columns: range, states: Tensor, rows: Tensor | None
     ) -> tuple[tuple[Any, ...], Tensor | range, Tensor | None]:
         """The index of what is moved, its columns (a range, or `[rows, c]`), and which of it."""
         current, device = self.tracker.current, states.device
         batch, length, _ = states.shape
+        phase = None if position.phase is None else current.in_phase(position.phase, device)
         tokens = current.active(length, device)
-        ends_here = current.past < current.ends[0] <= current.past + length
-        if position == "last" and tokens is not None and len(current.ends) == 1 and ends_here:
+        end = current.ends[0]
+        has_last = position.tokens == "last" and position.start == 0 and len(current.ends) == 1
+        if has_last and tokens is not None and current.past < end <= current.past + length:
             # The last token of each prompt, on whichever side the padding is, and what follows.
-            last, found = current.last_of_prompt(tokens, "position 'last'")
-            follows = torch.arange(current.ends[0] - current.past, length, device=device)
-            column = torch.cat([last[:, None], follows.expand(batch, -1)], dim=1)
+            last, found = current.last_of_prompt(tokens, f"position {str(position)!r}")
+            follows = range(end - current.past, max(columns.stop, end - current.past))
+            some = torch.arange(follows.start, follows.stop, device=device)
+            column = torch.cat([last[:, None], some.expand(batch, -1)], dim=1)
             chosen: Tensor | None = torch.cat(
-                [found[:, None], tokens[:, length - len(follows) :]], dim=1
+                [found[:, None], tokens[:, follows.start : follows.stop]], dim=1
             )
-            if not len(follows) and not current.past:
+            if not follows and not current.past:
                 chosen = None  # the last tokens of whole prompts are no padding
+            if phase is not None:
+                own = phase.gather(1, column)
+                chosen = own if chosen is None else chosen & own
             every = torch.arange(batch, device=device) if rows is None else rows
             if rows is not None:
                 column, chosen = column[rows], None if chosen is None else chosen[rows]
             return (every[:, None], column), column, chosen
-        some = slice(columns.start, columns.stop)
-        mask = None if tokens is None else tokens[:, some]
-        if position != "all":
-            own = (
-                current.in_prompt(batch, columns, device)
-                if position == "prompt"
-                else current.behind(position, batch, columns, device)
-            )
-            if own is not None:
-                mask = own if mask is None else mask & own
+        some_columns = slice(columns.start, columns.stop)
+        mask = None if tokens is None else tokens[:, some_columns]
+        limits = []
+        if position.tokens == "prompt":
+            limits.append(current.in_prompt(batch, columns, device))
+        elif position.is_behind_prompt:
+            limits.append(current.behind(position, batch, columns, device))
+        if phase is not None:
+            limits.append(phase[:, some_columns])
+        for limit in limits:
+            if limit is not None:
+                mask = limit if mask is None else mask & limit
         if mask is not None and rows is not None:
             mask = mask[rows]
-        return (slice(None) if rows is None else rows, some), columns, mask
+        return (slice(None) if rows is None else rows, some_columns), columns, mask
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from odesteer.serving.engine.kv_cache import BatchCache
 from odesteer.serving.engine.output import FAILED
 from odesteer.serving.engine.sampling import sample, token_logprobs
 from odesteer.serving.engine.sequence import SequenceState, fail_all
-from odesteer.serving.engine.steering import BatchSteering, SteeringEffect
+from odesteer.serving.engine.steering import BatchSteering, ReadTokens, SteeringEffect
 
 _log = logging.getLogger("odesteer.serving")
 
@@ -119,7 +119,12 @@ class Batch:
     def _decode(self, cache: BatchCache) -> tuple[Tensor, _Effects]:
         if self._steering is None:
             self._steering = BatchSteering(
-                self._lm, [() if each.finished else each.steerers for each in self.sequences]
+                self._lm,
+                [() if each.finished else each.steerers for each in self.sequences],
+                read=[
+                    ReadTokens.of(each.request.prompt, each.generated[:-1], cache.width)
+                    for each in self.sequences
+                ],
             )
         tokens = [self._pad_token if each.finished else each.last_token for each in self.sequences]
         lengths, mask = cache.lengths, cache.mask

@@ -52,7 +52,7 @@ class SequenceState:
         steerers: those that act on it, in order; None once a gate has closed.
         eos_tokens: ids of the tokens that end a text.
         last_token: the token that the next pass is given.
-        n_generated: number of generated tokens.
+        generated: ids of the generated tokens.
         finished: whether it has ended or was cancelled.
         sampler: how it samples, and its random generator.
     """
@@ -64,7 +64,7 @@ class SequenceState:
     eos_tokens: frozenset[int]
     device: torch.device
     last_token: int = field(default=0, init=False)
-    n_generated: int = field(default=0, init=False)
+    generated: list[int] = field(default_factory=list, init=False)
     finished: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +77,10 @@ class SequenceState:
         )
         self._created = time.monotonic()
         self.sampler = (sampling, random_generator(sampling, self.device))
+
+    @property
+    def n_generated(self) -> int:
+        return len(self.generated)
 
     @property
     def age(self) -> float:
@@ -98,7 +102,7 @@ class SequenceState:
             self._fail_for_logits()
             return
         self.last_token = token_id
-        self.n_generated += 1
+        self.generated.append(token_id)
         if token_id in self.eos_tokens:
             self._finish([], "stop")
             return

@@ -6,9 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from odesteer.artifact import Steerer
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.models import Receipt, SteeredModel, Steering
+from odesteer.models.steering.texts import PADDING
 from odesteer.serving.engine.output import BarrierChange
 from odesteer.serving.steerers import SteererMember, SteererRegistry, SteeringSpec
 
@@ -81,6 +83,25 @@ def _steerers_at_sites(spec: SteeringSpec, registry: SteererRegistry) -> list[Se
     return steerers
 
 
+@dataclass(frozen=True)
+class ReadTokens:
+    """The tokens of a sequence that the cache of a batch holds.
+
+    Attributes:
+        columns: their ids, -1 for padding.
+        prompt_end: the column in which the first generated token is.
+    """
+
+    columns: Sequence[int]
+    prompt_end: int
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], generated: Sequence[int], width: int) -> "ReadTokens":
+        """Of a row that is padded on the left to ``width`` columns."""
+        missing = width - len(prompt) - len(generated)
+        return cls([*[PADDING] * missing, *prompt, *generated], width - len(generated))
+
+
 @dataclass
 class _RowGroup:
     """Rows that have the same steerer at the same index, and amounts in the same quantity."""
@@ -90,13 +111,27 @@ class _RowGroup:
     steerers: list[Steerer | None]
     amounts: list[float | None]
 
-    def steering(self, lm: SteeredModel, prompt_width: int | None) -> Steering:
-        return lm.steering(
+    def steering(
+        self, lm: SteeredModel, prompt_width: int | None, read: Sequence[ReadTokens]
+    ) -> Steering:
+        width: int | list[int] | None = prompt_width
+        if prompt_width is None and not self._is_plain:
+            width = [each.prompt_end for each in read]
+        steering = lm.steering(
             self.steerers,
-            prompt_width=prompt_width,
+            prompt_width=width,
             receipt=True,
             **{self.quantity: self.amounts},  # type: ignore[arg-type]
         )
+        if prompt_width is None and not self._is_plain:
+            steering.give_texts([each.columns for each in read])
+        return steering
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether positions depend on no more than whether a token is generated."""
+        sites = (steerer.site for steerer in self.steerers if steerer is not None)
+        return all(site is None or parse_position(site.position).is_plain for site in sites)
 
 
 class BatchSteering:
@@ -107,6 +142,7 @@ class BatchSteering:
         rows: for each row its steerers in order; None for one whose gate is closed.
         prompt_width: in prefill, the number of columns, and gates decide; None in decoding, where
             they have decided.
+        read: in decoding, the tokens of each row that the cache holds.
     """
 
     def __init__(
@@ -114,6 +150,7 @@ class BatchSteering:
         lm: SteeredModel,
         rows: Sequence[Sequence[SequenceSteerer | None]],
         prompt_width: int | None = None,
+        read: Sequence[ReadTokens] = (),
     ) -> None:
         groups: dict[tuple[int, int, str], _RowGroup] = {}
         for row, steerers in enumerate(rows):
@@ -129,7 +166,7 @@ class BatchSteering:
                 group.steerers[row], group.amounts[row] = applied, float(amount.value)
         # Outer contexts act first.
         self._groups = [
-            (group, group.steering(lm, prompt_width))
+            (group, group.steering(lm, prompt_width, read))
             for group in sorted(groups.values(), key=lambda group: group.index)
         ]
 

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from odesteer.cli.arguments.options import (
+    STEER_POSITION_HELP,
     ArcLength,
     ChatTemplateKwargs,
     Debug,
@@ -18,8 +19,8 @@ from odesteer.cli.arguments.options import (
     Json,
     Level,
     Revision,
-    SteerPosition,
     Strength,
+    checked_position,
 )
 from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts
 from odesteer.cli.errors import UsageError
@@ -64,9 +65,11 @@ def generate(
     strength: Strength = None,
     interpolation: Interpolation = None,
     position: Annotated[
-        SteerPosition | None,
+        str | None,
         typer.Option(
-            help="Which tokens to steer, instead of what the file says.", rich_help_panel=STEERING
+            metavar="WORDS",
+            help=f"Which tokens to steer, instead of what the file says: {STEER_POSITION_HELP}",
+            rich_help_panel=STEERING,
         ),
     ] = None,
     compare: Annotated[
@@ -176,6 +179,8 @@ def generate(
         amount = one_amount(level, T, strength, interpolation)
         if amount is not None and not steer:
             raise UsageError(f"--{amount.quantity} needs a steerer; name one with --steer FILE.")
+        if position is not None:
+            position = checked_position(position)
         steerers = read_steerers(steer or [], amount, position)
         _check_model(choice, steerers)
         choice.n_layers(screen)

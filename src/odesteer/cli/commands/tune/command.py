@@ -28,6 +28,7 @@ from odesteer.cli.arguments.options import (
     Revision,
     SteeredTokens,
     Subset,
+    checked_position,
 )
 from odesteer.cli.commands.tune.candidates import candidates_of
 from odesteer.cli.commands.tune.objective import Proxy, data_and_objective
@@ -206,6 +207,7 @@ def tune(
         files = {name: output / file for name, file in _FILES.items()}
         if output.exists():
             check_output(files["steerer"], force=force)
+        steer_position = checked_position(steer_position)
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
 
         from odesteer.terrarium import world as world_named
