@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from odesteer.cli.arguments.options import Debug, Force, Json, Revision, SteerPosition
+from odesteer.cli.arguments.options import (
+    STEER_POSITION_HELP,
+    Debug,
+    Force,
+    Json,
+    Revision,
+    checked_position,
+)
 from odesteer.cli.help import STEERING
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_output
@@ -62,9 +69,10 @@ def import_file(
         ),
     ] = None,
     steer_position: Annotated[
-        SteerPosition | None,
+        str | None,
         typer.Option(
-            help="Which tokens to steer.  [default: as in the file, or all]",
+            metavar="WORDS",
+            help=f"Which tokens to steer: {STEER_POSITION_HELP}  [default: as in the file, or all]",
             show_default=False,
             rich_help_panel=STEERING,
         ),
@@ -86,6 +94,8 @@ def import_file(
 
         from odesteer.interchange import read_steerer
 
+        if steer_position is not None:
+            steer_position = checked_position(steer_position)
         origin = None if model is None else _origin(ModelChoice(model, revision), screen)
         steerer = read_steerer(
             file, layer=layer, tensor=tensor, row=row, position=steer_position, provenance=origin
