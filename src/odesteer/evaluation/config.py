@@ -1,5 +1,6 @@
 """Configuration of a benchmark run: suite, methods, layers, amounts, judges and budget."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,8 +33,11 @@ class BenchmarkConfig:
         data: file or folder with the data.
         quick: small sizes and one seed.
         limit: the most validation items, and the most test items, of each fold and seed.
+        fit_limit: the most examples, pairs or questions to fit on.
+        only_tasks: names of tasks of the suite; None for all.
+        folds: how many folds of each task; None for all.
         methods: names of the rows; None for all.
-        seeds: how many; None for the suite's.
+        seeds: how many, or which; None for the suite's.
         layers: tried first; None for the task's own, or one in the middle of the model, and then
             its neighbours.
         every_layer: choose among all layers.
@@ -45,6 +49,10 @@ class BenchmarkConfig:
         chat: whether prompts are chats.
         budget: the most that a setting may cost in fluency, nats a token.
         refinements: how often the neighbours of the best setting are tried.
+        at_kl: costs to compare all methods at, KL to the unsteered model in nats a token; empty
+            for no such comparison.
+        cost_texts: how many neutral prompts the cost is measured on.
+        best: whether each method's best setting is chosen and reported as well.
 
     Raises `UnknownNameError` for suites and methods, `InvalidInputError` for other values.
     """
@@ -54,8 +62,11 @@ class BenchmarkConfig:
     data: Path | None = None
     quick: bool = False
     limit: int | None = None
+    fit_limit: int | None = None
+    only_tasks: tuple[str, ...] | None = None
+    folds: int | None = None
     methods: tuple[str, ...] | None = None
-    seeds: int | None = None
+    seeds: int | tuple[int, ...] | None = None
     layers: tuple[int, ...] | None = None
     every_layer: bool = False
     amounts: tuple[float, ...] | None = None
@@ -66,14 +77,27 @@ class BenchmarkConfig:
     chat: bool = False
     budget: float = BUDGET
     refinements: int = 1
+    at_kl: tuple[float, ...] = ()
+    cost_texts: int = 40
+    best: bool = True
 
     def __post_init__(self) -> None:
         registry.get(self.suite)
         contenders(self.methods, amounts=self.amounts, variants=self.variants)
-        for name in ("limit", "seeds"):
+        for name in ("limit", "fit_limit", "folds", "seeds"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise InvalidInputError(f"{name} must be at least 1, not {value}.")
+        if isinstance(self.seeds, tuple) and (
+            not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds)
+        ):
+            raise InvalidInputError(f"seeds must be different numbers from 0, not {self.seeds}.")
+        if not all(0 < kl < math.inf for kl in self.at_kl):
+            raise InvalidInputError(f"costs must be positive numbers, not {self.at_kl}.")
+        if self.cost_texts < 2:
+            raise InvalidInputError(f"cost_texts must be at least 2, not {self.cost_texts}.")
+        if not self.at_kl and not self.best:
+            raise InvalidInputError("neither costs nor best settings are asked for; choose one.")
         if self.layers is not None and self.every_layer:
             raise InvalidInputError("all layers and some of them were asked for; choose one.")
         if not self.budget >= 0:
@@ -89,25 +113,29 @@ class BenchmarkConfig:
                 validation=_least(sizes.validation, self.limit),
                 test=_least(sizes.test, self.limit),
             )
-        tasks = cls(
+        if self.fit_limit is not None:
+            sizes = replace(sizes, fit=_least(sizes.fit, self.fit_limit))
+        found = cls(
             Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat
         ).tasks()
+        tasks = self._wanted(found)
         for task in tasks:
             self._choose_headline(task)
         return tasks
 
     def plan(self, tasks: Sequence[Task], n_layers: int, lm: SteeredModel | None = None) -> Plan:
         """The plan for ``n_layers`` layers; with ``lm``, texts that are too long are left out."""
-        n_seeds = self.seeds or (1 if self.quick else 3)
+        seeds = self.seeds or (1 if self.quick else 3)
         layers = {task.name: self._layers(task, n_layers) for task in tasks}
         return Plan(
             tasks,
             contenders(self.methods, amounts=self.amounts, variants=self.variants),
-            range(n_seeds),
+            range(seeds) if isinstance(seeds, int) else seeds,
             layers,
             None if lm is None else ContextFilter(lm),
             budget=self.budget,
             refinements=self.refinements,
+            n_folds=self.folds,
         )
 
     def judge_panel(
@@ -131,8 +159,11 @@ class BenchmarkConfig:
             "data": None if self.data is None else self.data.name,
             "quick": self.quick,
             "limit": self.limit,
+            "fit_limit": self.fit_limit,
+            "tasks": None if self.only_tasks is None else list(self.only_tasks),
+            "folds": self.folds,
             "methods": None if self.methods is None else list(self.methods),
-            "seeds": self.seeds,
+            "seeds": list(self.seeds) if isinstance(self.seeds, tuple) else self.seeds,
             "layers": "all" if self.every_layer else self.layers and list(self.layers),
             "amounts": self.amounts and list(self.amounts),
             "variants": {name: list(forms) for name, forms in self.variants.items()} or None,
@@ -141,6 +172,8 @@ class BenchmarkConfig:
             "chat": self.chat,
             "budget": self.budget,
             "refinements": self.refinements,
+            "at_kl": list(self.at_kl) or None,
+            "cost_texts": self.cost_texts if self.at_kl else None,
         }
         return {name: value for name, value in values.items() if value not in (None, False)}
 
@@ -156,6 +189,18 @@ class BenchmarkConfig:
         zeros |= task.derived(zeros)
         if metrics and task.combined([zeros]).get(task.headline) is None:
             task.headline = metrics[0]
+
+    def _wanted(self, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        """The tasks that are asked for. Raises `InvalidInputError` for a name that is none."""
+        if self.only_tasks is None:
+            return tasks
+        known = [task.name for task in tasks]
+        for name in self.only_tasks:
+            if name not in known:
+                raise InvalidInputError(
+                    f"the suite {self.suite!r} has no task {name!r}; it has {', '.join(known)}."
+                )
+        return tuple(task for task in tasks if task.name in self.only_tasks)
 
     def _layers(self, task: Task, n_layers: int) -> LayerRange:
         every = tuple(range(n_layers))
@@ -179,7 +224,7 @@ class BenchmarkConfig:
             root = self.data if self.data.is_dir() else self.data.parent
             if not (root / "truthfulqa").is_dir() and not (root / "paradetox").is_dir():
                 root = root.parent
-            for name in ("small-truth", "small-info", "small-toxicity"):
+            for name in ("small-truth", "small-info", "small-toxicity", "small-sentiment"):
                 options[name] = {"data": str(root), **options.get(name, {})}
         return options
 

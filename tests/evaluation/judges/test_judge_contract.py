@@ -10,8 +10,8 @@ from judge_models import make_item
 from odesteer.errors import InvalidInputError, UnknownNameError
 from odesteer.evaluation.judges import Judge, create, registry
 
-EXACT = ("diversity", "multiple-choice", "repetition", "terrarium")
-TRAINED = ("small-info", "small-toxicity", "small-truth")
+EXACT = ("choice-margin", "diversity", "form", "multiple-choice", "repetition", "terrarium")
+TRAINED = ("small-info", "small-sentiment", "small-toxicity", "small-truth")
 
 
 @pytest.mark.parametrize("name", list(registry))

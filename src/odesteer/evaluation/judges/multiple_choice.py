@@ -32,8 +32,8 @@ class MultipleChoice(Judge):
         return [self._one(item, text) for item, text in zip(items, texts, strict=True)]
 
     def _one(self, item: Item, text: str) -> Scores:
-        parts = _parts(item)
-        totals = _totals(text)
+        parts = choices_and_labels(item)
+        totals = log_likelihoods_in(text)
         scores = self._missing()
         for metric, part, score in (("mc1", "mc1", mc1), ("mc2", "mc2", mc2), ("mc3", "mc2", mc3)):
             choices, labels = parts[part]
@@ -42,7 +42,8 @@ class MultipleChoice(Judge):
         return scores
 
 
-def _parts(item: Item) -> dict[str, tuple[list[str], list[int]]]:
+def choices_and_labels(item: Item) -> dict[str, tuple[list[str], list[int]]]:
+    """The choices of ``mc1`` and of ``mc2`` with their labels."""
     parts = {name: item.reference.get(name, item.reference) for name in ("mc1", "mc2")}
     for name, part in parts.items():
         choices, labels = part.get("choices"), part.get("labels")
@@ -54,7 +55,7 @@ def _parts(item: Item) -> dict[str, tuple[list[str], list[int]]]:
     return {name: (list(part["choices"]), list(part["labels"])) for name, part in parts.items()}
 
 
-def _totals(text: str) -> dict[str, float]:
+def log_likelihoods_in(text: str) -> dict[str, float]:
     """The finite log-likelihoods in a JSON text; empty for any other text."""
     try:
         read = json.loads(text)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from odesteer.artifact import Steerer
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
+from odesteer.evaluation.metrics.prefix_scorer import PrefixScorer
 from odesteer.methods import Amount
 from odesteer.models import Encoded, SteeredModel
 from odesteer.models.tokens.encoding import Encoder
@@ -23,6 +24,7 @@ def log_likelihoods(
     *,
     batch_size: int = 16,
     truncate: bool = False,
+    scorer: PrefixScorer | None = None,
 ) -> list[LogLikelihood]:
     """Log-likelihoods of the responses of ``examples``, each given its prompt, in order; nats.
 
@@ -30,7 +32,8 @@ def log_likelihoods(
     before a response, not even a BOS, its first token is not scored. With a steerer, passes
     are steered as generating the response token by token would have been. With ``truncate``,
     prompts that are too long for the model's context lose their beginning, BOS included, as in
-    lm-evaluation-harness; each result says how much.
+    lm-evaluation-harness; each result says how much. A ``scorer`` of the model computes prompts
+    once for all calls, where the steerer leaves prompts alone.
 
     Raises `InvalidInputError` for examples that do not fit into the model's context, and for
     responses without a token that can be scored.
@@ -49,7 +52,11 @@ def log_likelihoods(
                 f"the response {example.response!r:.80} has a single token with nothing before"
                 " it; give it a prompt."
             )
-    found = encoded_log_likelihoods(lm, encoded, steerer, amount, batch_size=batch_size)
+    has_prompts = all(ids.n_prompt for ids in encoded)
+    if scorer is not None and has_prompts and PrefixScorer.can_score(lm, steerer):
+        found = scorer.log_likelihoods(encoded, steerer, amount)
+    else:
+        found = encoded_log_likelihoods(lm, encoded, steerer, amount, batch_size=batch_size)
     if not isinstance(encode, _Truncating):
         return found
     return [replace(one, n_lost=n) for one, n in zip(found, encode.lost, strict=True)]

@@ -10,6 +10,7 @@ from odesteer.artifact import Steerer
 from odesteer.data import Example
 from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.evaluation.item import Item
+from odesteer.evaluation.metrics.prefix_scorer import PrefixScorer
 from odesteer.evaluation.runner.plan import CompletionSpec
 from odesteer.evaluation.runner.prompt_only import with_instruction
 from odesteer.evaluation.runner.sampling import generation_options, seed_of
@@ -45,7 +46,9 @@ BatchExecutor = Callable[[Sequence[CompletionBatch]], Iterator[tuple[list[Comple
 and the seconds that they took."""
 
 
-def complete_batch(lm: SteeredModel, batch: CompletionBatch) -> list[Completion]:
+def complete_batch(
+    lm: SteeredModel, batch: CompletionBatch, scorer: PrefixScorer | None = None
+) -> list[Completion]:
     """The completions of a batch. Failures become results and do not end the run: a batch that
     holds one is split by setting, fold and seed, and the other parts are generated."""
     try:
@@ -54,7 +57,7 @@ def complete_batch(lm: SteeredModel, batch: CompletionBatch) -> list[Completion]
             if isinstance(steerer, FAILURES):
                 raise steerer
             steerers.append(steerer)
-        return generate_completions(lm, batch.specs, steerers)
+        return generate_completions(lm, batch.specs, steerers, scorer)
     except FAILURES as error:
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, spec in enumerate(batch.specs):
@@ -66,21 +69,24 @@ def complete_batch(lm: SteeredModel, batch: CompletionBatch) -> list[Completion]
             return [{"failed": str(error)} for _ in batch.specs]
     found: dict[int, Completion] = {}
     for indices in groups.values():
-        found.update(zip(indices, complete_batch(lm, batch.subset(indices)), strict=True))
+        found.update(zip(indices, complete_batch(lm, batch.subset(indices), scorer), strict=True))
     return [found[i] for i in range(len(batch.specs))]
 
 
 def generate_completions(
-    lm: SteeredModel, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
+    lm: SteeredModel,
+    specs: Sequence[CompletionSpec],
+    steerers: Sequence[Steerer | None],
+    scorer: PrefixScorer | None = None,
 ) -> list[Completion]:
     """One completion (or the likelihoods of one item's choices) for each spec, in order.
 
     All specs are of one task, and steered by one quantity. This is the only place where a
-    benchmark calls the model.
+    benchmark calls the model. A ``scorer`` keeps the prompts of choices from call to call.
     """
     task = specs[0].task
     if task.kind == "choice":
-        return _score_choices(lm, specs, steerers)
+        return _score_choices(lm, specs, steerers, scorer)
     fits = partial(_fits, lm, task.max_new_tokens)
     items = [
         with_instruction(task, spec.fold, spec.item, spec.seed, fits)
@@ -167,7 +173,10 @@ def _stop_tokens(lm: SteeredModel, stops: Sequence[str]) -> list[int]:
 
 
 def _score_choices(
-    lm: SteeredModel, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
+    lm: SteeredModel,
+    specs: Sequence[CompletionSpec],
+    steerers: Sequence[Steerer | None],
+    scorer: PrefixScorer | None,
 ) -> list[Completion]:
     """Log-likelihoods of each item's choices, and how many prompt tokens were cut off for them."""
     from odesteer.evaluation.metrics.likelihood import log_likelihoods
@@ -181,7 +190,9 @@ def _score_choices(
         choices = {i: _choices(specs[i]) for i in indices}
         examples = [Example(specs[i].item.prompt, text) for i in indices for text in choices[i]]
         amount = None if setting is None else setting.amount
-        scored = log_likelihoods(lm, examples, steerers[indices[0]], amount, truncate=True)
+        scored = log_likelihoods(
+            lm, examples, steerers[indices[0]], amount, truncate=True, scorer=scorer
+        )
         remaining = iter(scored)
         for i in indices:
             each = {text: next(remaining) for text in choices[i]}

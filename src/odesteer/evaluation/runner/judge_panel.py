@@ -50,7 +50,7 @@ class JudgePanel:
         for task in tasks:
             names = task.judges if wanted is None else tuple(dict.fromkeys(wanted))
             if task.kind == "choice":
-                names = ("multiple-choice",)
+                names = task.judges
             for name in names:
                 if name in self._judges or name in self.unavailable:
                     continue

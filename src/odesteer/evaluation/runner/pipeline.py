@@ -9,8 +9,10 @@ from typing import Any
 
 from typing_extensions import Self
 
+from odesteer.artifact import Steerer
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.judges import Scores
+from odesteer.evaluation.metrics.prefix_scorer import PrefixScorer
 from odesteer.evaluation.runner.completions import (
     FAILURES,
     BatchExecutor,
@@ -76,6 +78,7 @@ class CompletionPipeline:
         self._executor = executor
         self._model = model_digest(lm)
         self._fits = SteererCache(lm, min(batch_size, 16))
+        self._scorer = PrefixScorer(lm)
         self._done = self._generated = 0
         self._started = 0.0
 
@@ -143,6 +146,10 @@ class CompletionPipeline:
         found: dict[str, Any] = self._scores[key]["scores"]
         return found
 
+    def steerer(self, spec: CompletionSpec) -> Steerer | None:
+        """The fitted steerer of a completion; None for baselines. Raises as its fit does."""
+        return self._fits.steerer(spec)
+
     def keys(self, specs: Sequence[CompletionSpec]) -> list[str]:
         """The keys of completions in the store."""
         return completion_keys(self._model, specs)
@@ -165,7 +172,7 @@ class CompletionPipeline:
         self._report_progress(specs[0])
         if not all(map(self._has, keys)):
             started = time.perf_counter()
-            completions = complete_batch(self._lm, self._with_steerers(specs))
+            completions = complete_batch(self._lm, self._with_steerers(specs), self._scorer)
             self._save(specs, keys, completions, time.perf_counter() - started)
         records = [self._generations[key] for key in keys]
         scores = self._judge(specs, keys, records)

@@ -126,6 +126,7 @@ class Plan:
         context_filter: leaves out what is too long for the model; None without a model.
         budget: the most that a setting may cost in fluency, nats a token.
         refinements: how often the neighbours of the best setting are tried.
+        n_folds: how many folds of each task; None for all.
 
     Raises `InvalidInputError` without tasks or seeds, and `DataError` for folds of one name of
     which one validates on what another tests.
@@ -141,6 +142,7 @@ class Plan:
         *,
         budget: float,
         refinements: int = 1,
+        n_folds: int | None = None,
     ) -> None:
         if not tasks or not seeds:
             raise InvalidInputError("a benchmark needs a task and a seed.")
@@ -153,7 +155,7 @@ class Plan:
         self.folds = {
             (task.name, seed): tuple(
                 fold if context_filter is None else context_filter.filtered(task, fold)
-                for fold in task.folds(seed)
+                for fold in task.folds(seed)[:n_folds]
             )
             for task in self.tasks
             for seed in self.seeds

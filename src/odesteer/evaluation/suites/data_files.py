@@ -151,3 +151,25 @@ def unique(values: Sequence[T], key: Callable[[T], str]) -> list[T]:
     for value in values:
         found.setdefault(key(value), value)
     return list(found.values())
+
+
+def hub_file(dataset: str, name: str, local: str) -> Path:
+    """One file of a data set on the hub, downloaded once.
+
+    ``local`` is the remedy in error messages. Raises `DataError` if it cannot be had.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise MissingDependencyError(
+            f"getting {dataset} from the hub needs huggingface-hub; install it with:"
+            f" pip install 'odesteer[hub]'. {local}"
+        ) from None
+    try:
+        return Path(hf_hub_download(dataset, name, repo_type="dataset"))
+    # The library raises whatever the network raises.
+    except Exception as error:
+        raise DataError(
+            f"cannot get {name} of {dataset} from the Hugging Face hub:"
+            f" {' '.join(str(error).split()):.200}. {local}"
+        ) from error

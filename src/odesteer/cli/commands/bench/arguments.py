@@ -36,6 +36,29 @@ def layers(text: str | None) -> tuple[tuple[int, ...] | None, bool]:
     return tuple(map(int, comma_separated(text))), False
 
 
+def seeds(text: str) -> int | tuple[int, ...]:
+    """How many seeds (``3``), or which (``42,43``; ``42,`` for one)."""
+    words = comma_separated(text)
+    if not words or not all(word.isdecimal() for word in words):
+        raise UsageError(f"--seeds {text!r} is neither a number nor a list such as 42,43.")
+    return tuple(map(int, words)) if "," in text else int(words[0])
+
+
+def costs(text: str | None, *, default: tuple[float, ...]) -> tuple[float, ...]:
+    """The costs of ``--at-kl``; empty for ``none``."""
+    if text is None:
+        return default
+    if text.strip() == "none":
+        return ()
+    try:
+        found = tuple(float(each) for each in comma_separated(text))
+    except ValueError:
+        found = ()
+    if not found:
+        raise UsageError(f"--at-kl {text!r} is neither 'none' nor numbers such as 0.05,0.1,0.3.")
+    return found
+
+
 def amounts(text: str) -> tuple[float, ...]:
     """The amounts of ``--amounts``."""
     try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from odesteer.cli.arguments.options import (
     Revision,
 )
 from odesteer.cli.commands.bench import arguments
-from odesteer.cli.commands.bench.report import progress, show, show_plan
+from odesteer.cli.commands.bench.report import progress, show, show_equal_cost, show_plan
 from odesteer.cli.errors import UsageError
 from odesteer.cli.help import DATA, JUDGES, MACHINE, SEARCH, STEERING
 from odesteer.cli.model.backend import (
@@ -30,14 +30,20 @@ from odesteer.cli.model.backend import (
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.screen import Screen
 
+if TYPE_CHECKING:
+    from odesteer.evaluation.equal_cost import EqualCostRow
+    from odesteer.evaluation.report import SummaryRow
+
 _BUNDLED = "odesteer-terrarium"
+_COSTS = (0.05, 0.1, 0.3)
 
 
 def bench(
     suite: Annotated[
         str,
         typer.Argument(
-            help="terrarium, truthfulqa, ultrafeedback, realtoxicityprompts or contrast.",
+            help="terrarium, persona, truthfulqa, detox, sentiment, ultrafeedback,"
+            " realtoxicityprompts or contrast.",
             show_default=False,
         ),
     ] = "terrarium",
@@ -71,12 +77,49 @@ def bench(
             metavar="A,B,…", help="Rows of the table.  [default: all]", rich_help_panel=STEERING
         ),
     ] = None,
-    seeds: Annotated[
-        int | None,
+    task: Annotated[
+        list[str] | None,
         typer.Option(
-            min=1, metavar="N", help="How many.  [default: 3; quick: 1]", rich_help_panel=SEARCH
+            metavar="NAME",
+            help="Only this task of the suite; may be given several times.",
+            rich_help_panel=DATA,
         ),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|S,S,…",
+            help="How many, or which, as in 42,43.  [default: 3; quick: 1]",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    at_kl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NATS,…|none",
+            help="Compare all methods at these costs: KL to the unsteered model, nats a token."
+            "  [default: 0.05,0.1,0.3; bundled: none]",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    cost_texts: Annotated[
+        int,
+        typer.Option(
+            min=2,
+            max=40,
+            metavar="N",
+            help="Neutral prompts that the cost is measured on.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = 40,
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best/--no-best",
+            help="Choose and report each method's best setting as well.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = True,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -117,6 +160,24 @@ def bench(
             min=1,
             metavar="N",
             help="The most test items of each fold and seed.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    fit_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The most pairs or questions to fit on.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The first N folds of each task only.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -214,8 +275,11 @@ def bench(
             data=data,
             quick=quick,
             limit=limit,
+            fit_limit=fit_limit,
+            only_tasks=None if not task else tuple(task),
+            folds=folds,
             methods=None if methods is None else arguments.comma_separated(methods),
-            seeds=seeds,
+            seeds=None if seeds is None else arguments.seeds(seeds),
             layers=numbers,
             every_layer=every,
             amounts=None if amounts is None else arguments.amounts(amounts),
@@ -226,6 +290,9 @@ def bench(
             chat=chat,
             budget=budget,
             refinements=refinements,
+            at_kl=arguments.costs(at_kl, default=() if model is None else _COSTS),
+            cost_texts=cost_texts,
+            best=best,
         )
         if suite == "terrarium" and model is not None:
             raise UsageError(
@@ -250,6 +317,7 @@ def bench(
         # Raises for judges with invalid options, before a model is loaded.
         request.judge_panel(None, tasks, size)
         with backend.started() as cluster, choice.opened(screen) as own:
+            from odesteer.evaluation.equal_cost import EqualCostComparison, write_equal_cost
             from odesteer.evaluation.report import write_report
             from odesteer.evaluation.runner import Runner
 
@@ -257,37 +325,56 @@ def bench(
             if chat and not getattr(lm.tokenizer, "chat_template", None):
                 raise UsageError(f"--chat: {request.model} has no chat template; leave it out.")
             plan = request.plan(tasks, lm.n_layers, lm)
-            for task, n in plan.left_out.items():
-                screen.note(f"{task}: {n} texts are longer than the model's context and left out")
+            for name, n in plan.left_out.items():
+                screen.note(f"{name}: {n} texts are longer than the model's context and left out")
             judges = request.judge_panel(lm, tasks, size)
             for name, reason in judges.unavailable.items():
                 screen.note(f"not judged by {name}: {reason}")
-            with progress(screen) as on_progress:
-                runner = Runner(
+            title = f"odesteer bench {suite}, {request.model}"
+            rows: list[EqualCostRow] = []
+            lines: list[SummaryRow] = []
+            if request.at_kl:
+                comparison = EqualCostComparison(
                     lm,
                     plan,
                     judges,
                     folder,
-                    batch_size=size,
-                    on_progress=on_progress,
-                    executor=completions,
+                    targets=request.at_kl,
+                    n_texts=request.cost_texts,
                     on_note=screen.note,
                 )
-                outcome = runner.run()
-            screen.note("writing the report …")
-            lines = write_report(
-                outcome,
-                folder,
-                title=f"odesteer bench {suite}, {request.model}",
-                about=request.about(),
-            )
-        show(screen, outcome, lines)
-        screen.write(f"Saved in {folder}; open {quote(str(folder / 'report.html'))}")
+                with progress(screen) as on_progress:
+                    curves = comparison.measure(size, on_progress, completions)
+                rows = write_equal_cost(
+                    comparison, curves, plan, folder, title=title, about=request.about()
+                )
+            if request.best:
+                with progress(screen) as on_progress:
+                    runner = Runner(
+                        lm,
+                        plan,
+                        judges,
+                        folder,
+                        batch_size=size,
+                        on_progress=on_progress,
+                        executor=completions,
+                        on_note=screen.note,
+                    )
+                    outcome = runner.run()
+                screen.note("writing the report …")
+                lines = write_report(outcome, folder, title=title, about=request.about())
+        if request.at_kl:
+            show_equal_cost(screen, comparison, plan, rows)
+        if request.best:
+            show(screen, outcome, lines)
+        page = "report.html" if request.best else "equal-cost.md"
+        screen.write(f"Saved in {folder}; open {quote(str(folder / page))}")
         screen.document(
             {
                 "suite": suite,
                 "model": request.model,
                 "folder": str(folder),
+                "equal_cost": [row.to_json() for row in rows],
                 "lines": [line.to_json() for line in lines],
                 "unavailable_judges": judges.unavailable,
                 "seconds": perf_counter() - began,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from odesteer.cli.output.screen import Screen
 
 if TYPE_CHECKING:
+    from odesteer.evaluation.equal_cost import EqualCostComparison, EqualCostRow
     from odesteer.evaluation.report import SummaryRow
     from odesteer.evaluation.runner import BenchmarkProgress, JudgePanel, Plan, RunResults
 
@@ -111,4 +112,30 @@ def show(screen: Screen, outcome: "RunResults", lines: "Sequence[SummaryRow]") -
                 interval(line.metrics.get(task.headline)),
                 *(interval(line.against.get(name), signed=True) for name in references),
             )
+        screen.print(table)
+
+
+def show_equal_cost(
+    screen: Screen,
+    comparison: "EqualCostComparison",
+    plan: "Plan",
+    rows: "Sequence[EqualCostRow]",
+) -> None:
+    """Print the effects at equal cost, a table for each task."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from odesteer.evaluation.equal_cost.report import effects_of, ordered
+
+    targets = comparison.targets
+    for task in plan.tasks:
+        less = comparison.is_less_better(task)
+        title = f"{task.name}: gain in {task.headline} at equal KL to the unsteered model"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("")
+        for kl in targets:
+            table.add_column(f"{kl:g} nats a token", justify="right")
+        own = [row for row in rows if row.task == task.name]
+        for row in ordered(own, targets[len(targets) // 2], less_is_better=less):
+            table.add_row(row.contender, *effects_of(row, targets))
         screen.print(table)
