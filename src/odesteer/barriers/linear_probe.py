@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+import torch
+
 from odesteer.barriers.contrast import Contrast
 from odesteer.barriers.held_out import auc_error, held_out_quality
 from odesteer.barriers.inputs import Standardized
@@ -25,7 +27,8 @@ def probe_figures(
     with these ``folds`` and ``seed`` has, ``auc_error`` of the barrier's own ``auc``. Errors are
     standard errors. Empty where there are no folds.
     """
-    n_positive, n_negative = len(contrast.positive), len(contrast.negative)
+    # Activations of one group, such as the tokens of a text, are no independent examples.
+    n_positive, n_negative = (len(torch.unique(side)) for side in contrast.group_pair)
     figures = {} if auc is None else {"auc_error": auc_error(auc, n_positive, n_negative)}
     # The inputs divide by √d too, so that the same regularisation is d times the C.
     probe = LinearBarrier(float(contrast.width), Standardized(), folds, seed)
