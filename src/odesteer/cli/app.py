@@ -14,6 +14,7 @@ from rich.console import Console
 
 from odesteer.cli.commands.bench.command import bench
 from odesteer.cli.commands.demo.command import demo
+from odesteer.cli.commands.detect import detect
 from odesteer.cli.commands.export import export
 from odesteer.cli.commands.fit import fit
 from odesteer.cli.commands.generate.command import generate
@@ -37,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: odesteer demo",
 )
-for _command in (bench, demo, fit, generate, serve, tune, inspect, export, push, methods):
+for _command in (bench, demo, fit, generate, serve, tune, inspect, detect, export, push, methods):
     app.command(cls=PanelCommand)(_command)
 app.command("import", cls=PanelCommand)(import_file)
 

@@ -7,7 +7,7 @@ import typer
 
 from odesteer.cli.arguments.prompts import unescaped
 from odesteer.cli.errors import checking_usage
-from odesteer.cli.help import DATA, MACHINE, STEERING
+from odesteer.cli.help import DATA, GENERATION, MACHINE, STEERING
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else.")
@@ -160,6 +160,15 @@ SteeredTokens = Annotated[
         metavar="WORDS",
         help=f"Which tokens to steer: {STEER_POSITION_HELP}",
         rich_help_panel=STEERING,
+    ),
+]
+Watermark = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MARK",
+        help="Watermark the texts as transformers does: greenlist for its defaults, or JSON or a"
+        " JSON file with its settings and the key. See: odesteer detect",
+        rich_help_panel=GENERATION,
     ),
 ]
 BatchSize = Annotated[

@@ -52,7 +52,7 @@ def export(
         typer.Option(
             "--mean-displacement",
             help="Export what the steerer does on average, where it depends on the activation;"
-            " needs --model and --prompts.",
+            " needs --model.",
             rich_help_panel=STEERING,
         ),
     ] = False,
@@ -68,7 +68,8 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Texts over whose last tokens the mean is taken, one a line.",
+            help="Questions over whose last tokens the mean is taken, one a line; by default"
+            " neutral ones.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -86,16 +87,12 @@ def export(
 
     odesteer export caa.safetensors --to gguf --T 1 -o caa.gguf
 
-    odesteer export truthful.safetensors --mean-displacement --model ./my-model
-    --prompts texts.txt -o mean.gguf
+    odesteer export truthful.safetensors --mean-displacement --model ./my-model -o mean.gguf
     """
     with Screen(json=json, debug=debug) as screen:
         check_output(output, force=force)
-        if mean_displacement and (model is None or prompts is None):
-            raise UsageError(
-                "--mean-displacement is taken on texts of a model; name them with --model MODEL"
-                " and --prompts FILE."
-            )
+        if mean_displacement and model is None:
+            raise UsageError("--mean-displacement is taken on a model; name it with --model MODEL.")
         if prompts is not None and not mean_displacement:
             raise UsageError("--prompts are for --mean-displacement; leave one out or add it.")
 
@@ -111,7 +108,7 @@ def export(
         choice = ModelChoice(model, revision, device, dtype)
         hint = None if model is None else getattr(choice.config(screen), "model_type", None)
         kept = None
-        if mean_displacement and prompts is not None:
+        if mean_displacement:
             mean = _mean(steerer, amount, choice, prompts, hint, screen)
             vector, kept = mean.vector, mean.kept
         else:
@@ -136,20 +133,21 @@ def _mean(
     steerer: "Steerer | SteererSet",
     amount: "Amount | None",
     choice: ModelChoice,
-    prompts: Path,
+    prompts: Path | None,
     hint: str | None,
     screen: Screen,
 ) -> "MeanDisplacement":
     from odesteer.interchange import mean_displacement
     from odesteer.interchange.control_vector import plain_site
+    from odesteer.models.divergence import as_question, neutral_prompts
 
     layers = sorted({plain_site(member).layer for member in steerer.members})
-    texts = _lines(prompts)
+    texts = neutral_prompts() if prompts is None else _lines(prompts)
     with choice.opened(screen) as lm:
         for member in steerer.members:
             member.check_width(lm.width)
         screen.note(f"loaded {lm.model_id}; {len(texts)} prompts …")
-        encoded = [lm.encode(text) for text in texts]
+        encoded = [lm.encode(as_question(lm, text)) for text in texts]
         last = [[len(prompt) - 1] for prompt in encoded]
         activations = lm.capturer().capture(encoded, last, layers)
         return mean_displacement(steerer, activations.states, amount, hint)

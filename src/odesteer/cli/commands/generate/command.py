@@ -20,6 +20,7 @@ from odesteer.cli.arguments.options import (
     Level,
     Revision,
     Strength,
+    Watermark,
     checked_position,
 )
 from odesteer.cli.arguments.prompts import model_and_prompts, read_prompts
@@ -125,6 +126,7 @@ def generate(
             metavar="N", help="Of the sampling.  [default: 0]", rich_help_panel=GENERATION
         ),
     ] = None,
+    watermark: Watermark = None,
     chat: Annotated[
         bool,
         typer.Option(
@@ -173,9 +175,11 @@ def generate(
         choice = ModelChoice(name, revision, device, dtype, chat_template_kwargs)
 
         from odesteer.cli.arguments.steerers import one_amount, read_steerers
+        from odesteer.cli.arguments.watermark import read_watermark
         from odesteer.cli.commands.generate.generator import TextGenerator, sampling_options
 
         sampling = sampling_options(temperature, top_p, seed, greedy)
+        mark = read_watermark(watermark)
         amount = one_amount(level, T, strength, interpolation)
         if amount is not None and not steer:
             raise UsageError(f"--{amount.quantity} needs a steerer; name one with --steer FILE.")
@@ -185,7 +189,9 @@ def generate(
         _check_model(choice, steerers)
         choice.n_layers(screen)
         with choice.opened(screen) as lm:
-            generator = TextGenerator(lm, prompts, sampling, max_new_tokens, batch_size, chat=chat)
+            generator = TextGenerator(
+                lm, prompts, sampling, max_new_tokens, batch_size, chat=chat, watermark=mark
+            )
             show = _TextStream(screen, prompts[0], compare) if stream else None
             unsteered = None
             if compare:
@@ -205,7 +211,11 @@ def generate(
             {
                 "model": model_id,
                 "steerers": [each.to_json() for each in steerers],
-                "sampling": {**asdict(sampling), "max_new_tokens": generator.max_new_tokens},
+                "sampling": {
+                    **asdict(sampling),
+                    "max_new_tokens": generator.max_new_tokens,
+                    "watermarked": mark is not None,
+                },
                 "results": [
                     {
                         "prompt": prompt,

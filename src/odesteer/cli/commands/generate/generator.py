@@ -110,7 +110,8 @@ class TextGenerator:
     """Generates one text for each prompt, under any steerers.
 
     ``max_new_tokens`` is by default 128, or what fits in the context. With ``chat`` each prompt is
-    a user's message. Raises `UsageError` for prompts that do not leave so many tokens.
+    a user's message; ``watermark`` is a watermarking configuration of transformers. Raises
+    `UsageError` for prompts that do not leave so many tokens.
     """
 
     def __init__(
@@ -122,11 +123,14 @@ class TextGenerator:
         batch_size: int,
         *,
         chat: bool = False,
+        watermark: Any = None,
     ) -> None:
         self._lm = lm
         self._prompts = [(Message("user", prompt),) if chat else prompt for prompt in prompts]
         self._lengths = [_length(lm, number, p) for number, p in enumerate(self._prompts, 1)]
-        self._sampling = sampling
+        self._options = sampling.options
+        if watermark is not None:
+            self._options["watermarking_config"] = watermark
         self._batch_size = batch_size
         self.max_new_tokens = self._new_tokens(max_new_tokens)
 
@@ -151,7 +155,7 @@ class TextGenerator:
                 max_new_tokens=self.max_new_tokens,
                 receipt=True,
                 stream=stream,
-                **self._sampling.options,
+                **self._options,
             )
         width = max(self._lengths[part])
         receipts = [context.receipt() for context in contexts]
