@@ -206,6 +206,22 @@ def test_the_opening_that_transcripts_share_is_the_prompt(
         assert data.groups == ((opening,), (opening,))
 
 
+def test_labelled_transcripts_are_cut_at_their_last_turn(read: Any, tmp_path: Path) -> None:
+    rows = [{"text": HUMAN + " Yes.", "label": 1}, {"text": HUMAN + " No.", "label": 0}]
+    data = read(*rows, {"text": "He said: well", "label": 1}, {**rows[0], "prompt": ""})
+    assert data.positive == (
+        Example(HUMAN, " Yes."),
+        Example("", "He said: well"),
+        Example("", HUMAN + " Yes."),
+    )
+    assert data.negative == (Example(HUMAN, " No."),)
+    assert data.groups_positive[0] == data.groups_negative[0] == HUMAN
+    save_contrast(data, tmp_path / "saved.jsonl")
+    assert load_contrast(tmp_path / "saved.jsonl") == data
+    with pytest.warns(DataWarning, match=r"dropped 1 of 3 rows.*\(line 3\)"):
+        assert len(read(*rows, {"text": HUMAN, "label": 1})) == 2
+
+
 def test_transcripts_stay_whole_where_no_turn_is_shared_or_the_prompt_is_empty(read: Any) -> None:
     for a, b in (
         ("Human: q\n\nAssistant: a", "Human: r\n\nAssistant: a"),

@@ -1,9 +1,11 @@
 """Steering inside graphs of the compiler: no break, the same results, and gone when it is gone."""
 
+import contextvars
 import gc
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor
 import tiny_models
 from odesteer.artifact import PARTS, Site, Steerer
 from odesteer.errors import InvalidInputError
-from odesteer.models import SteeredModel
+from odesteer.models import SteeredModel, SteeringWarning
 from odesteer.models.architecture.compile_guards import mark, unmark
 
 
@@ -129,7 +131,8 @@ def test_nested(outer_compiled: bool, compiler: Compiler) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "width"), [("last", None), ("last", 4), ("prompt", 3), ("all", None)]
+    ("position", "width"),
+    [("last", None), ("last", 4), ("prompt", 3), ("all", None), ("last:0:2", 3), ("last:1:2", 3)],
 )
 def test_padding_rows_and_positions(position: str, width: int | None, compiler: Compiler) -> None:
     plain, lm = model(), model(wrapped, compiler.backend)
@@ -171,20 +174,23 @@ def test_decoding_with_a_static_cache(position: str, width: int | None, compiler
     assert len(compiler.steers) == 2
 
 
-def test_another_thread_is_not_steered(compiler: Compiler) -> None:
+def test_threads_are_steered_or_warned_as_without_compiling(compiler: Compiler) -> None:
     lm = model(wrapped, compiler.backend)
-    base, found = logits(lm), list[Tensor]()
-
-    def work() -> None:
-        found.append(logits(lm))
-
-    with lm.steering(caa(), compiled=True):
-        steered = logits(lm)
-        other = threading.Thread(target=work)
-        other.start()
-        other.join()
-        assert torch.equal(logits(lm), steered)
-    assert torch.equal(found[0], base)
+    base = logits(lm)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # which starts the thread
+        with lm.steering(caa(), compiled=True):
+            steered = logits(lm)
+            context = contextvars.copy_context()
+            assert torch.equal(pool.submit(context.run, logits, lm).result(), steered)
+            with pytest.warns(SteeringWarning, match="is not steered") as warnings:
+                found = [pool.submit(logits, lm).result() for _ in range(2)]
+            assert len(warnings) == 1
+            with ThreadPoolExecutor(1) as inside:
+                assert torch.equal(inside.submit(logits, lm).result(), steered)
+            assert torch.equal(logits(lm), steered)
+        assert torch.equal(pool.submit(logits, lm).result(), base)
+    assert all(torch.equal(one, base) for one in found)
     assert not torch.allclose(steered, base, atol=1e-3)
 
 

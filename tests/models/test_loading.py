@@ -34,8 +34,9 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-def test_a_gguf_file_is_a_model(gguf_file: Path) -> None:
+def test_a_gguf_file_is_a_model(gguf_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lm = SteeredModel.from_pretrained(str(gguf_file), device="cpu")
+    assert "GGUF tensors" not in capfd.readouterr().err  # transformers' progress bar
     torch.testing.assert_close(logits(lm.model), logits(tiny_models.llama()))
     assert lm.encode("the dog and").ids == tuple(tiny_models.tokenizer()("the dog and").input_ids)
     assert lm.tokenizer.chat_template == tiny_models.CHAT_TEMPLATE
@@ -95,6 +96,18 @@ def saved(folder: Path, model: Any) -> Path:
     model.save_pretrained(folder)
     tiny_models.tokenizer().save_pretrained(folder)
     return folder
+
+
+def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = saved(tmp_path / "whole", tiny_models.llama())
+    weights = load_file(folder / "model.safetensors")
+    gone = "model.layers.2.mlp.down_proj.weight"
+    del weights[gone]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"lacks weights that the model needs.*{gone}"):
+        SteeredModel.from_pretrained(str(folder), device="cpu")
 
 
 def test_a_model_in_a_subfolder(tmp_path: Path) -> None:

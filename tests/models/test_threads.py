@@ -78,6 +78,47 @@ def test_contexts_that_are_copied_are_steered(lm: SteeredModel) -> None:
     assert torch.equal(found, steered_logits(lm, caa()))
 
 
+def test_a_pool_from_before_as_of_a_web_server(lm: SteeredModel) -> None:
+    """Gradio and others run functions in threads of a pool that they made at their start."""
+
+    def answer(own: Steerer | None) -> list[str]:
+        return lm.generate("the dog", own, strength=None if own is None else 2.0, max_new_tokens=6)
+
+    wanted = [answer(own) for own in (None, caa())]
+    with thread_before() as run:
+        assert [run(lambda own=own: answer(own)) for own in (None, caa())] == wanted
+
+        async def serve() -> list[str]:
+            return await asyncio.get_running_loop().run_in_executor(None, answer, caa())
+
+        assert asyncio.run(serve()) == wanted[1]
+
+
+def replica(module: Any) -> Any:
+    """As `torch.nn.DataParallel` makes them for each device: copies that share everything."""
+    made = module._replicate_for_data_parallel()
+    made._parameters = dict(module._parameters)
+    for name, child in module._modules.items():
+        made._modules[name] = None if child is None else replica(child)
+    return made
+
+
+def test_replicas_of_data_parallel_are_steered(lm: SteeredModel) -> None:
+    wrapper = torch.nn.DataParallel(lm.model)
+    wanted = steered_logits(lm, caa())
+    with lm.steering(caa()), torch.no_grad():
+        assert torch.equal(wrapper(input_ids=IDS).logits, wanted)
+        parts = [(replica(lm.model), ids[None]) for ids in IDS]
+
+        def run(part: Any) -> Tensor:
+            with torch.no_grad():  # which threads do not inherit
+                return part[0](input_ids=part[1]).logits  # type: ignore[no-any-return]
+
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(run, parts))
+    torch.testing.assert_close(torch.cat(found), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_streaming_recipe_of_transformers(lm: SteeredModel) -> None:
     """`generate` in a thread, the text read from a streamer in this one."""
     from transformers import TextIteratorStreamer

@@ -123,7 +123,11 @@ class RowParser:
         sides: tuple[tuple[Example, ...], tuple[Example, ...]] | None
         own: str | None
         if form == LABELLED:
-            example = _single(where, "text", prompt, fields["text"])
+            found = _single_cut(where, prompt, fields)
+            if found is None:
+                self.without_response.append(row.place)
+                return None
+            example = found
             own = _group_or_none(example.prompt) or example.response
             sides = (
                 ((example,), ()) if self._label(where, row, fields["label"]) else ((), (example,))
@@ -227,6 +231,27 @@ def _single(where: str, name: str, prompt: str | Chat, value: object) -> Example
     return Example(prompt, check_text(where, name, value))
 
 
+def _single_cut(where: str, prompt: str | Chat, fields: Mapping[str, Any]) -> Example | None:
+    """The example of a labelled row; a transcript is cut at its last turn, as those of pairs.
+
+    None where it ends there.
+    """
+    example = _single(where, "text", prompt, fields["text"])
+    opening = shared_opening([example.response])
+    if opening is None or is_chat(fields["text"]) or _is_kept_whole(prompt, fields, opening):
+        return example
+    response = example.response[len(opening) :]
+    return Example(opening, response) if response.strip() else None
+
+
+def _is_kept_whole(prompt: str | Chat, fields: Mapping[str, Any], opening: str) -> bool:
+    """Whether the prompt of a row, other than none, says that its texts are whole responses."""
+    if isinstance(prompt, tuple):
+        return True
+    is_given = fields.get("prompt") is not None
+    return is_given and (not prompt.strip() or prompt.strip() not in opening)
+
+
 def _texts(where: str, name: str, prompt: str | Chat, value: object) -> tuple[Example, ...]:
     if not isinstance(value, (list, tuple)):
         return (_single(where, name, prompt, value),)
@@ -248,9 +273,7 @@ def _text_pair(
         _texts(where, form[1], prompt, fields[form[1]]),
     )
     opening = shared_opening([example.response for side in sides for example in side])
-    if opening is None or isinstance(prompt, tuple):
-        return sides, prompt
-    if fields.get("prompt") is not None and (not prompt.strip() or prompt.strip() not in opening):
+    if opening is None or _is_kept_whole(prompt, fields, opening):
         return sides, prompt
     responses = [[example.response[len(opening) :] for example in side] for side in sides]
     if not all(text.strip() for side in responses for text in side):

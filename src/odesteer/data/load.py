@@ -38,8 +38,9 @@ def load_contrast(
     Each row is ``{positive, negative}`` (texts, lists of texts or chats), ``{prompt, chosen,
     rejected}`` (strings or chats, the prompt in its own field or at the head of both sides: the
     messages of chats, or the turns of transcripts such as ``"Human: … Assistant: …"`` up to the
-    last turn marker that both share), or ``{text, label}`` with label 1, true, ``"positive"``,
-    ``"pos"`` or ``"yes"`` and 0, -1, false, ``"negative"``, ``"neg"`` or ``"no"``. All
+    last turn marker that both share), or ``{text, label}`` (transcripts are cut at their last turn
+    marker) with label 1, true, ``"positive"``, ``"pos"`` or ``"yes"`` and 0, -1, false,
+    ``"negative"``, ``"neg"`` or ``"no"``. All
     take an optional ``prompt`` (``""`` leaves transcripts whole) and an optional ``group``. Of
     messages only role and content are read, parts of text are joined. Examples of one group are
     never separated by a split; without the field, the group is the prompt, else the row of a pair,
@@ -242,13 +243,19 @@ def _as_pairs(data: ContrastData) -> list[dict[str, Any]] | None:
 
 def _as_labelled(data: ContrastData) -> list[dict[str, Any]]:
     return [
-        {**_prompt_of(example), "text": example.response, "label": label, "group": group}
+        {**_prompt_of_text(example), "text": example.response, "label": label, "group": group}
         for label, side, groups in (
             ("positive", data.positive, data.groups_positive),
             ("negative", data.negative, data.groups_negative),
         )
         for example, group in zip(side, groups, strict=True)
     ]
+
+
+def _prompt_of_text(example: Example) -> dict[str, Any]:
+    """The prompt, also an empty one where the text would be cut without it."""
+    is_cut = not example.prompt and shared_opening([example.response]) is not None
+    return {"prompt": ""} if is_cut else _prompt_of(example)
 
 
 def _prompt_of(example: Example) -> dict[str, Any]:

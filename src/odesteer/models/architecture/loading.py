@@ -1,6 +1,8 @@
 """Loading a model and its tokenizer from the hub, a folder or a GGUF file."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,9 +130,15 @@ def load_model(
         _dequantise(options)
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.name, revision=revision, **shared)
-        model = _language_model(
-            "from_pretrained", files.name, revision=revision, dtype=dtype, **options
-        )
+        with _without_bar() if files.gguf_file is not None else nullcontext():
+            model, report = _language_model(
+                "from_pretrained",
+                files.name,
+                revision=revision,
+                dtype=dtype,
+                output_loading_info=True,
+                **options,
+            )
     except (OSError, ValueError) as error:
         raise ModelError(_load_error_message(files, revision, error)) from error
     except Exception as error:
@@ -138,12 +146,42 @@ def load_model(
             raise
         # Readers of damaged files fail in many ways.
         raise ModelError(_load_error_message(files, revision, error)) from error
+    _check_weights(files, report)
     if files.gguf_file is not None:
         _forget_quantisation(model)
         files.label(model.config)
     if device is not None:
         model = model.to(device)
     return model.eval(), tokenizer
+
+
+def _check_weights(files: ModelFiles, report: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where transformers has filled in random numbers for missing weights."""
+    missing = sorted({str(name) for name in report.get("missing_keys") or ()})
+    wrong = sorted({str(entry[0]) for entry in report.get("mismatched_keys") or ()})
+    for what, names in (("lacks", missing), ("has in other shapes", wrong)):
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+            raise ModelError(
+                f"the checkpoint {files.name!r} {what} weights that the model needs, which would be"
+                f" random: {shown}. Get it again, or check that its config.json belongs to it."
+            )
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Without the bar that the reader of GGUF files draws whatever the settings are."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = getattr(reader, "tqdm", None)
+    if bar is None:
+        yield
+        return
+    reader.tqdm = lambda items, *args, **kwargs: items
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 def load_config(id_or_folder: str, *, revision: str | None) -> Any:

@@ -19,7 +19,10 @@ from odesteer.models.steering.positions import steered_columns
 
 
 class CompiledIntervention(Protocol):
-    """What the operator calls."""
+    """What the operators call."""
+
+    def is_covered(self) -> bool:
+        """Whether the calling thread is steered; warns once if it is not."""
 
     def apply(self, states: Tensor) -> Tensor:
         """States `[batch, columns, d]` with its rows moved; a copy."""
@@ -48,12 +51,35 @@ def _(states: Tensor, number: int) -> Tensor:
     return torch.empty_like(states)
 
 
-def apply_traced(states: Tensor, position: SteerPosition, number: int, current: ForwardPass) -> Any:
-    """States `[batch, columns, d]` after an intervention, while a graph is traced."""
+@torch.library.custom_op("odesteer::steer_if_covered", mutates_args=())
+def _steer_if_covered(states: Tensor, number: int) -> Tensor:
+    intervention = _interventions[number]
+    return intervention.apply(states) if intervention.is_covered() else states.clone()
+
+
+@_steer_if_covered.register_fake
+def _(states: Tensor, number: int) -> Tensor:
+    return torch.empty_like(states)
+
+
+def apply_traced(
+    states: Tensor,
+    position: SteerPosition,
+    number: int,
+    current: ForwardPass,
+    *,
+    is_steered_thread: bool,
+) -> Any:
+    """States `[batch, columns, d]` after an intervention, while a graph is traced.
+
+    In graphs for threads other than the one that steers, the operator looks when it runs whether
+    its thread is covered.
+    """
+    steer = torch.ops.odesteer.steer if is_steered_thread else torch.ops.odesteer.steer_if_covered
     batch, length, _ = states.shape
     (end,) = current.ends
     if current.device_past is not None:
-        return _apply_behind_cache(states, position, number, current.device_past, end)
+        return _apply_behind_cache(states, position, number, current.device_past, end, steer)
     tokens = current.active(length, states.device)
     columns = steered_columns(position, length, current.past, current.ends)
     if not columns:
@@ -64,7 +90,7 @@ def apply_traced(states: Tensor, position: SteerPosition, number: int, current: 
         # The last token of each prompt, on whichever side the padding is, and what follows.
         last = (tokens[:, :first] * torch.arange(first, device=states.device)).argmax(dim=1)
         where: tuple[Any, ...] = (torch.arange(batch, device=states.device), last)
-        new = torch.ops.odesteer.steer(states[where][:, None], number)[:, 0]
+        new = steer(states[where][:, None], number)[:, 0]
         if current.past:  # a chunk of the prompt may hold padding only
             new = torch.where(tokens[:, :first].any(dim=1)[:, None], new, states[where])
         states = states.index_put(where, new)
@@ -72,14 +98,14 @@ def apply_traced(states: Tensor, position: SteerPosition, number: int, current: 
         if not columns:
             return states
     old = states[:, columns.start : columns.stop]
-    new = torch.ops.odesteer.steer(old, number)
+    new = steer(old, number)
     if tokens is not None:
         new = torch.where(tokens[:, columns.start : columns.stop, None], new, old)
     return torch.cat([states[:, : columns.start], new, states[:, columns.stop :]], dim=1)
 
 
 def _apply_behind_cache(
-    states: Tensor, position: SteerPosition, number: int, past: Tensor, end: int
+    states: Tensor, position: SteerPosition, number: int, past: Tensor, end: int, steer: Any
 ) -> Any:
     """The same where the number of ``past`` columns is on the device (static caches).
 
@@ -96,8 +122,8 @@ def _apply_behind_cache(
             " begins; say where the prompt ends with prompt_width=."
         )
     if not end:
-        return states if position.tokens == "prompt" else torch.ops.odesteer.steer(states, number)
-    new = torch.ops.odesteer.steer(states, number)
+        return states if position.tokens == "prompt" else steer(states, number)
+    new = steer(states, number)
     if position.tokens == "all":
         return new
     column = past.to(states.device)

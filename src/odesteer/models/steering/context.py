@@ -32,8 +32,8 @@ class Steering:
 
     Forward passes are steered in the context that enabled it, in copies of that context
     (`asyncio.to_thread`) and in threads started inside it; a pass in any other thread is not
-    steered, which a `SteeringWarning` says once, as it does at the end if no pass was steered. With
-    ``compiled`` only the thread that enabled it is steered. Contexts may be nested: outer ones act
+    steered, which a `SteeringWarning` says once, as it does at the end if no pass was steered.
+    Contexts may be nested: outer ones act
     first where they share a layer. Activations are moved in place where no gradient
     is recorded, so that no copy of the hidden states is made. `enable` raises `ModelError` while
     it is enabled; `remove` may be repeated.
@@ -142,7 +142,7 @@ class Steering:
                     assignment.gate is not None
                     and assignment.gate.site.depth > assignment.site.depth
                 )
-                interventions.append(Intervention(assignment, device, gate, late))
+                interventions.append(Intervention(assignment, device, self._tracker, gate, late))
             steered_sites.append(
                 SiteInterventions(self._tracker, site, interventions, self._recorder)
             )

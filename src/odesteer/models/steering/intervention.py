@@ -41,6 +41,7 @@ class Intervention:
         self,
         assignment: RowAssignment,
         device: torch.device,
+        tracker: PassTracker,
         gate: GateReader | None = None,
         gate_is_later: bool = False,
     ) -> None:
@@ -48,6 +49,7 @@ class Intervention:
         self.number = register_intervention(self)
         self.gate = gate
         self.gate_is_later = gate_is_later
+        self._tracker = tracker
         self._assignment = assignment
         self._to_device(device)
 
@@ -108,6 +110,10 @@ class Intervention:
         prepared = self.method.prepared(Amount(self._assignment.quantity, value), like)
         flow = prepared.in_place
         return PreparedRows(rows, prepared, None if flow is None else flow.over(rows))
+
+    def is_covered(self) -> bool:
+        """Whether the calling thread is steered; warns once if it is not."""
+        return self._tracker.looks_covered()
 
     def apply(self, states: Tensor) -> Tensor:
         """States `[batch, columns, d]` with its rows moved, all columns of them; a copy."""

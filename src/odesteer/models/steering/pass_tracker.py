@@ -106,13 +106,19 @@ class PassTracker:
         """Whether the current context, or thread, is steered."""
         return self.number in covering()
 
+    def looks_covered(self) -> bool:
+        """`covers`; warns once where it is False."""
+        if self.covers:
+            return True
+        self._warn_once()
+        return False
+
     def begin(self, owner: nn.Module, args: tuple[Any, ...], *kwargs: dict[str, Any]) -> None:
         """Hook before a forward pass: read its arguments."""
         if self.compiled and torch.compiler.is_compiling():
             self.traced = self._reader.read_traced(args, kwargs[0], self.prompt_width.ends)
             return
-        if not self.covers:
-            self._warn_once()
+        if not self.looks_covered():
             return
         if not kwargs:  # the hook is being removed by another thread
             return

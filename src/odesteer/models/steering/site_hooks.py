@@ -69,11 +69,14 @@ class SiteInterventions:
 
     def apply_traced(self, states: Tensor) -> Tensor:
         """The same while a graph is traced."""
-        if not self.tracker.thread_state.active:
-            return states
+        own_thread = self.tracker.thread_state.active
         for intervention in self.interventions:
             states = apply_traced(
-                states, intervention.position, intervention.number, self.tracker.traced
+                states,
+                intervention.position,
+                intervention.number,
+                self.tracker.traced,
+                is_steered_thread=own_thread,
             )
         return states
 
