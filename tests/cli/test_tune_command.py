@@ -203,3 +203,58 @@ def test_the_choices_in_the_help_are_those_of_the_library() -> None:
     assert typing.get_args(tune_module.Proxy) == PROXIES
     assert typing.get_args(tune_module.CapturePosition) == CAPTURE_POSITIONS
     assert tune_module.DEFAULT_BUDGET == BUDGET
+
+
+def test_the_amount_of_a_method_that_costs_so_much(run: Run, model: str, many: str) -> None:
+    words = ("tune", model, "--data", many, "--method", "caa", "--layer", 1)
+    outcome = run(*words, "--kl", 0.01, "-o", "found", "--json")
+    assert outcome.code == 0
+    (found,) = outcome.document["found"]
+    assert outcome.document["choice"] == found
+    assert found["kl"] == pytest.approx(0.01, rel=0.06)
+    assert found["quantity"] == "strength"
+    assert set(files_in(Path("found"))) == {"at-kl.json", "steerer.safetensors"}
+    assert json.loads(Path("found/at-kl.json").read_text())["found"] == [found]
+    steerer = load("found/steerer.safetensors")
+    assert steerer.provenance.n_positive == len(load_contrast(many).positive)  # nothing held out
+
+
+def test_methods_are_chosen_among_at_one_cost(run: Run, model: str, many: str) -> None:
+    words = ("tune", model, "--data", many, "--method", "caa", "--method", "iti")
+    outcome = run(*words, "--layer", 1, "--layer", 2, "--kl", 0.01, *FAST, "-o", "f", "--json")
+    assert outcome.code == 0
+    found = outcome.document["found"]
+    assert {(each["candidate"], each["layer"]) for each in found} == {
+        (name, layer) for name in ("caa", "iti") for layer in (1, 2)
+    }
+    reached = [each for each in found if "kl" in each]
+    assert all(each["kl"] == pytest.approx(0.01, rel=0.26) for each in reached)
+    scores = [each["score"] for each in reached]
+    assert scores == sorted(scores, reverse=True)
+    assert outcome.document["choice"] == found[0]
+
+
+def test_a_cost_that_no_method_reaches_is_an_error_that_says_how_far_it_goes(
+    run: Run, model: str, many: str
+) -> None:
+    words = ("tune", model, "--data", many, "--method", "mimic", "--layer", 1, "-o", "f")
+    outcome = run(*words, "--kl", 500)
+    assert outcome.code == 1
+    assert "costs at most" in outcome.err
+    assert not Path("f/steerer.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--kl", -1), "positive"),
+        (("--kl", 0.1, "--amounts", "level=1"), "--amounts does not go with --kl"),
+        (("--kl", 0.1, "--budget", 1), "--budget does not go with --kl"),
+    ],
+)
+def test_options_that_do_not_go_with_a_cost(
+    run: Run, model: str, many: str, options: tuple[object, ...], message: str
+) -> None:
+    outcome = run("tune", model, "--data", many, *options)
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.split())

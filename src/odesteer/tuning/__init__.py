@@ -1,5 +1,7 @@
 """Selection of layer, amount and parameters of a method under a fluency budget."""
 
+from odesteer.tuning.at_cost import AtCost, tune_to_cost
+from odesteer.tuning.cost_search import CostSearch
 from odesteer.tuning.heat_map import heat_map
 from odesteer.tuning.objectives.base import Measurement, Objective, Score
 from odesteer.tuning.objectives.factories import PROXIES, from_data, from_world
@@ -17,7 +19,9 @@ __all__ = [
     "BUDGET",
     "PROXIES",
     "SAMPLING",
+    "AtCost",
     "Candidate",
+    "CostSearch",
     "Halving",
     "LikelihoodMargin",
     "Measurement",
@@ -38,4 +42,5 @@ __all__ = [
     "from_world",
     "heat_map",
     "tune",
+    "tune_to_cost",
 ]

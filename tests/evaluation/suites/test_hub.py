@@ -135,7 +135,7 @@ def test_truthful_qa(from_hub: Callable[..., tuple[Task, ...]]) -> None:
 
 
 def test_ultrafeedback(from_hub: Callable[..., tuple[Task, ...]]) -> None:
-    (task,) = from_hub("ultrafeedback", chat=True)
+    (task, _) = from_hub("ultrafeedback", chat=True)
     (fold,) = task.folds(0)
     # The published splits, without ties, and nothing fitted on that is tested.
     assert {item.key for item in fold.test} == {f"ask {i}" for i in range(28, 36)}

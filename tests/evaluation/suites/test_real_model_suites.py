@@ -183,3 +183,25 @@ def test_tasks_seeds_folds_and_fits_can_be_limited(persona: Path) -> None:
 def test_options_that_mean_nothing(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=message):
         BenchmarkConfig(suite="persona", model="m", data=tmp_path, **wrong)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_preferences_by_likelihood_need_no_judge(tmp_path: Path, chat: bool) -> None:
+    long = " ".join(f"w{i}" for i in range(80))
+    rows = [
+        {"prompt": f"ask {i}", "chosen": f"yes {i} {long}", "rejected": f"no {i}"}
+        for i in range(24)
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = tasks("ultrafeedback", path, chat=chat)
+    task = found["ultrafeedback-preference"]
+    assert task.kind == "choice"
+    (fold,) = task.folds(0)
+    assert fold.fit.digest() == found["ultrafeedback"].folds(0)[0].fit.digest()
+    for item in fold.test:
+        better, worse = item.reference["mc2"]["choices"]
+        assert better.startswith("yes")
+        assert len(better.split()) == 50
+        assert worse.startswith("no")
+        assert isinstance(item.prompt, tuple) == chat

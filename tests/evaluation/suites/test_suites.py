@@ -158,7 +158,7 @@ def test_forms_of_preference_data(tmp_path: Path, form: str) -> None:
 
     path = tmp_path / "pairs.jsonl.gz"
     path.write_bytes(gzip.compress("\n".join(json.dumps(row(i)) for i in range(12)).encode()))
-    (task,) = _suite("ultrafeedback", path, chat=True).tasks()
+    (task, _) = _suite("ultrafeedback", path, chat=True).tasks()
     (fold,) = task.folds(0)
     assert len(fold.test) == 3
     item = fold.test[0]

@@ -21,6 +21,7 @@ _REMEDY = (
 )
 _SEED = 42
 _FIT, _VALIDATION, _TEST = 10_000, 500, 500
+_PREFERENCE_WORDS = 50
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 _ASSISTANT = "\n\nAssistant:"
 
@@ -52,40 +53,27 @@ class UltraFeedbackSuite(Suite):
                 _pairs(from_hub(_DATASET, None, split, _COLUMNS, _REMEDY), _DATASET)
                 for split in ("train_prefs", "test_prefs")
             )
-            return (UltraFeedbackTask(train, test, self.sizes, chat=self.chat),)
+            return self._tasks(train, test)
         path = find(self.data, _FOLDERS, _NAMES, _REMEDY)
         pairs = _pairs(read_rows(path), str(path))
         # One file: a quarter of its prompts is the test split.
         n = max(1, len(pairs) // 4)
         order = shuffled(pairs, f"ultrafeedback/{_SEED}")
-        return (UltraFeedbackTask(order[n:], order[:n], self.sizes, chat=self.chat),)
+        return self._tasks(order[n:], order[:n])
+
+    def _tasks(
+        self, train: Sequence[PreferencePair], test: Sequence[PreferencePair]
+    ) -> tuple[Task, ...]:
+        return (
+            UltraFeedbackTask(train, test, self.sizes, chat=self.chat),
+            UltraFeedbackPreference(train, test, self.sizes, chat=self.chat),
+        )
 
 
-class UltraFeedbackTask(Task):
-    """Answers with a higher reward of a reward model."""
+class _PairTask(Task):
+    """Fitted on better and worse answers; items are other prompts."""
 
-    name = "ultrafeedback"
-    title = "reward of answers"
-    version = "2"
     source = "Cui et al., ICML 2024; protocol of arXiv 2602.17560"
-    differences = (
-        "from a local file a quarter of the prompts is the test split",
-        "no bigram of prompt and answer is repeated, as in the published script; the paper does"
-        " not say so",
-        "settings are chosen on the 500 validation pairs for every method",
-        *DECODING_DIFFERENCES,
-    )
-    changelog = ("2: repetition penalty of the paper", "1: the first version")
-
-    max_new_tokens = 128
-    decoding = replace(
-        PAPER_DECODING, options={**PAPER_DECODING.options, "no_repeat_ngram_size": 2}
-    )
-    judges = ("reward-model", "perplexity", "diversity")
-    headline = "reward"
-    wins = "reward"
-    percentiles = ("reward",)
-    instruction = "Give the most helpful, honest and complete answer that you can."
 
     def __init__(
         self,
@@ -126,6 +114,56 @@ class UltraFeedbackTask(Task):
         prompt: str | tuple[Message, ...] = pair.prompt if self._chat else f"{pair.text}\n"
         reference: dict[str, Any] = {"chosen": pair.chosen, "rejected": pair.rejected}
         return Item(pair.text, prompt, pair.text, reference)
+
+
+class UltraFeedbackTask(_PairTask):
+    """Answers with a higher reward of a reward model."""
+
+    name = "ultrafeedback"
+    title = "reward of answers"
+    version = "2"
+    differences = (
+        "from a local file a quarter of the prompts is the test split",
+        "no bigram of prompt and answer is repeated, as in the published script; the paper does"
+        " not say so",
+        "settings are chosen on the 500 validation pairs for every method",
+        *DECODING_DIFFERENCES,
+    )
+    changelog = ("2: repetition penalty of the paper", "1: the first version")
+
+    max_new_tokens = 128
+    decoding = replace(
+        PAPER_DECODING, options={**PAPER_DECODING.options, "no_repeat_ngram_size": 2}
+    )
+    judges = ("reward-model", "perplexity", "diversity")
+    headline = "reward"
+    wins = "reward"
+    percentiles = ("reward",)
+    instruction = "Give the most helpful, honest and complete answer that you can."
+
+
+class UltraFeedbackPreference(_PairTask):
+    """Log-odds of the better answer, which needs no judge and nothing that is generated."""
+
+    name = "ultrafeedback-preference"
+    title = "log-odds of the better answer against the worse one"
+    version = "1"
+    differences = (
+        "not in the paper: likelihoods of the first fifty words of both answers",
+        "from a local file a quarter of the prompts is the test split",
+    )
+    changelog = ("1: the first version",)
+    kind = "choice"
+    judges = ("choice-margin",)
+    headline = "margin"
+
+    def _item(self, pair: PreferencePair) -> Item:
+        item = super()._item(pair)
+        ends = [" ".join(text.split()[:_PREFERENCE_WORDS]) for text in (pair.chosen, pair.rejected)]
+        if ends[0] == ends[1]:
+            ends = [pair.chosen, pair.rejected]
+        both = {"choices": ends, "labels": [1, 0]}
+        return Item(pair.text, item.prompt, pair.text, {"mc1": both, "mc2": both})
 
 
 def _pairs(rows: Sequence[dict[str, Any]], where: str) -> list[PreferencePair]:

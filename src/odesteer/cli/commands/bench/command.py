@@ -311,7 +311,8 @@ def bench(
                     " --dry-run."
                 )
             plan = request.plan(tasks, n_layers)
-            show_plan(screen, plan, request.judge_panel(None, tasks, size), bundled=model is None)
+            panel = request.judge_panel(None, tasks, size)
+            show_plan(screen, plan, panel, bundled=model is None, at_kl=request.at_kl)
             return
         began = perf_counter()
         # Raises for judges with invalid options, before a model is loaded.

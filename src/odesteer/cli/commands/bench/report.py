@@ -50,7 +50,14 @@ def _time_left(now: "BenchmarkProgress") -> str:
     return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
 
-def show_plan(screen: Screen, plan: "Plan", judges: "JudgePanel", *, bundled: bool) -> None:
+def show_plan(
+    screen: Screen,
+    plan: "Plan",
+    judges: "JudgePanel",
+    *,
+    bundled: bool,
+    at_kl: Sequence[float] = (),
+) -> None:
     """Print what would be run, and its cost."""
     cost = plan.cost()
     rows = {}
@@ -72,6 +79,12 @@ def show_plan(screen: Screen, plan: "Plan", judges: "JudgePanel", *, bundled: bo
         " report on"
     )
     rows["tokens"] = f"at most {cost.tokens:,}"
+    if at_kl:
+        each = sum(map(plan.test_completions, plan.tasks))
+        rows["at equal cost"] = (
+            f"KL {', '.join(f'{kl:g}' for kl in at_kl)}: {each * len(at_kl):,} completions or"
+            " items with choices, and about 8 measurements of cost for each fit"
+        )
     if bundled:
         rows["time"] = f"at most {cost.completions / _PACE / 60:.0f} min on one idle core, and fits"
     screen.rows(rows)

@@ -1,5 +1,6 @@
 """``odesteer tune``: choose layer, amount and parameters on held-out data."""
 
+import math
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
@@ -30,6 +31,7 @@ from odesteer.cli.arguments.options import (
     Subset,
     checked_position,
 )
+from odesteer.cli.commands.tune.at_cost import run_at_cost
 from odesteer.cli.commands.tune.candidates import candidates_of
 from odesteer.cli.commands.tune.objective import Proxy, data_and_objective
 from odesteer.cli.commands.tune.report import (
@@ -121,6 +123,16 @@ def tune(
             rich_help_panel=SEARCH,
         ),
     ] = DEFAULT_BUDGET,
+    kl: Annotated[
+        float | None,
+        typer.Option(
+            "--kl",
+            metavar="NATS",
+            help="Instead of a budget: find the amount of every method and layer that costs this"
+            " much KL to the unsteered model on neutral text, nats a token, and choose among them.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     objective: Annotated[
         Proxy | None,
         typer.Option(
@@ -200,6 +212,8 @@ def tune(
     odesteer tune --world truth
 
     odesteer tune ./my-model --data pairs.jsonl --method odesteer --method caa --budget 0.1
+
+    odesteer tune ./my-model --data pairs.jsonl --method caa --layer 15 --kl 0.1
     """
     with Screen(json=json, debug=debug) as screen:
         _check_options(locals())
@@ -231,6 +245,24 @@ def tune(
         )
         if layer:
             choice.check_layers(layer, screen)
+        if kl is not None:
+            run_at_cost(
+                screen,
+                choice,
+                source,
+                candidates,
+                layer,
+                kl,
+                proxy=objective or "judge",
+                n_items=samples,
+                max_new_tokens=max_new_tokens or 48,
+                seed=seed,
+                batch_size=batch_size,
+                position=position or (known.position if known else "last"),
+                steer_position=steer_position,
+                folder=output,
+            )
+            return
         started = perf_counter()
         with choice.opened(screen) as lm:
             screen.note(f"loaded {lm.model_id} in {perf_counter() - started:.1f} s")
@@ -327,5 +359,11 @@ def _check_options(given: dict[str, Any]) -> None:
                     f"{option} ({given[name]}) does not go with --world, which is judged exactly on"
                     " the bundled model; use --data."
                 )
+    if given["kl"] is not None:
+        if not 0 < given["kl"] < math.inf:
+            raise UsageError(f"--kl {given['kl']}: give a positive number of nats a token.")
+        if given["amounts"] or given["budget"] != DEFAULT_BUDGET:
+            option = "--amounts" if given["amounts"] else "--budget"
+            raise UsageError(f"{option} does not go with --kl, which finds amounts by their cost.")
     if not given["budget"] >= 0:
         raise UsageError(f"--budget {given['budget']}: give nats a token, from 0.")
