@@ -186,3 +186,40 @@ def test_unrelated_questions_have_four_different_answers() -> None:
     questions = unrelated_questions()
     assert len({one.question for one in questions}) == len(questions) == 24
     assert all(len(set(one.answers)) == 4 for one in questions)
+
+
+class Words(UpOrDown):
+    """Texts that repeat themselves little, by a judge that may err."""
+
+    name = "words"
+    kind = "generation"
+    max_new_tokens = 4
+    judges = ("diversity",)
+    headline = "dist-1"
+    instruction = "Never say a word twice."
+
+
+def test_written_texts_have_a_gate_and_prompts_their_own_cost(
+    lm: SteeredModel, tmp_path: Path
+) -> None:
+    tasks = [Words()]
+    rows = contenders(("prompt-only", "caa"))
+    plan = Plan(tasks, rows, (0,), {"words": LayerRange((1,), range(4))}, budget=0.5)
+    run = EqualCostComparison(
+        lm, plan, JudgePanel(lm, tasks), tmp_path, targets=(0.005,), n_texts=3
+    )
+    curves = {curve.contender: curve for curve in run.measure(8)}
+    assert set(curves) == {"prompt-only", "caa"}
+    assert not run.gates["words"].passed
+    (prompted,) = curves["prompt-only"].segments[0].points
+    assert prompted.kl > 0
+    assert prompted.layer is None
+    write_equal_cost(run, list(curves.values()), plan, tmp_path, title="w", about={})
+    document = json.loads((tmp_path / "equal-cost.json").read_text())
+    found = {row["contender"]: row for row in document["rows"]}
+    assert found["prompt-only"]["effects"] == {}  # it cannot be dialled
+    assert found["caa"]["effects"]["0.005"]["n"] == 8
+    assert not document["tasks"]["words"]["gate"]["passed"]
+    text = (tmp_path / "equal-cost.md").read_text()
+    assert "indicative only" in text
+    assert f"at KL {prompted.kl:.3f}" in text

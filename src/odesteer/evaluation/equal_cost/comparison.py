@@ -19,6 +19,7 @@ from odesteer.evaluation.equal_cost.curve import (
 from odesteer.evaluation.runner.completions import FAILURES, BatchExecutor
 from odesteer.evaluation.runner.contenders import DEFAULT, NONE, Contender
 from odesteer.evaluation.runner.digests import completion_keys, digest, model_digest
+from odesteer.evaluation.runner.gate import JudgeGate, gates_of
 from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.pipeline import BenchmarkProgress, CompletionPipeline
 from odesteer.evaluation.runner.plan import CompletionSpec, FoldItem, Plan
@@ -69,6 +70,10 @@ class EqualCostComparison:
         n_texts: how many neutral prompts the cost is measured on.
         on_note: called with each finished row.
         with_side_effects: whether perplexity of neutral text and unrelated questions are measured.
+
+    Attributes:
+        targets: the costs, increasing.
+        gates: of the tasks whose headline metric is of judges that may err, once measured.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class EqualCostComparison:
         self._note = on_note
         self._with_side_effects = with_side_effects
         self._model = model_digest(lm)
+        self.gates: dict[str, JudgeGate] = {}
         self._unsteered: dict[tuple[str, str, int], dict[ItemKey, float | None]] = {}
 
     def measure(
@@ -112,6 +118,9 @@ class EqualCostComparison:
 
     def _curves(self, pipeline: CompletionPipeline) -> list[CostCurve]:
         curves = []
+        self.gates = gates_of(self._plan, self._judges, pipeline.stored)
+        for name, gate in self.gates.items():
+            self._note(f"{name}: {gate.text}")
         with ResultStore(self._folder / COSTS) as self._costs:
             for task in self._plan.tasks:
                 for contender in self._plan.contenders_of(task):

@@ -115,6 +115,9 @@ def write_equal_cost(
                 "layers": list(plan.layers[task.name].first),
                 "differences": list(task.differences),
                 "source": task.source,
+                "gate": comparison.gates[task.name].to_json()
+                if task.name in comparison.gates
+                else None,
                 "folds": [_sizes(fold) for fold in plan.folds[task.name, plan.seeds[0]]],
             }
             for task in plan.tasks
@@ -211,6 +214,8 @@ def _markdown(
             f" ({'missing' if base is None else f'{base:.3f}'})"
             f"{'; less is better' if less else ''}. {task.source}.\n"
         )
+        if task.name in comparison.gates:
+            parts.append(f"{comparison.gates[task.name].text}.\n")
         parts += [*table(mine, comparison.targets, less_is_better=less), ""]
         for row in mine:
             parts += [f"Not possible: `{row.contender}`, {text}\n" for text in row.failures]

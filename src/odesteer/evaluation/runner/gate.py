@@ -4,13 +4,14 @@ A judge may give a headline only if answers that say nothing score at the bottom
 good answers from bad ones on questions that it has not seen. Other judges are indicative.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.digests import digest, item_digest
 from odesteer.evaluation.runner.judge_panel import JudgePanel
+from odesteer.evaluation.runner.plan import Plan
 from odesteer.evaluation.task import Task
 
 CONSTANTS = (
@@ -89,6 +90,31 @@ def gate_key(task: Task, judges: JudgePanel, items: Sequence[Item]) -> str:
     tags = [judges.tag(name) for name in judges.headline_judges(task)]
     answers = [[item_digest(item), task.known_answers(item)] for item in items[:MOST_ITEMS]]
     return f"gate/{task.name}/{digest([task.version, task.headline, tags, answers])}"
+
+
+def gates_of(
+    plan: Plan,
+    judges: JudgePanel,
+    stored: Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]],
+) -> dict[str, JudgeGate]:
+    """The gates of all tasks whose headline metric is of judges that may err.
+
+    ``stored`` gives what is stored under a key, or measures and stores it.
+    """
+    found = {}
+    for task in plan.tasks:
+        if not needs_gate(task, judges):
+            continue
+        items = list({at.item.key: at.item for at in plan.test(task)}.values())
+        less = task.headline in {*task.lower_is_better, *judges.lower_is_better()}
+
+        def measured(
+            task: Task = task, items: Sequence[Item] = items, less: bool = less
+        ) -> dict[str, Any]:
+            return measure(task, judges, items, less=less).to_json()
+
+        found[task.name] = JudgeGate.from_json(stored(gate_key(task, judges, items), measured))
+    return found
 
 
 def measure(task: Task, judges: JudgePanel, items: Sequence[Item], *, less: bool) -> JudgeGate:

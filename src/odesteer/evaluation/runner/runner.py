@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.completions import BatchExecutor
 from odesteer.evaluation.runner.contenders import NONE, Contender
-from odesteer.evaluation.runner.gate import JudgeGate, gate_key, measure, needs_gate
+from odesteer.evaluation.runner.gate import gates_of
 from odesteer.evaluation.runner.judge_panel import JudgePanel
 from odesteer.evaluation.runner.pipeline import BenchmarkProgress, CompletionPipeline
 from odesteer.evaluation.runner.plan import CompletionSpec, FoldItem, Plan
@@ -96,19 +94,7 @@ class Runner:
 
     def _pass_gates(self, pipeline: CompletionPipeline, run: RunResults) -> None:
         """Measure the judges of all headline metrics before anything is generated."""
-        for task in self._plan.tasks:
-            if not needs_gate(task, self._judges):
-                continue
-            items = list({at.item.key: at.item for at in self._plan.test(task)}.values())
-            less = task.headline in {*task.lower_is_better, *self._judges.lower_is_better()}
-
-            def measured(
-                task: Task = task, items: Sequence[Item] = items, less: bool = less
-            ) -> dict[str, Any]:
-                return measure(task, self._judges, items, less=less).to_json()
-
-            stored = pipeline.stored(gate_key(task, self._judges, items), measured)
-            run.gates[task.name] = JudgeGate.from_json(stored)
+        run.gates = gates_of(self._plan, self._judges, pipeline.stored)
         if self._on_note is not None:
             for note in run.notes():
                 self._on_note(note)
