@@ -60,11 +60,16 @@ BODIES: list[Any] = [
     completion("bundled", "a", n=True),
     completion("bundled", ["a", "b", "c"], n=64),
     completion("bundled", "a", max_tokens="10"),
-    completion("bundled", "a", max_tokens=10**30),
+    completion("bundled", "a", max_tokens=-1),
+    completion("bundled", "a", max_tokens=0),
     completion("bundled", "a", temperature=-1),
     completion("bundled", "a", temperature="hot"),
     completion("bundled", "a", top_p=1.5),
-    completion("bundled", "a", top_k=-1),
+    completion("bundled", "a", top_k=-2),
+    completion("bundled", "a", min_p=1.5),
+    completion("bundled", "a", repetition_penalty=0),
+    completion("bundled", "a", presence_penalty=2.5),
+    completion("bundled", "a", frequency_penalty="1"),
     completion("bundled", "a", logprobs=21),
     completion("bundled", "a", logprobs=True),
     completion("bundled", "a", seed=2**64),
@@ -72,8 +77,14 @@ BODIES: list[Any] = [
     completion("bundled", "a", stream="yes"),
     completion("bundled", "a", stream_options={"more": True}),
     completion("bundled", "a", best_of=3),
-    completion("bundled", "a", echo=True),
-    completion("bundled", "a", logit_bias={"1": 5}),
+    completion("bundled", "a", echo="yes"),
+    completion("bundled", "a", prompt_end="a"),
+    completion("bundled", "a", echo=True, logprobs=0, prompt_end="not there"),
+    completion("bundled", "a", logit_bias={"1": 500}),
+    completion("bundled", "a", logit_bias={"a": 5}),
+    completion("bundled", "a", logit_bias={"99999999": 5}),
+    completion("bundled", "a", response_format={"type": "json_schema"}),
+    completion("bundled", "a", tools=[{"type": "function"}]),
     completion("bundled", "a", steering="truth"),
     completion("bundled", "a", steering=[{}]),
     completion("bundled", "a", steering=[{"name": "truth", "level": "1"}]),
@@ -202,7 +213,7 @@ def test_bodies_need_the_content_type_json(server: Server) -> None:
 
 def test_without_a_token_the_host_must_be_local(server: Server) -> None:
     """Against DNS rebinding by a page of another origin."""
-    for host, status in (("evil.example", 403), ("localhost:1", 200), ("[::1]", 200), ("", 403)):
+    for host, status in (("evil.example", 400), ("localhost:1", 200), ("[::1]", 200), ("", 400)):
         assert httpx.get(f"{server.url}/health", headers={"Host": host}).status_code == status
 
 

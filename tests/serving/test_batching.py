@@ -151,7 +151,9 @@ def test_only_models_without_a_mergeable_cache_are_run_in_static_batches() -> No
     from odesteer.serving.engine.batch import Batch
 
     def can_merge(build: Any) -> bool:
-        return Batch(SteeredModel(build(), tiny_models.tokenizer()), 0).can_merge
+        return Batch(
+            SteeredModel(build(), tiny_models.tokenizer()), 0, chunk=64, max_tokens=4096
+        ).can_merge
 
     assert all(map(can_merge, MERGEABLE.values()))
     assert not any(map(can_merge, STATIC.values()))

@@ -14,7 +14,7 @@ from odesteer import SteeredModel
 from odesteer.errors import InvalidInputError, UnknownNameError
 from odesteer.serving import BusyError, Engine, GenerationRequest, SamplingParams, SteeringSpec
 from odesteer.serving.engine import EndedError
-from odesteer.serving.engine.sampling import random_generator, sample
+from odesteer.serving.engine.sampling import RowSampler, sample
 
 PROMPT = "the dog and the cat"
 
@@ -240,7 +240,7 @@ def test_logits_that_are_not_finite_affect_their_row_alone() -> None:
 
     def sampled(rows: list[int]) -> list[int | None]:
         params = [SamplingParams(1, temperature=float(row != 0), seed=row) for row in rows]
-        return sample(logits[rows], [(each, random_generator(each, cpu)) for each in params])
+        return sample(logits[rows], [RowSampler(each, (), cpu) for each in params])
 
     together = sampled([0, 1, 2, 3])
     assert together[1] is together[2] is None

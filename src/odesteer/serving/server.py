@@ -13,6 +13,7 @@ import uvicorn
 
 from odesteer.errors import InvalidInputError
 from odesteer.serving.api.app import create_app
+from odesteer.serving.connections import bounded_protocol
 from odesteer.serving.engine import Engine
 from odesteer.serving.settings import Settings
 
@@ -61,6 +62,10 @@ def run(
         server_header=False,
         timeout_graceful_shutdown=settings.grace,
         backlog=_BACKLOG,
+    )
+    config.load()
+    config.http_protocol_class = bounded_protocol(
+        config.http_protocol_class, settings.request_timeout, settings.max_connections
     )
     listener.listen(_BACKLOG)
     host, port = listener.getsockname()[:2]

@@ -66,6 +66,32 @@ def serve(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="A page that may use the server from a browser, as in https://chat.example;"
+            " repeat it.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which requests may call the server, behind a proxy; repeat it."
+            "  [default: this machine's or, with a token, any]",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse fields that change nothing and max_tokens above the limit.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +114,27 @@ def serve(
             help="The most texts that are written at a time.",
             rich_help_panel=LIMITS,
         ),
-    ] = 16,
+    ] = 64,
+    max_batch_tokens: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The most tokens, of prompts and texts, that are in memory at a time.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 65536,
+    prefill_chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The most tokens of prompts between two tokens of the running texts."
+            "  [default: 64 on a CPU, else 512]",
+            rich_help_panel=LIMITS,
+            show_default=False,
+        ),
+    ] = None,
     max_queue: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="The most texts that wait.", rich_help_panel=LIMITS),
@@ -117,6 +163,19 @@ def serve(
             min=1, metavar="BYTES", help="The largest steerer to upload.", rich_help_panel=LIMITS
         ),
     ] = 2**26,
+    request_timeout: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="In what time a request must have arrived.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 60,
+    max_connections: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="The most connections.", rich_help_panel=LIMITS),
+    ] = 1024,
     grace: Annotated[
         int,
         typer.Option(
@@ -187,6 +246,11 @@ def serve(
                 host=host,
                 port=port,
                 token=token,
+                cors_origins=tuple(cors_origin or ()),
+                allowed_hosts=None if allowed_host is None else tuple(allowed_host),
+                strict=strict,
+                request_timeout=request_timeout,
+                max_connections=max_connections,
                 allow_upload=allow_upload,
                 max_tokens=max_new_tokens if max_tokens is None else max_tokens,
                 max_prompt=max_prompt,
@@ -198,7 +262,14 @@ def serve(
         screen.note(f"loading {model or 'the bundled model'} …")
         with listening_socket(settings) as listener, choice.opened(screen) as lm:
             called = name or (BUNDLED if model is None else lm.model_id) or "model"
-            served = Engine(lm, called, max_batch=max_batch, max_queue=max_queue)
+            served = Engine(
+                lm,
+                called,
+                max_batch=max_batch,
+                max_queue=max_queue,
+                max_batch_tokens=max_batch_tokens,
+                prefill_chunk=prefill_chunk,
+            )
             for each, steerer in steerers.items():
                 served.steerers.add(each, steerer)
             if model is None and not steerers:

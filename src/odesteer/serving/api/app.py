@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from odesteer.serving import playground
 from odesteer.serving.api.errors import add_error_handlers
@@ -14,6 +16,7 @@ from odesteer.serving.api.middleware import (
     AccessMiddleware,
     BodyLimitMiddleware,
     MetricsMiddleware,
+    OriginMiddleware,
     SecurityHeadersMiddleware,
 )
 from odesteer.serving.api.response_schema import ErrorResponse
@@ -30,6 +33,7 @@ _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
         400: "It cannot be done as it was asked.",
         401: "The token is missing or wrong.",
         403: "It is not allowed here.",
+        408: "The body did not arrive in time.",
         404: "There is no such model or steerer.",
         413: "The body is too large.",
         429: "The queue is full; the header Retry-After says when to try again.",
@@ -66,9 +70,24 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     ):
         app.include_router(router)
     add_error_handlers(app)
+    add_middleware(app, settings)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    return app
+
+
+def add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Let an app check where requests come from, and limit their bodies."""
     # The last one added is the outermost.
     app.add_middleware(BodyLimitMiddleware, settings=settings)
     app.add_middleware(AccessMiddleware, token=settings.token)
+    app.add_middleware(OriginMiddleware, allowed=settings.cors_origins)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.hosts], www_redirect=False)
     app.add_middleware(SecurityHeadersMiddleware)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
-    return app

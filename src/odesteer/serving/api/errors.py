@@ -19,10 +19,11 @@ _log = logging.getLogger("odesteer.serving")
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
-    401: "authentication_error",
+    401: "invalid_request_error",
     403: "permission_error",
-    404: "not_found_error",
+    404: "invalid_request_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",
     500: "server_error",
@@ -72,11 +73,11 @@ def as_api_error(error: Exception) -> APIError:
         return error
     if isinstance(error, BusyError):
         headers = {"Retry-After": str(error.retry_after)}
-        return APIError(429, str(error), code="queue_full", headers=headers)
+        return APIError(429, str(error), code="rate_limit_exceeded", headers=headers)
     if isinstance(error, EndedError):
         return APIError(503, str(error))
     if isinstance(error, UnknownNameError):
-        return APIError(404, str(error), code="not_found")
+        return APIError(404, str(error), param="steering", code="steerer_not_found")
     if isinstance(error, OdesteerError):
         return APIError(400, str(error))
     if isinstance(error, UnicodeError):
@@ -97,13 +98,23 @@ def _validation_error(errors: Sequence[Mapping[str, Any]]) -> APIError:
     param = ".".join(part for part in location if "[" not in part and part not in _UNION_MEMBERS)
     param = param[:200]
     message = str(first["msg"]).removeprefix("Value error, ")
+    code = _VALIDATION_CODES.get(str(first["type"]), "invalid_value")
     if first["type"] == "extra_forbidden":
         message = "there is no such field"
+    elif code == "invalid_value" and str(first["type"]).endswith(("_type", "_parsing")):
+        code = "invalid_type"
+    elif "this server has no" in message:
+        code = "unsupported_parameter"
     if first["type"] == "json_invalid":
         return APIError(400, "the body is not JSON.", code="invalid_json")
     text = f"{param}: {message}." if param else f"{message}."
-    return APIError(400, text, param=param or None)
+    return APIError(400, text, param=param or None, code=code)
 
+
+_VALIDATION_CODES = {
+    "extra_forbidden": "unknown_parameter",
+    "missing": "missing_required_parameter",
+}
 
 _UNION_MEMBERS = ("str", "int", "list", "TextContent")
 

@@ -1,7 +1,9 @@
-"""Middleware: metrics, security headers, host and token check, body limit."""
+"""Middleware: metrics, security headers, origins, the token, limits of bodies in size and time."""
 
+import asyncio
 import hmac
 import time
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,7 +24,7 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class MetricsMiddleware:
@@ -69,12 +71,42 @@ class SecurityHeadersMiddleware:
         await self._app(scope, receive, send_with_headers)
 
 
-class AccessMiddleware:
-    """Refuses requests without the server's token or, if it has none, for another host.
+class OriginMiddleware:
+    """Refuses what pages of other origins send: a foreign `Origin`, or `Sec-Fetch-Site`.
 
-    Without a token only this machine can connect, but so can pages in its browser. Requests must
-    name this machine as their host, which pages of other origins cannot (DNS rebinding).
+    Browsers send such requests without asking (a form, a Blob as the body), and only hide the
+    answer. A link to the page is followed from anywhere.
     """
+
+    def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_refused = scope["type"] == "http" and self._is_foreign(scope)
+        if is_refused:
+            error = APIError(
+                403,
+                "a page of another origin may not use this server; allow it with --cors-origin.",
+                code="origin_not_allowed",
+            )
+            await error.response()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if "*" in self._allowed or origin in self._allowed:
+            return False
+        if origin is not None:
+            return not _is_same_host(origin, headers.get("host", ""))
+        is_link = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
+        return headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_link
+
+
+class AccessMiddleware:
+    """Refuses requests without the server's token, if it has one."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app
@@ -85,14 +117,11 @@ class AccessMiddleware:
         await (self._app if error is None else error.response())(scope, receive, send)
 
     def _error(self, scope: Scope) -> APIError | None:
-        headers = Headers(scope=scope)
-        if self._token is None:
-            if _hostname(headers.get("host", "")) in _LOCAL_HOSTS:
-                return None
-            return APIError(403, "without a token this server answers to localhost only.")
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if self._token is None or _is_public(scope):
+            return None
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         is_same = hmac.compare_digest(given.strip().encode("latin-1"), self._token.encode())
-        if _is_public(scope) or (scheme.lower() == "bearer" and is_same):
+        if scheme.lower() == "bearer" and is_same:
             return None
         return APIError(
             401,
@@ -104,7 +133,7 @@ class AccessMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies that are too large, by their header or as they arrive."""
+    """Refuses bodies that are too large, by their header or as they arrive, or too slow."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -122,23 +151,36 @@ class BodyLimitMiddleware:
         elif int(length) > limit:
             await _too_large(limit).response()(scope, receive, send)
         else:
-            await self._app(scope, _limited(receive, limit), send)
+            await self._app(scope, _limited(receive, limit, self._settings.request_timeout), send)
 
     def _limit(self, scope: Scope) -> int:
         is_upload = scope["method"] == "PUT" and self._settings.allow_upload
         return self._settings.max_upload if is_upload else self._settings.max_body
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """``receive`` for bodies up to a size; raises `APIError` beyond."""
+def _limited(receive: Receive, limit: int, timeout: float) -> Receive:
+    """``receive`` for bodies up to a size, within ``timeout`` seconds; raises `APIError` beyond."""
     size = 0
+    deadline: float | None = time.monotonic() + timeout
 
     async def receive_limited() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, deadline
+        if deadline is None:  # the body has come; what is left is the end of the connection
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.001))
+        except asyncio.TimeoutError:  # another class before Python 3.11
+            raise APIError(
+                408,
+                f"the body did not arrive within {timeout:g} s.",
+                code="request_timeout",
+                headers={"Connection": "close"},
+            ) from None
         size += len(message.get("body", b""))
         if size > limit:
             raise _too_large(limit)
+        if not message.get("more_body", False):
+            deadline = None
         return message
 
     return receive_limited
@@ -148,11 +190,18 @@ def _too_large(limit: int) -> APIError:
     return APIError(413, f"the body is larger than {limit} bytes.", code="body_too_large")
 
 
-def _hostname(header: str) -> str:
+def _is_same_host(origin: str, host: str) -> bool:
+    """Whether an origin is that of this server, as the request names it."""
     try:
-        return (urlsplit(f"//{header}").hostname or "").lower()
+        page = urlsplit(origin)
+        port = _DEFAULT_PORTS.get(page.scheme)
+        here = urlsplit(f"//{host}")
+        return bool(page.hostname) and (page.hostname, page.port or port) == (
+            here.hostname,
+            here.port or port,
+        )
     except ValueError:
-        return ""
+        return False
 
 
 def _is_public(scope: Scope) -> bool:

@@ -1,13 +1,15 @@
 """Schema of request bodies (pydantic): OpenAI's API, and the fields for steering."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.serving.steerers import SteeringSpec
-from odesteer.untrusted import has_lone_surrogate
+from odesteer.untrusted import has_lone_surrogate, parse_json
 
 
 def _check_unicode(text: str) -> str:
@@ -20,23 +22,47 @@ Text = Annotated[str, AfterValidator(_check_unicode)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 StopText = Annotated[Text, Field(min_length=1, max_length=256)]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+TokenIdText = Annotated[str, Field(pattern=r"^\d{1,9}$")]
 
 # Fields of OpenAI's API for features that this server lacks, and values that ask for none.
 _UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
+    "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
+    "previous_response_id": (),
+    "conversation": (),
+    "background": (False,),
     "modalities": (["text"],),
     "suffix": ("",),
     "echo": (False,),
     "best_of": (1,),
 }
-# Fields that do not change the answer.
-_IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+# Fields that change nothing here, which clients add unasked.
+_ALWAYS_IGNORED = (
+    *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+)
+_IGNORED_UNLESS_STRICT = (
+    *("parallel_tool_calls", "reasoning_effort", "reasoning", "verbosity", "prediction"),
+    *("prompt_cache_retention", "prompt_cache_options", "include", "truncation", "moderation"),
+)
+_IGNORED = (*_ALWAYS_IGNORED, *_IGNORED_UNLESS_STRICT)
+
+
+def ignored_fields(body: Any, *, strict: bool) -> list[str]:
+    """The fields of a body that change nothing here.
+
+    Raises `InvalidInputError` for those that ``strict`` refuses.
+    """
+    found = [name for name in _IGNORED if isinstance(body, dict) and body.get(name) is not None]
+    refused = [name for name in found if name in _IGNORED_UNLESS_STRICT]
+    if strict and refused:
+        raise InvalidInputError(
+            f"{refused[0]}: there is no such field; this server was started with --strict."
+        )
+    return found
 
 
 class _StrictModel(BaseModel):
@@ -83,6 +109,36 @@ class StreamOptions(_StrictModel):
     include_obfuscation: bool = False
 
 
+class JsonSchemaFormat(_StrictModel):
+    """A JSON schema that a text must follow."""
+
+    name: Text | None = None
+    description: Text | None = None
+    schema_: dict[str, Any] = Field(default={}, alias="schema")
+    strict: bool = False
+
+
+class OutputFormat(_StrictModel):
+    """What a text must be: anything, a JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _check_schema(self) -> "OutputFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema is for the type json_schema, which needs it")
+        return self
+
+    @property
+    def schema_text(self) -> str | None:
+        """The JSON schema; None for any text."""
+        if self.type == "text":
+            return None
+        schema = {"type": "object"} if self.json_schema is None else self.json_schema.schema_
+        return json.dumps(schema)
+
+
 class BaseCompletionRequest(_StrictModel):
     """What chat completions and completions have in common."""
 
@@ -90,7 +146,13 @@ class BaseCompletionRequest(_StrictModel):
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: Finite = Field(default=1.0, ge=0, le=2)
     top_p: Finite = Field(default=1.0, ge=0, le=1)
-    top_k: int = Field(default=0, ge=0, lt=2**31, description="0 samples from all tokens.")
+    top_k: int = Field(default=0, ge=-1, lt=2**31, description="0 samples from all tokens.")
+    min_p: Finite = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: Finite = Field(default=1.0, gt=0, le=10)
+    presence_penalty: Finite = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: Finite = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[TokenIdText, Bias] = Field(default={}, max_length=1024)
+    response_format: OutputFormat = OutputFormat(type="text")
     n: int = Field(default=1, ge=1, le=64)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] = Field(default=[])
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
@@ -113,6 +175,11 @@ class BaseCompletionRequest(_StrictModel):
         return fields
 
     @property
+    def schema_text(self) -> str | None:
+        """The JSON schema that the text must follow; None for any text."""
+        return self.response_format.schema_text
+
+    @property
     def stop_strings(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
@@ -127,9 +194,11 @@ class TextContent(_StrictModel):
 class ChatMessage(_StrictModel):
     """One message of a chat."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[TextContent] = Field(default="")
     name: Text | None = None
+    tool_calls: list[dict[str, Any]] = Field(default=[], max_length=128)
+    tool_call_id: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -144,16 +213,118 @@ class ChatMessage(_StrictModel):
         }
 
     @property
-    def message(self) -> dict[str, str]:
+    def message(self) -> dict[str, Any]:
+        """As chat templates take it: the arguments of tool calls are objects there."""
+        content = self.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        message: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": text,
+        }
+        if self.tool_calls:
+            message["tool_calls"] = [_template_call(call) for call in self.tool_calls]
+        if self.role == "tool":
+            given = {"tool_call_id": self.tool_call_id, "name": self.name}
+            message |= {key: value for key, value in given.items() if value is not None}
+        return message
+
+
+def _template_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = parse_json(function["arguments"], "arguments")
+    except InvalidInputError:  # what a model wrote need not be JSON
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+class InputText(_StrictModel):
+    """A part of an input message."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: Text
+    annotations: list[Any] = Field(default=[], max_length=0)
+    logprobs: list[Any] = Field(default=[])
+
+
+class InputMessage(_StrictModel):
+    """One message of the input of ``/v1/responses``, those that it answered with included."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[InputText]
+    id: Text | None = None
+    status: Text | None = None
+    phase: Text | None = None
+
+    @property
+    def message(self) -> dict[str, Any]:
         content = self.content
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class TextFormat(_StrictModel):
+    """What the text of a response must be."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: Text | None = None
+    description: Text | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool = False
+
+    @property
+    def schema_text(self) -> str | None:
+        """The JSON schema; None for any text."""
+        if self.type == "text":
+            return None
+        return json.dumps({"type": "object"} if self.schema_ is None else self.schema_)
+
+
+class TextOptions(_StrictModel):
+    """The text of a response: its format. How verbose it is does not matter here."""
+
+    format: TextFormat = TextFormat()
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class ResponsesRequest(BaseCompletionRequest):
+    """A text to answer, in the form of ``/v1/responses``."""
+
+    input: Text | Annotated[list[InputMessage], Field(min_length=1)]
+    instructions: Text | None = None
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    text: TextOptions = TextOptions()
+    chat_template_kwargs: dict[str, Any] = Field(default={}, max_length=32)
+    n: Literal[1] = 1
+    max_tokens: None = None
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The chat."""
+        given = self.input
+        if isinstance(given, str):
+            messages = [{"role": "user", "content": given}]
+        else:
+            messages = [each.message for each in given]
+        if self.instructions is None:
+            return messages
+        return [{"role": "system", "content": self.instructions}, *messages]
+
+    @property
+    def schema_text(self) -> str | None:
+        return self.text.format.schema_text
 
 
 class ChatCompletionRequest(BaseCompletionRequest):
     """A chat to answer."""
 
     messages: list[ChatMessage] = Field(min_length=1)
+    tools: list[dict[str, Any]] = Field(default=[], max_length=128)
+    tool_choice: Literal["auto", "none"] = "auto"
+    chat_template_kwargs: dict[str, Any] = Field(default={}, max_length=32)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
@@ -176,7 +347,20 @@ class CompletionRequest(BaseCompletionRequest):
         | Annotated[list[Text], Field(min_length=1)]
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
     )
+    max_tokens: int | None = Field(default=None, ge=0)
     logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo: bool = Field(default=False, description="Send the prompt back, with logprobs if asked.")
+    prompt_end: StopText | None = Field(
+        default=None,
+        description="With echo: for steerers the prompt ends behind the last occurrence of this"
+        " text; what follows counts as generated.",
+    )
+
+    @model_validator(mode="after")
+    def _check_echo(self) -> "CompletionRequest":
+        if not self.echo and (self.max_tokens == 0 or self.prompt_end is not None):
+            raise ValueError("max_tokens of 0 and prompt_end need echo: true")
+        return self
 
     @property
     def prompts(self) -> list[str | list[int]]:

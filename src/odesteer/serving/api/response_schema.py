@@ -81,11 +81,11 @@ class ChatLogprobs(TypedDict):
 
 
 class CompletionLogprobs(TypedDict):
-    """Log-probabilities of the tokens of a completion choice."""
+    """Log-probabilities of the tokens of a completion choice; none for the first of a prompt."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
@@ -138,6 +138,21 @@ class CompletionResponse(BaseCompletionResponse):
     """Continued prompts."""
 
     choices: list[CompletionChoice]
+
+
+class ResponseObject(TypedDict):
+    """The answer of ``/v1/responses``."""
+
+    id: str
+    object: str
+    created_at: int
+    status: str
+    model: str
+    output: list[dict[str, Any]]
+    usage: dict[str, Any]
+    incomplete_details: dict[str, str] | None
+    steering_receipt: ReceiptBody
+    odesteer: NotRequired[ChoiceDetails]
 
 
 class ModelInfo(TypedDict):

@@ -144,6 +144,11 @@ class CompletionFormat(ResponseFormat):
             "text_offset": [],
         }
         for token in tokens:
+            if token.logprob is None and token.is_prompt:
+                logprobs["tokens"].append(token.text)
+                logprobs["token_logprobs"].append(None)
+                logprobs["top_logprobs"].append(None)
+                logprobs["text_offset"].append(offset)
             if token.logprob is not None:
                 logprobs["tokens"].append(token.text)
                 logprobs["token_logprobs"].append(_finite(token.logprob))
@@ -199,6 +204,7 @@ def choice_details(tokens: Sequence[GeneratedToken]) -> ChoiceDetails:
                 },
             }
             for token in tokens
+            if not token.is_prompt
         ]
     }
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -12,11 +13,15 @@ from starlette.types import Receive, Scope, Send
 from odesteer.serving.api.errors import APIError, ASCIIJSONResponse, as_api_error
 from odesteer.serving.api.metrics import Metrics
 from odesteer.serving.api.request_parsing import ParsedRequest
+from odesteer.serving.api.request_schema import BaseCompletionRequest
 from odesteer.serving.api.responses import ResponseFormat, receipt, usage
 from odesteer.serving.engine import Engine
 from odesteer.serving.engine.output import GeneratedText, OutputChunk, OutputStream
 
 T = TypeVar("T")
+
+Chunks = AsyncIterator[tuple[int, OutputChunk]]
+"""The chunks of several texts as they come, each with the index of its text."""
 
 _EVENT_SCHEMA = {
     "type": "object",
@@ -34,39 +39,60 @@ STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
+class AnswerWriter(ABC):
+    """Writes the answer of one endpoint, whole or as server-sent events."""
+
+    @abstractmethod
+    def whole(self, parsed: ParsedRequest, texts: Sequence[GeneratedText]) -> dict[str, Any]:
+        """The body of a whole answer."""
+
+    @abstractmethod
+    def events(self, parsed: ParsedRequest, chunks: Chunks) -> AsyncIterator[bytes]:
+        """The events of a streamed answer; ends with the last text."""
+
+
 async def generate_response(
     request: Request,
     parsed: ParsedRequest,
-    format: ResponseFormat,
+    writer: AnswerWriter,
     *,
-    model: str,
     engine: Engine,
     metrics: Metrics,
     stream: bool,
-    with_usage: bool,
+    ping_interval: float,
 ) -> Response:
     """Generate the texts of a request; a client that disconnects cancels them."""
     streams = engine.submit(parsed.requests, at_end=not stream)
     metrics.prompt_tokens.inc(parsed.n_prompt)
-    header = format.header(model, is_chunk=stream)
     chunks = _count_and_check(_merge(streams), metrics)
     try:
         if not stream:
             texts = await _unless_disconnected(request, _collect(chunks, len(streams)))
-            return ASCIIJSONResponse(_whole_body(header, parsed, format, texts))
+            return ASCIIJSONResponse(writer.whole(parsed, texts), headers=parsed.headers)
         # Errors before the first token can still set the status of the response.
-        first = await _unless_disconnected(request, anext(chunks))
+        first = asyncio.ensure_future(anext(chunks))
+        await _unless_disconnected(request, asyncio.wait((first,), timeout=ping_interval))
+        if first.done():
+            first.result()
     except BaseException:
         _cancel(streams)
         raise
-    return _EventStreamResponse(_events(header, parsed, format, first, chunks, with_usage), streams)
+    events = _with_pings(writer.events(parsed, _after(first, chunks)), ping_interval)
+    return _EventStreamResponse(events, streams, parsed.headers)
 
 
 class _EventStreamResponse(StreamingResponse):
     """Server-sent events; a client that disconnects cancels the texts."""
 
-    def __init__(self, events: AsyncIterator[bytes], streams: Sequence[OutputStream]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        streams: Sequence[OutputStream],
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(
+            events, media_type="text/event-stream", headers={**_STREAM_HEADERS, **headers}
+        )
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,59 +102,74 @@ class _EventStreamResponse(StreamingResponse):
             _cancel(self._streams)
 
 
-def _whole_body(
-    header: dict[str, Any],
-    parsed: ParsedRequest,
-    format: ResponseFormat,
-    texts: Sequence[GeneratedText],
-) -> dict[str, Any]:
-    return {
-        **header,
-        "choices": [format.choice(i, text) for i, text in enumerate(texts)],
-        "usage": usage(parsed.n_prompt, sum(text.n_generated for text in texts)),
-        "steering_receipt": receipt([text.steering for text in texts]),
-    }
+class CompletionsWriter(AnswerWriter):
+    """Answers of chat completions and completions."""
+
+    def __init__(self, format: ResponseFormat, body: BaseCompletionRequest) -> None:
+        self._format = format
+        self._with_usage = body.stream_options.include_usage
+        self._header = format.header(body.model, is_chunk=body.stream)
+
+    def whole(self, parsed: ParsedRequest, texts: Sequence[GeneratedText]) -> dict[str, Any]:
+        return {
+            **self._header,
+            "choices": [self._format.choice(i, text) for i, text in enumerate(texts)],
+            "usage": usage(parsed.n_prompt, sum(text.n_generated for text in texts)),
+            "steering_receipt": receipt([text.steering for text in texts]),
+        }
+
+    async def events(self, parsed: ParsedRequest, chunks: Chunks) -> AsyncIterator[bytes]:
+        format, header = self._format, self._header
+        texts = [GeneratedText() for _ in parsed.requests]
+        try:
+            for i in range(len(texts)):
+                choice = format.first_chunk_choice(i)
+                if choice is not None:
+                    yield event({**header, "choices": [choice]})
+            n_running = len(texts)
+            body: dict[str, Any] = {}
+            async for i, chunk in chunks:
+                body = {**header, "choices": [format.chunk_choice(i, texts[i], chunk)]}
+                texts[i].add(chunk)
+                n_running -= chunk.finish_reason is not None
+                if not n_running:
+                    body["steering_receipt"] = receipt([text.steering for text in texts])
+                yield event(body)
+            if self._with_usage:
+                n_generated = sum(text.n_generated for text in texts)
+                yield event({**body, "choices": [], "usage": usage(parsed.n_prompt, n_generated)})
+            yield b"data: [DONE]\n\n"
+        except Exception as error:
+            yield event(as_api_error(error).body)
 
 
-async def _events(
-    header: dict[str, Any],
-    parsed: ParsedRequest,
-    format: ResponseFormat,
-    first: tuple[int, OutputChunk],
-    chunks: AsyncIterator[tuple[int, OutputChunk]],
-    with_usage: bool,
-) -> AsyncIterator[bytes]:
-    texts = [GeneratedText() for _ in parsed.requests]
+async def _after(first: "asyncio.Future[tuple[int, OutputChunk]]", rest: Chunks) -> Chunks:
+    yield await first
+    async for each in rest:
+        yield each
+
+
+async def _with_pings(events: AsyncIterator[bytes], interval: float) -> AsyncIterator[bytes]:
+    """Events, and a comment after each interval without any: proxies cut silent connections."""
+    waiting: asyncio.Future[bytes] | None = None
     try:
-        for i in range(len(texts)):
-            choice = format.first_chunk_choice(i)
-            if choice is not None:
-                yield _event({**header, "choices": [choice]})
-        i, chunk = first
-        n_running = len(texts)
         while True:
-            body: dict[str, Any] = {
-                **header,
-                "choices": [format.chunk_choice(i, texts[i], chunk)],
-            }
-            texts[i].add(chunk)
-            n_running -= chunk.finish_reason is not None
-            if not n_running:
-                body["steering_receipt"] = receipt([text.steering for text in texts])
-            yield _event(body)
-            if not n_running:
-                break
-            i, chunk = await anext(chunks)
-        if with_usage:
-            n_generated = sum(text.n_generated for text in texts)
-            yield _event({**body, "choices": [], "usage": usage(parsed.n_prompt, n_generated)})
-        yield b"data: [DONE]\n\n"
-    except Exception as error:
-        yield _event(as_api_error(error).body)
+            waiting = asyncio.ensure_future(anext(events))
+            while not (await asyncio.wait((waiting,), timeout=interval))[0]:
+                yield b": ping\n\n"
+            try:
+                yield waiting.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if waiting is not None:
+            waiting.cancel()
 
 
-def _event(content: Any) -> bytes:
-    return b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
+def event(content: Any, name: str | None = None) -> bytes:
+    """A server-sent event with JSON as its data."""
+    kind = b"" if name is None else f"event: {name}\n".encode()
+    return kind + b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
 
 
 async def _merge(streams: Sequence[OutputStream]) -> AsyncIterator[tuple[int, OutputChunk]]:

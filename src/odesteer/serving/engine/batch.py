@@ -1,193 +1,226 @@
-"""Batch of running sequences: they share forward passes, join by prefill, leave when they end."""
+"""Batch of running sequences: prompts join in chunks between two decoding steps."""
 
-import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from odesteer.models import SteeredModel
 from odesteer.serving.engine.forward import ModelRunner
 from odesteer.serving.engine.kv_cache import BatchCache
+from odesteer.serving.engine.lane import Lane, append_tokens
 from odesteer.serving.engine.output import FAILED
-from odesteer.serving.engine.sampling import sample, token_logprobs
+from odesteer.serving.engine.prefill import Prefill, equal_prompts
 from odesteer.serving.engine.sequence import SequenceState, fail_all
-from odesteer.serving.engine.steering import BatchSteering, ReadTokens, SteeringEffect
 
 _log = logging.getLogger("odesteer.serving")
 
-_PREFILL_TOKENS = 8192
-"""The most tokens of prompts, padding included, in one prefill; a longer prompt goes alone."""
+_ALONE_TOKENS = 2048
+"""The most tokens of prompts, padding included, in a pass while nothing is decoded."""
 
-_Effects = Iterable[tuple[int, SteeringEffect]]
+_SCORED_TOKENS = 512
+"""The same where all of them have logits."""
 
 
 class Batch:
-    """Sequences that are generated together.
+    """Sequences that run: those whose prompts are computed, and those that are decoded.
+
+    Decoded sequences are in lanes of similar length, so that a long one does not widen the others.
+    In a round each lane makes a step, and a chunk of prompts is computed: short prompts before long
+    ones, of which one is computed at a time.
 
     Models whose cache cannot be merged (recurrent ones) are run in static batches: sequences join
-    only an empty batch, and those that end wait for the others.
+    only an empty batch, their prompts are computed whole, and those that end wait for the others.
+    After a pass that raised, their states are computed again from their tokens, in halves.
 
-    A forward pass that raises is repeated with halves of its sequences, until those that it fails
-    for are alone; only these end with an error. Recurrent models, whose state a failed pass may
-    have changed, are the exception: all sequences of their batch end.
+    Args:
+        chunk: the most tokens of prompts, rows × columns, in a pass beside decoding.
+        max_tokens: the most tokens that run together, rows × width; a longer one runs alone.
 
     Attributes:
-        sequences: one for each row.
         can_merge: whether sequences can join and leave between steps.
     """
 
-    def __init__(self, lm: SteeredModel, pad_token: int) -> None:
+    def __init__(self, lm: SteeredModel, pad_token: int, *, chunk: int, max_tokens: int) -> None:
         self._lm = lm
-        self._pad_token = pad_token
+        self._chunk = chunk
+        self._max_tokens = max_tokens
         self._runner = ModelRunner(lm, pad_token)
-        self._cache: BatchCache | None = None
-        self._steering: BatchSteering | None = None
-        self.sequences: list[SequenceState] = []
+        self._pending: deque[SequenceState] = deque()
+        self._retries: deque[list[SequenceState]] = deque()
+        self._long: Prefill | None = None
+        self._lanes: list[Lane] = []
         with torch.no_grad():
-            _, cache = self._runner.prefill([[pad_token, pad_token], [pad_token]])
-            self.can_merge = cache.can_merge
+            inputs = self._runner.prompts([[pad_token, pad_token], [pad_token]])
+            _, cache = self._runner.prefill(inputs, range(2))
+        self.can_merge = BatchCache([2, 1], cache, inputs["attention_mask"]).can_merge
+
+    @property
+    def sequences(self) -> list[SequenceState]:
+        """All sequences, whether their prompts are computed or not."""
+        return [*self._waiting(), *(each for lane in self._lanes for each in lane.sequences)]
 
     @property
     def accepts_sequences(self) -> bool:
         """Whether sequences can join now."""
         return self.can_merge or not self.sequences
 
-    def n_prefill(self, prompts: Sequence[Sequence[int]]) -> int:
-        """How many of these prompts, from the first, go into one prefill."""
-        width = 0
-        for n, prompt in enumerate(prompts):
-            width = max(width, len(prompt))
-            if n and width * (n + 1) > _PREFILL_TOKENS:
-                return n
-        return len(prompts)
+    @property
+    def n_sequences(self) -> int:
+        return len(self.sequences)
 
-    @torch.no_grad()
-    def join(self, sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:
-        """Prefill the prompts of new sequences, and generate their first tokens.
+    def has_room(self, n_tokens: int) -> bool:
+        """Whether a prompt of so many tokens can join those that run."""
+        waiting = sum(len(each.tokens) for each in self._waiting())
+        taken = waiting + sum(lane.size for lane in self._lanes)
+        return not taken or taken + n_tokens <= self._max_tokens
 
-        Returns those that could not join: after a failed prefill, all but the first half of a
-        static batch.
-        """
-        try:
-            logits, effects = self._prefill(sequences)
-        except Exception as error:
-            _log.error("prefill of %d prompts failed", len(sequences), exc_info=error)
-            if len(sequences) == 1:
-                sequences[0].fail(FAILED)
-                return ()
-            middle = len(sequences) // 2
-            left, right = self.join(sequences[:middle]), sequences[middle:]
-            return (*left, *(self.join(right) if self.accepts_sequences else right))
-        _append_tokens(sequences, logits, effects)
-        return ()
+    def add(self, sequence: SequenceState) -> None:
+        """Let a sequence join."""
+        self._pending.append(sequence)
 
     @torch.no_grad()
     def step(self) -> None:
-        """Generate one more token of each sequence."""
-        self._drop_finished()
-        if self._cache is None:
-            return
-        try:
-            logits, effects = self._decode(self._cache)
-        except Exception as error:
-            _log.error("a step of %d sequences failed", len(self.sequences), exc_info=error)
-            self._steering = None
-            if len(self.sequences) == 1 or not self.can_merge:
-                fail_all(self.sequences)
-                self.clear()
-            else:
-                self._step_in_halves(self._cache)
-            return
-        _append_tokens(self.sequences, logits, effects)
-        self._drop_finished()
-
-    def _prefill(self, sequences: Sequence[SequenceState]) -> tuple[Tensor, _Effects]:
-        """Logits and effects of steering; the sequences join the batch unless this fails."""
-        prompts = [sequence.request.prompt for sequence in sequences]
-        steerers = [sequence.steerers for sequence in sequences]
-        steering = BatchSteering(self._lm, steerers, max(map(len, prompts)))
-        with steering.active():
-            logits, cache = self._runner.prefill(prompts)
-        effects = list(steering.take_effects(cache.width - 1))
-        self._cache = cache if self._cache is None else self._cache.merge(cache)
-        self._steering = None
-        self.sequences += sequences
-        return logits, effects
-
-    def _decode(self, cache: BatchCache) -> tuple[Tensor, _Effects]:
-        if self._steering is None:
-            self._steering = BatchSteering(
-                self._lm,
-                [() if each.finished else each.steerers for each in self.sequences],
-                read=[
-                    ReadTokens.of(each.request.prompt, each.generated[:-1], cache.width)
-                    for each in self.sequences
-                ],
-            )
-        tokens = [self._pad_token if each.finished else each.last_token for each in self.sequences]
-        lengths, mask = cache.lengths, cache.mask
-        try:
-            with self._steering.active():
-                logits = self._runner.decode(tokens, cache)
-            effects = list(self._steering.take_effects(cache.width - 1))
-        except Exception:
-            cache.lengths, cache.mask = lengths, mask
-            if self.can_merge:
-                cache.crop()
-            raise
-        return logits, effects
-
-    def _step_in_halves(self, cache: BatchCache) -> None:
-        sequences, rows = self.sequences, range(len(self.sequences))
-        self.clear()
-        try:
-            for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-                half = copy.copy(self)
-                half.sequences = [sequences[row] for row in part]
-                half._cache, half._steering = cache.select(part), None
-                half.step()
-                if half._cache is not None:
-                    self._cache = (
-                        half._cache if self._cache is None else self._cache.merge(half._cache)
-                    )
-                    self.sequences += half.sequences
-        except Exception as error:  # for want of memory
-            _log.error("a failed step could not be repeated", exc_info=error)
-            fail_all(sequences)
-            self.clear()
+        """Compute prompts, as many as fit, and generate one more token of each sequence."""
+        for lane in self._lanes:
+            lost = lane.step()
+            if lost:
+                middle = len(lost) // 2
+                self._retries += [half for half in (lost[:middle], lost[middle:]) if half]
+        self._lanes = [lane for lane in self._lanes if lane.sequences]
+        self._merge_lanes()
+        if self.can_merge:
+            self._prefill_chunk()
+        elif not self._lanes:
+            self._prefill_static()
 
     def clear(self) -> None:
         """Drop all sequences."""
-        self.sequences, self._cache, self._steering = [], None, None
+        self._pending.clear()
+        self._retries.clear()
+        self._long, self._lanes = None, []
 
-    def _drop_finished(self) -> None:
-        running = [i for i, each in enumerate(self.sequences) if not each.finished]
-        if not running:
-            self.clear()
-        elif self.can_merge and len(running) < len(self.sequences) and self._cache is not None:
-            self._cache.keep(running)
-            self.sequences = [self.sequences[i] for i in running]
-            self._steering = None
+    def _waiting(self) -> Iterator[SequenceState]:
+        yield from self._pending
+        for part in self._retries:
+            yield from part
+        if self._long is not None:
+            yield from self._long.sequences
 
+    def _prefill_static(self) -> None:
+        group = self._retries.popleft() if self._retries else [*self._pending]
+        if not self._retries and group and group[0] in self._pending:
+            self._pending.clear()
+        group = [each for each in group if not each.finished]
+        if group:
+            self._run_whole(group, share=False)
 
-def _append_tokens(sequences: Sequence[SequenceState], logits: Tensor, effects: _Effects) -> None:
-    """Sample the next token of each running sequence, and record what steering did there."""
-    for row, effect in effects:
-        sequences[row].record_effect(effect)
-    rows = [i for i, each in enumerate(sequences) if not each.finished]
-    running = [sequences[i] for i in rows]
-    logits = logits if len(rows) == len(sequences) else logits[rows]
-    tokens = sample(logits, [each.sampler for each in running])
-    for each, token, row_logits in zip(running, tokens, logits, strict=True):
-        n_logprobs = each.request.sampling.logprobs
-        try:
-            if token is None or n_logprobs is None:
-                each.append_token(token, None)
+    def _prefill_chunk(self) -> None:
+        """Short prompts that fit whole, and then some columns of a long one."""
+        left = self._chunk if self._lanes else max(_ALONE_TOKENS, self._chunk)
+        group = self._next_short(left)
+        if group:
+            left -= sum(len(each[0].tokens) for each in equal_prompts(group))
+            self._run_whole(group)
+        if self._long is not None and self._long.is_cancelled:
+            self._long = None
+        if self._long is None:
+            self._long = self._next_long()
+        if self._long is not None:
+            # A stream of short prompts does not hold it up for good.
+            self._advance(self._long, max(left, self._chunk // 2, 1))
+
+    def _next_short(self, limit: int) -> list[SequenceState]:
+        """The next sequences of which the prompts go into one pass; at least one retry."""
+        if self._retries:
+            return [each for each in self._retries.popleft() if not each.finished]
+        group: list[SequenceState] = []
+        kept: deque[SequenceState] = deque()
+        keys: set[Hashable] = set()
+        width = 0
+        while self._pending:
+            each = self._pending.popleft()
+            if each.finished:
+                continue
+            n = len(each.tokens)
+            more = {*keys, each.prefill_key}
+            if max(width, n) * len(more) <= limit or (n <= limit and not group):
+                group.append(each)
+                keys, width = more, max(width, n)
             else:
-                logprobs = token_logprobs(row_logits, token, n_logprobs, each.tokenizer)
-                each.append_token(token, logprobs)
+                kept.append(each)
+                if n <= limit:  # later ones come later
+                    break
+        self._pending.extendleft(reversed(kept))
+        return group
+
+    def _next_long(self) -> Prefill | None:
+        """The first prompt that is longer than a pass, with all sequences that have it."""
+        limit = self._chunk if self._lanes else max(_ALONE_TOKENS, self._chunk)
+        first = next((each for each in self._pending if len(each.tokens) > limit), None)
+        if first is None:
+            return None
+        group = [each for each in self._pending if each.prefill_key == first.prefill_key]
+        self._pending = deque(each for each in self._pending if each not in group)
+        return Prefill(self._lm, self._runner, group)
+
+    def _advance(self, prefill: Prefill, n_tokens: int) -> None:
+        is_whole = any(
+            steerer is not None and steerer.reads_whole_prompts
+            for steerer in prefill.sequences[0].steerers
+        )
+        n_columns = prefill.width if is_whole else prefill.n_columns(n_tokens)
+        try:
+            prefill.run(n_columns)
+            if prefill.is_done:
+                self._long = None
+                self._join(prefill)
         except Exception as error:
-            _log.error("a token could not be appended", exc_info=error)
-            each.fail(FAILED)
+            self._long = None
+            self._fail_or_halve(prefill.sequences, error)
+
+    def _run_whole(self, sequences: list[SequenceState], *, share: bool = True) -> None:
+        try:
+            prefill = Prefill(self._lm, self._runner, sequences, share=share)
+            while not prefill.is_done:
+                prefill.run(
+                    prefill.n_columns(_SCORED_TOKENS) if prefill.is_scored else prefill.width
+                )
+            self._join(prefill)
+        except Exception as error:
+            self._fail_or_halve(sequences, error)
+
+    def _fail_or_halve(self, sequences: Sequence[SequenceState], error: Exception) -> None:
+        _log.error("prefill of %d prompts failed", len(sequences), exc_info=error)
+        groups = equal_prompts(each for each in sequences if not each.finished)
+        if len(groups) <= 1:
+            fail_all(sequences, FAILED)
+            return
+        middle = len(groups) // 2
+        for half in (groups[middle:], groups[:middle]):
+            self._retries.appendleft([each for group in half for each in group])
+
+    def _join(self, prefill: Prefill) -> None:
+        """Move sequences to a lane, and generate their first tokens."""
+        sequences, cache, logits, effects = prefill.finish()
+        lane = next((lane for lane in self._lanes if self.can_merge and lane.fits(cache)), None)
+        if lane is None:
+            lane = Lane(self._lm, self._runner, sequences, cache, can_merge=self.can_merge)
+            self._lanes.append(lane)
+        else:
+            lane.add(sequences, cache)
+        for each in sequences:
+            each.end_prompt()
+        append_tokens(sequences, logits, effects)
+        lane.drop_finished()
+        self._lanes = [lane for lane in self._lanes if lane.sequences]
+
+    def _merge_lanes(self) -> None:
+        """Merge lanes that have come to be of similar length; fewer passes a step."""
+        for lane in self._lanes[1:]:
+            into = self._lanes[0]
+            if into.fits(lane.cache):
+                into.add(lane.sequences, lane.cache)
+                self._lanes.remove(lane)
+                return

@@ -42,12 +42,14 @@ class GeneratedToken:
             where it was not asked for.
         alternatives: the likeliest tokens in its place, likeliest first.
         barriers: by steerer with a barrier, h at the activation that the token was chosen from.
+        is_prompt: whether it is a token of the prompt, sent back.
     """
 
     text: str
     logprob: float | None = None
     alternatives: tuple[TokenAlternative, ...] = ()
     barriers: Mapping[str, BarrierChange] = field(default_factory=dict)
+    is_prompt: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,94 @@
 """Sampling of the next token of each row, as `generate` of transformers does for one row."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
+from odesteer.serving.engine.grammar import JsonMatcher
 from odesteer.serving.engine.output import TokenAlternative
 from odesteer.serving.engine.request import SamplingParams
 
 # Below this the division would overflow, and the likeliest token is certain.
 _GREEDY_BELOW = 1e-5
 
-RowSampler = tuple[SamplingParams, torch.Generator | None]
-"""How a row samples, and its random generator (None: greedily)."""
-
 TokenLogprobs = tuple[float, Sequence[TokenAlternative]]
 """The log-probability of the chosen token, and the likeliest alternatives."""
 
 
-def random_generator(sampling: SamplingParams, device: torch.device) -> torch.Generator | None:
-    """A generator for one row, so that its text depends on its seed alone; None if greedy."""
+class RowSampler:
+    """How one row samples: its parameters, its random generator, the tokens that it has.
+
+    Attributes:
+        sampling: the parameters.
+        generator: makes the text depend on its seed alone; None if it takes the likeliest token.
+    """
+
+    def __init__(
+        self,
+        sampling: SamplingParams,
+        prompt: Sequence[int],
+        device: torch.device,
+        grammar: JsonMatcher | None = None,
+    ) -> None:
+        self.sampling = sampling
+        self.generator = _random_generator(sampling, device)
+        self._grammar = grammar
+        self._seen = set(prompt)
+        self._counts: Counter[int] = Counter()
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits are changed before temperature and truncation."""
+        its = self.sampling
+        return bool(
+            its.repetition_penalty != 1
+            or its.presence_penalty
+            or its.frequency_penalty
+            or its.logit_bias
+            or self._grammar is not None
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the grammar of the text allows no more tokens."""
+        return self._grammar is not None and self._grammar.is_complete
+
+    def append(self, token: int) -> None:
+        """Note the next token of the text. Raises `RuntimeError` if the grammar forbids it."""
+        self._counts[token] += 1
+        self._seen.add(token)
+        if self._grammar is not None:
+            self._grammar.append(token)
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """``logits``, `[1, vocabulary]`, with biases, penalties and the grammar applied."""
+        its = self.sampling
+        logits = logits.clone()
+        if its.logit_bias:
+            ids, values = zip(*its.logit_bias, strict=True)
+            logits[0, list(ids)] += torch.tensor(values, device=logits.device)
+        if its.repetition_penalty != 1:
+            seen = torch.tensor([sorted(self._seen)], device=logits.device)
+            logits = RepetitionPenaltyLogitsProcessor(its.repetition_penalty)(seen, logits)
+        if self._counts and (its.presence_penalty or its.frequency_penalty):
+            ids, counts = zip(*self._counts.items(), strict=True)
+            amounts = its.frequency_penalty * torch.tensor(counts, device=logits.device)
+            logits[0, list(ids)] -= amounts + its.presence_penalty
+        return logits if self._grammar is None else self._grammar.masked(logits)
+
+
+def _random_generator(sampling: SamplingParams, device: torch.device) -> torch.Generator | None:
     if sampling.temperature < _GREEDY_BELOW:
         return None
     generator = torch.Generator(device)
@@ -38,14 +104,20 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
 
     Logits of -inf are allowed: they mask a token.
     """
-    tokens = logits.argmax(dim=-1)
-    groups: dict[tuple[float, int, float], list[int]] = {}
-    for row, (sampling, generator) in enumerate(rows):
-        if generator is not None:
-            key = (sampling.temperature, sampling.top_k, sampling.top_p)
-            groups.setdefault(key, []).append(row)
     is_valid = ~logits.isnan().any(dim=-1) & ~(logits == torch.inf).any(dim=-1)
     valid: list[bool] = is_valid.tolist()
+    adjusted = [i for i, row in enumerate(rows) if row.adjusts and valid[i]]
+    if adjusted:
+        logits = logits.clone()
+        for i in adjusted:
+            logits[i : i + 1] = rows[i].adjust(logits[i : i + 1])
+    tokens = logits.argmax(dim=-1)
+    groups: dict[tuple[float, int, float, float], list[int]] = {}
+    for i, row in enumerate(rows):
+        its = row.sampling
+        if row.generator is not None:
+            key = (its.temperature, its.top_k, its.top_p, its.min_p)
+            groups.setdefault(key, []).append(i)
     for key, members in groups.items():
         sampled = [row for row in members if valid[row]]
         if not sampled:
@@ -53,14 +125,15 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
         scores = logits if len(sampled) == len(rows) else logits[sampled]
         for warper in _warpers(*key):
             scores = warper(None, scores)
-        for i, row in enumerate(sampled):
+        for i, row_index in enumerate(sampled):
             probabilities = torch.softmax(scores[i : i + 1], dim=-1)
-            tokens[row] = torch.multinomial(probabilities, 1, generator=rows[row][1])[0, 0]
+            generator = rows[row_index].generator
+            tokens[row_index] = torch.multinomial(probabilities, 1, generator=generator)[0, 0]
     return [token if ok else None for token, ok in zip(tokens.tolist(), valid, strict=True)]
 
 
 @lru_cache(maxsize=256)
-def _warpers(temperature: float, top_k: int, top_p: float) -> tuple[Any, ...]:
+def _warpers(temperature: float, top_k: int, top_p: float, min_p: float) -> tuple[Any, ...]:
     warpers: list[Any] = []
     if temperature != 1:
         warpers.append(TemperatureLogitsWarper(temperature))
@@ -68,6 +141,8 @@ def _warpers(temperature: float, top_k: int, top_p: float) -> tuple[Any, ...]:
         warpers.append(TopKLogitsWarper(top_k))
     if top_p < 1:
         warpers.append(TopPLogitsWarper(top_p))
+    if min_p:
+        warpers.append(MinPLogitsWarper(min_p))
     return tuple(warpers)
 
 

@@ -35,9 +35,11 @@ class Scheduler:
         seconds_per_text: from submission to the end, a moving average.
     """
 
-    def __init__(self, lm: SteeredModel, pad_token: int, max_batch: int) -> None:
+    def __init__(
+        self, lm: SteeredModel, pad_token: int, max_batch: int, *, chunk: int, max_tokens: int
+    ) -> None:
         self._lm = lm
-        self._batch = Batch(lm, pad_token)
+        self._batch = Batch(lm, pad_token, chunk=chunk, max_tokens=max_tokens)
         self._max_batch = max_batch
         self._waiting: deque[SequenceState] = deque()
         self._calls: deque[tuple[Future[Any], Callable[[SteeredModel], Any]]] = deque()
@@ -68,6 +70,7 @@ class Scheduler:
 
     @property
     def n_waiting(self) -> int:
+        """Number of sequences that have not joined the batch."""
         return len(self._waiting)
 
     @property
@@ -132,48 +135,41 @@ class Scheduler:
             self._heartbeat = time.monotonic()
             calls = list(self._calls)
             self._calls.clear()
-            joining = self._take_waiting()
-            if self._closing and not (calls or joining or self._batch.sequences):
+            self._take_waiting()
+            if self._closing and not (calls or self._batch.sequences):
                 return False
         for future, function in calls:
             _run_call(future, function, self._lm)
             self._heartbeat = time.monotonic()
-        self._step(joining)
+        self._step()
         return True
 
-    def _take_waiting(self) -> list[SequenceState]:
-        """Take the next sequences from the queue, as many as fit into the batch and a prefill."""
+    def _take_waiting(self) -> None:
+        """Let the next sequences of the queue join the batch, as many as there is room for."""
         batch = self._batch
-        n_free = self._max_batch - len(batch.sequences) if batch.accepts_sequences else 0
-        joining: list[SequenceState] = []
-        while self._waiting and len(joining) < n_free:
-            sequence = self._waiting.popleft()
+        n_free = self._max_batch - batch.n_sequences if batch.accepts_sequences else 0
+        while self._waiting and n_free > 0:
+            sequence = self._waiting[0]
             if not sequence.stream.cancelled:
-                joining.append(sequence)
-        if batch.can_merge:
-            n = batch.n_prefill([sequence.request.prompt for sequence in joining])
-            self._waiting.extendleft(reversed(joining[n:]))
-            joining = joining[:n]
-        return joining
+                if not batch.has_room(len(sequence.tokens)):
+                    break
+                batch.add(sequence)
+                n_free -= 1
+            self._waiting.popleft()
 
-    def _step(self, joining: list[SequenceState]) -> None:
+    def _step(self) -> None:
         batch = self._batch
-        for sequence in batch.sequences:
+        sequences = batch.sequences
+        for sequence in sequences:
             sequence.finished |= sequence.stream.cancelled
-        all_sequences = [*batch.sequences, *joining]
         try:
-            if joining:
-                rejected = batch.join(joining)
-                with self._has_work:
-                    self._waiting.extendleft(reversed(rejected))
-                self._heartbeat = time.monotonic()
             batch.step()
         except Exception as error:  # none that a forward pass raises
             _log.error("a step failed", exc_info=error)
-            fail_all(all_sequences)
+            fail_all(sequences)
             batch.clear()
-        self.n_running = len(batch.sequences)
-        for sequence in all_sequences:
+        self.n_running = batch.n_sequences
+        for sequence in sequences:
             if sequence.finished and not sequence.stream.cancelled:
                 self.seconds_per_text += _NEW_WEIGHT * (sequence.age - self.seconds_per_text)
 

@@ -1,13 +1,15 @@
 """State of one sequence: its request, its tokens so far, and what steering did to it."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from odesteer.models.generation.streaming import Detokenizer
 from odesteer.serving.engine.detokenizer import IncrementalDetokenizer
+from odesteer.serving.engine.grammar import JsonMatcher
 from odesteer.serving.engine.output import (
     FAILED,
     BarrierChange,
@@ -18,8 +20,8 @@ from odesteer.serving.engine.output import (
     SteeringSummary,
 )
 from odesteer.serving.engine.request import GenerationRequest
-from odesteer.serving.engine.sampling import TokenLogprobs, random_generator
-from odesteer.serving.engine.steering import SequenceSteerer, SteeringEffect
+from odesteer.serving.engine.sampling import RowSampler, TokenLogprobs
+from odesteer.serving.engine.steering import ReadTokens, SequenceSteerer, SteeringEffect
 
 
 @dataclass
@@ -51,10 +53,10 @@ class SequenceState:
         stream: takes the output.
         steerers: those that act on it, in order; None once a gate has closed.
         eos_tokens: ids of the tokens that end a text.
-        last_token: the token that the next pass is given.
-        generated: ids of the generated tokens.
+        grammar: of the text; None for any text.
+        tokens: of the prompt and of the text so far.
         finished: whether it has ended or was cancelled.
-        sampler: how it samples, and its random generator.
+        sampler: how it samples.
     """
 
     request: GenerationRequest
@@ -63,8 +65,8 @@ class SequenceState:
     tokenizer: Any
     eos_tokens: frozenset[int]
     device: torch.device
-    last_token: int = field(default=0, init=False)
-    generated: list[int] = field(default_factory=list, init=False)
+    grammar: JsonMatcher | None = None
+    tokens: list[int] = field(init=False)
     finished: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -76,16 +78,66 @@ class SequenceState:
             self.tokenizer, self.request.prompt, sampling.stop
         )
         self._created = time.monotonic()
-        self.sampler = (sampling, random_generator(sampling, self.device))
-
-    @property
-    def n_generated(self) -> int:
-        return len(self.generated)
+        self._prompt_logprobs: list[TokenLogprobs] = []
+        self.tokens = list(self.request.prompt)
+        self.sampler = RowSampler(sampling, self.request.prompt, self.device, self.grammar)
 
     @property
     def age(self) -> float:
         """Seconds since it was submitted."""
         return time.monotonic() - self._created
+
+    @property
+    def last_token(self) -> int:
+        """The token that the next pass is given."""
+        return self.tokens[-1]
+
+    @property
+    def n_generated(self) -> int:
+        """Number of generated tokens."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    def read_tokens(self, width: int) -> ReadTokens:
+        """The tokens in a cache of so many columns: all but the last one."""
+        n_prompt = self.request.n_prompt
+        return ReadTokens.of(self.tokens[:n_prompt], self.tokens[n_prompt:-1], width)
+
+    @property
+    def prefill_key(self) -> Hashable:
+        """Equal for sequences of which the prompts are computed alike."""
+        steering = [
+            None if each is None else (id(each.member), str(each.amount), each.observe)
+            for each in self.steerers
+        ]
+        its = self.request
+        return tuple(self.tokens), tuple(steering), its.n_prompt, its.is_scored
+
+    def begin_prompt(self) -> None:
+        """Forget the log-probabilities of a prompt that is computed again."""
+        self._prompt_logprobs = []
+
+    def add_prompt_logprobs(self, logprobs: TokenLogprobs) -> None:
+        """Note the log-probabilities of the next token of the prompt, from the second on."""
+        self._prompt_logprobs.append(logprobs)
+
+    def end_prompt(self) -> None:
+        """Send the tokens of the prompt if they were asked for; end the text if that is all."""
+        if self.n_generated:  # it is computed again
+            return
+        if self.request.echo:
+            self.stream.put(OutputChunk(tuple(self._echoed())))
+        if not self.request.sampling.max_tokens:
+            self._finish([], "length", is_complete=True)
+
+    def _echoed(self) -> Iterable[GeneratedToken]:
+        detokenizer = Detokenizer(self.tokenizer, [])
+        last = len(self.request.prompt) - 1
+        for i, token_id in enumerate(self.request.prompt):
+            text = detokenizer.push(token_id) + (detokenizer.flush() if i == last else "")
+            logprob, alternatives = None, ()
+            if 0 < i <= len(self._prompt_logprobs):
+                logprob, alternatives = self._prompt_logprobs[i - 1]  # type: ignore[assignment]
+            yield GeneratedToken(text, logprob, tuple(alternatives), is_prompt=True)
 
     def record_effect(self, effect: SteeringEffect) -> None:
         """Record what a steerer did where the next token is chosen."""
@@ -101,19 +153,20 @@ class SequenceState:
         if token_id is None:
             self._fail_for_logits()
             return
-        self.last_token = token_id
-        self.generated.append(token_id)
+        self.tokens.append(token_id)
         if token_id in self.eos_tokens:
             self._finish([], "stop")
             return
+        self.sampler.append(token_id)
         logprob, alternatives = logprobs or (None, ())
         token = GeneratedToken("", logprob, tuple(alternatives), barriers)
-        is_last = self.n_generated >= self.request.sampling.max_tokens
+        is_complete = self.sampler.is_complete
+        is_last = is_complete or self.n_generated >= self.request.sampling.max_tokens
         tokens, stopped = self._detokenizer.push(token_id, token, is_last=is_last)
         if stopped:
             self._finish(tokens, "stop", is_complete=True)
         elif is_last:
-            self._finish(tokens, "length")
+            self._finish(tokens, "stop" if is_complete else "length")
         elif tokens:
             self.stream.put(OutputChunk(tuple(tokens)))
 

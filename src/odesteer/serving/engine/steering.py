@@ -33,6 +33,12 @@ class SequenceSteerer:
     digest: str
     observe: bool = False
 
+    @property
+    def reads_whole_prompts(self) -> bool:
+        """Whether prompts cannot come in pieces: a gate or a position reads more than a piece."""
+        site = self.member.site
+        return self.member.gated.gate is not None or not parse_position(site.position).is_plain
+
 
 @dataclass(frozen=True)
 class SteeringEffect:
@@ -112,9 +118,12 @@ class _RowGroup:
     amounts: list[float | None]
 
     def steering(
-        self, lm: SteeredModel, prompt_width: int | None, read: Sequence[ReadTokens]
+        self,
+        lm: SteeredModel,
+        prompt_width: int | list[int] | None,
+        read: Sequence[ReadTokens],
     ) -> Steering:
-        width: int | list[int] | None = prompt_width
+        width = prompt_width
         if prompt_width is None and not self._is_plain:
             width = [each.prompt_end for each in read]
         steering = lm.steering(
@@ -140,8 +149,8 @@ class BatchSteering:
     Parameters:
         lm: the model.
         rows: for each row its steerers in order; None for one whose gate is closed.
-        prompt_width: in prefill, the number of columns, and gates decide; None in decoding, where
-            they have decided.
+        prompt_ends: in prefill, the number of columns that are the prompt of each row, and gates
+            decide; None in decoding, where they have decided.
         read: in decoding, the tokens of each row that the cache holds.
     """
 
@@ -149,9 +158,13 @@ class BatchSteering:
         self,
         lm: SteeredModel,
         rows: Sequence[Sequence[SequenceSteerer | None]],
-        prompt_width: int | None = None,
+        prompt_ends: Sequence[int] | None = None,
         read: Sequence[ReadTokens] = (),
     ) -> None:
+        prompt_width: int | list[int] | None = None
+        if prompt_ends is not None:
+            one_for_all = len({*prompt_ends}) == 1
+            prompt_width = prompt_ends[0] if one_for_all else [*prompt_ends]
         groups: dict[tuple[int, int, str], _RowGroup] = {}
         for row, steerers in enumerate(rows):
             for index, steerer in enumerate(steerers):
@@ -178,21 +191,26 @@ class BatchSteering:
                 stack.enter_context(steering)
             yield
 
-    def take_effects(self, column: int) -> Iterator[tuple[int, SteeringEffect]]:
-        """By row, what was done in this column of the last pass, and what gates decided in it."""
+    def take_effects(self, first_columns: Sequence[int]) -> Iterator[tuple[int, SteeringEffect]]:
+        """By row, what was done from its first column here on, and what gates decided.
+
+        It tells of the passes since it was last called.
+        """
         for group, steering in self._groups:
             receipt = steering.take_receipt()
             gates = receipt.decisions
             for row, gate_open in zip(gates.row.tolist(), gates.is_open.tolist(), strict=True):
                 if group.steerers[row] is not None:
                     yield row, SteeringEffect(group.index, gate_open=gate_open)
-            for row, barrier in _in_column(receipt, column):
+            for row, barrier in _from_columns(receipt, first_columns):
                 yield row, SteeringEffect(group.index, acted=True, barrier=barrier)
 
 
-def _in_column(receipt: Receipt, column: int) -> Iterator[tuple[int, BarrierChange | None]]:
+def _from_columns(
+    receipt: Receipt, first_columns: Sequence[int]
+) -> Iterator[tuple[int, BarrierChange | None]]:
     fields = (receipt.row, receipt.column, receipt.before, receipt.after)
     for row, where, before, after in zip(*(field.tolist() for field in fields), strict=True):
-        if where == column:
+        if where >= first_columns[row]:
             known = math.isfinite(before) and math.isfinite(after)
             yield row, BarrierChange(before, after) if known else None

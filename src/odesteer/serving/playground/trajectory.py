@@ -120,7 +120,10 @@ def _activations(
     layer, part = shown.site.layer, shown.site.part  # type: ignore[union-attr]
     prompt: Any = request.prompt
     if request.messages is not None:
-        prompt = tuple(Message(**message.message) for message in request.messages)
+        prompt = tuple(
+            Message(message.message["role"], message.message["content"])
+            for message in request.messages
+        )
     encoded = lm.encode(prompt)
     positions: tuple[CapturePosition, ...] = ("prompt", "answer")
     if request.text.strip():
