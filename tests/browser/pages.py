@@ -74,8 +74,13 @@ class Visit:
         for switch in self.page.get_by_role("switch").all():
             switch.set_checked(switch.get_attribute("data-on") in names)
 
-    def write(self, prompt: str = REQUEST, *, by: str = "civility") -> None:
+    def send_as(self, mode: str) -> None:
+        """Send the prompt as a text or as a chat."""
+        self.page.locator(".choices").get_by_text(mode, exact=True).click()
+
+    def write(self, prompt: str = REQUEST, *, by: str = "civility", mode: str = "text") -> None:
         """Type a prompt, steer by one steerer, and wait for both texts."""
+        self.send_as(mode)
         self.use(by)
         self.prompt.fill(prompt)
         self.button("Generate").click()

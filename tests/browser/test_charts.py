@@ -63,7 +63,7 @@ def test_the_sweep_writes_one_prompt_at_seven_levels(visit: Callable[..., Visit]
 
 def test_a_link_brings_the_view_back(visit: Callable[..., Visit]) -> None:
     page = visit()
-    page.page.get_by_text("Sampling").click()
+    page.send_as("text")
     page.page.get_by_label("Seed").fill("5")
     page.slider("civility").fill("-1.2")
     page.slider("mood").fill("0.7")

@@ -35,6 +35,7 @@ def test_moving_the_slider_writes_the_steered_text_and_its_tints_anew(
 ) -> None:
     page = visit()
     page.write()
+    page.page.get_by_text("how far it moved").click()
     before = {arm: (page.text(arm), page.tints(arm)) for arm in ("unsteered", "steered")}
     page.slider("civility").fill("-2")
     expect(page.page.locator(".arm.steered .receipt")).to_contain_text("level −2.00")
@@ -42,7 +43,9 @@ def test_moving_the_slider_writes_the_steered_text_and_its_tints_anew(
     assert (page.text("unsteered"), page.tints("unsteered")) == before["unsteered"]
     assert page.text("steered") != before["steered"][0]
     assert not {*page.tints("steered")} & {*before["steered"][1]}
+    page.page.get_by_text("where it was").click()
     assert len({*page.tints("unsteered")}) > 5  # as many shades as values
+    page.page.get_by_text("how far it moved").click()
     assert page.page.get_by_label("level of civility, as a number").input_value() == "-2"
     # Blue above the boundary, orange below: not by colour alone.
     expect(page.page.locator(".arm.steered .token.below").nth(3)).to_be_attached()
@@ -67,17 +70,16 @@ def test_several_steerers_act_together_and_one_is_shown(visit: Callable[..., Vis
     receipt = page.page.locator(".arm.steered .receipt li")
     expect(receipt).to_have_count(2)
     page.written()
-    expect(page.page.locator("#key-name")).to_contain_text("of mood")
+    expect(page.page.locator("#key-name")).to_contain_text("what mood measures")
     tints = page.tints("steered")
     page.page.get_by_role("group", name="truth").get_by_label("show in colour").check()
-    expect(page.page.locator("#key-name")).to_contain_text("of truth")
+    expect(page.page.locator("#key-name")).to_contain_text("what truth measures")
     page.written()
     assert page.tints("steered") != tints
 
 
 def test_texts_stream_and_can_be_stopped(visit: Callable[..., Visit], server: str) -> None:
     page = visit()
-    page.page.get_by_text("Sampling").click()
     page.page.get_by_role("spinbutton", name="Tokens").fill("480")
     page.page.get_by_label("Temperature").fill("2")  # hot enough never to find an end
     page.prompt.fill(REQUEST)
@@ -94,8 +96,7 @@ def test_texts_stream_and_can_be_stopped(visit: Callable[..., Visit], server: st
 
 def test_a_chat_is_answered(visit: Callable[..., Visit]) -> None:
     page = visit()
-    page.page.get_by_text("chat", exact=True).click()
-    page.write("What is the capital of Australia?", by="truth")
+    page.write("What is the capital of Australia?", by="truth", mode="chat")
     assert page.text("steered").strip()
     assert "path" in (page.page.locator("#plane svg path.path").first.get_attribute("class") or "")
 

@@ -20,12 +20,30 @@ def steerers(*layers: int) -> PluginSteerers:
     return PluginSteerers({f"at{layer}": Steerer(method, Site(layer)) for layer in layers})
 
 
-def config(steered: Any, *, ubatching: bool = False, ranks: int = 1, full: bool = False) -> Any:
+def config(
+    steered: Any,
+    *,
+    ubatching: bool = False,
+    ranks: int = 1,
+    full: bool = False,
+    decode_ranks: int = 1,
+    offloading: float | None = None,
+    **transfers: object,
+) -> Any:
     return SimpleNamespace(
         additional_config={"odesteer": steered},
         parallel_config=SimpleNamespace(
-            use_ubatching=ubatching, prefill_context_parallel_size=ranks
+            use_ubatching=ubatching,
+            prefill_context_parallel_size=ranks,
+            decode_context_parallel_size=decode_ranks,
         ),
+        cache_config=SimpleNamespace(kv_offloading_size=offloading),
+        **{
+            "kv_transfer_config": None,
+            "ec_transfer_config": None,
+            "speculative_config": None,
+            **transfers,
+        },
         compilation_config=SimpleNamespace(
             cudagraph_mode=SimpleNamespace(has_full_cudagraphs=lambda: full)
         ),
@@ -53,6 +71,29 @@ def test_a_configuration_that_steers_is_accepted() -> None:
 def test_modes_that_reorder_rows_are_refused(changes: Any, reason: str) -> None:
     with pytest.raises(InvalidInputError, match=f"steering does not work with {reason}"):
         check_config(config(config_entry(steerers(1)), **changes), steerers(1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kv_transfer_config": object()}, "KV transfer"),
+        ({"ec_transfer_config": object()}, "encoder transfer"),
+        ({"speculative_config": object()}, "speculative decoding"),
+        ({"offloading": 4.0}, "KV offloading"),
+        ({"decode_ranks": 2}, "decode context parallelism"),
+    ],
+)
+def test_modes_that_move_cached_keys_are_refused_until_tested(changes: Any, reason: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"not been tested with {reason}"):
+        check_config(config(config_entry(steerers(1)), **changes), steerers(1))
+
+
+@needs_vllm
+def test_vllm_s_configuration_has_these_fields() -> None:
+    from vllm.config import VllmConfig
+
+    plain = VllmConfig(additional_config={"odesteer": config_entry(steerers(1))})
+    check_config(plain, steerers(1))
 
 
 @pytest.mark.parametrize("steered", [None, {}, config_entry(steerers(2))])

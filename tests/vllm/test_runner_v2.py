@@ -159,6 +159,16 @@ def test_a_runner_with_other_internals_is_refused(missing: str) -> None:
 
 
 @needs_vllm
+def test_a_runner_whose_functions_take_other_things_is_refused() -> None:
+    class Other(Runner):
+        def _remove_request(self, index: int) -> bool:  # the name is the same
+            return False
+
+    with pytest.raises(ModelError, match=r"_remove_request takes \(index\), and \(req_id\)"):
+        runner_v2.attach(Other(), PluginSteerers({}), StepPlanner(torch.device("cpu")))
+
+
+@needs_vllm
 def test_the_runner_of_vllm_has_these_internals() -> None:
     from vllm.v1.worker.gpu import input_batch, model_runner, states
 

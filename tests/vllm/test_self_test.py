@@ -1,7 +1,10 @@
 """Self-test at start-up, on a test double of two layers."""
 
+from typing import Any
+
 import pytest
 import torch
+from engines import needs_vllm
 from torch import Tensor
 
 from odesteer.errors import ModelError
@@ -45,3 +48,28 @@ def test_a_layer_that_does_not_call_the_operation_is_named() -> None:
 def test_an_operation_without_an_effect_is_an_error() -> None:
     with pytest.raises(ModelError, match="the same whether activations are moved or not"):
         check_steering(Runner("steered", "copies"), [1], SteeringStep({}))
+
+
+@needs_vllm
+def test_block_keys_that_ignore_steering_refuse_to_serve(environment: dict[str, str]) -> None:
+    """A version of vLLM that asks for the keys of fewer blocks, or by another function."""
+    from vllm.utils.hashing import sha256
+    from vllm.v1.core import kv_cache_utils
+
+    from odesteer.vllm.plugin import register
+    from odesteer.vllm.prefix_cache import check_block_hashes
+    from odesteer.vllm.steerers import plugin_steerers
+
+    register()
+    kv_cache_utils.init_none_hash(sha256)
+    names = plugin_steerers().usable_names()
+    assert names
+    hasher = kv_cache_utils.get_request_block_hasher(16, sha256)  # tests itself, too
+    check_block_hashes(hasher, 16, names)
+
+    def deaf(request: Any) -> Any:
+        request.sampling_params.extra_args = None
+        return hasher(request)
+
+    with pytest.raises(ModelError, match="have the same keys in vLLM's prefix cache"):
+        check_block_hashes(deaf, 16, names)

@@ -6,7 +6,7 @@ from typing import Any
 
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.version import __version__
-from odesteer.vllm.compatibility import require_attributes
+from odesteer.vllm.compatibility import require_attributes, require_signature
 from odesteer.vllm.custom_op import OP_NAME
 from odesteer.vllm.steerers import ModelShape, PluginSteerers, plugin_steerers
 
@@ -31,10 +31,14 @@ def patch_config() -> None:
     from vllm.config import CompilationConfig, CompilationMode, CUDAGraphMode
     from vllm.engine.arg_utils import EngineArgs
 
-    require_attributes(EngineArgs, "create_engine_config")
-    require_attributes(CompilationConfig, "set_splitting_ops_for_v1")
-    create = EngineArgs.create_engine_config
-    split = CompilationConfig.set_splitting_ops_for_v1
+    create = require_signature(
+        EngineArgs, "create_engine_config", ("self", "usage_context", "headless")
+    )
+    split = require_signature(
+        CompilationConfig,
+        "set_splitting_ops_for_v1",
+        ("self", "all2all_backend", "data_parallel_size"),
+    )
 
     @wraps(create)
     def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -68,13 +72,31 @@ def check_config(config: Any, steerers: PluginSteerers) -> None:
     """Raise `OdesteerError` for a configuration in which requests would be steered wrongly."""
     parallel, compilation = config.parallel_config, config.compilation_config
     require_attributes(parallel, "use_ubatching", "prefill_context_parallel_size")
+    require_attributes(parallel, "decode_context_parallel_size")
     require_attributes(compilation, "cudagraph_mode")
+    require_attributes(config, "kv_transfer_config", "ec_transfer_config", "speculative_config")
+    require_attributes(config, "cache_config")
+    require_attributes(config.cache_config, "kv_offloading_size")
     found = (config.additional_config or {}).get(_KEY)
     if found != config_entry(steerers):
         raise ModelError(
             f"the engine was configured for steering {found}, and this process has"
             f" {config_entry(steerers)}: set ODESTEER_STEERERS alike for all of its processes."
         )
+    untested = {
+        "KV transfer (--kv-transfer-config)": config.kv_transfer_config is not None,
+        "encoder transfer (--ec-transfer-config)": config.ec_transfer_config is not None,
+        "KV offloading (--kv-offloading-size)": bool(config.cache_config.kv_offloading_size),
+        "decode context parallelism": parallel.decode_context_parallel_size > 1,
+        "speculative decoding (--speculative-config)": config.speculative_config is not None,
+    }
+    for mode, is_on in untested.items():
+        if is_on:
+            raise InvalidInputError(
+                f"steering has not been tested with {mode}, which moves or reorders cached keys and"
+                " values; requests might read those of others. Turn it off, or unset"
+                " ODESTEER_STEERERS."
+            )
     refused = {
         "micro-batching (--enable-dbo, --ubatch-size)": parallel.use_ubatching,
         "prefill context parallelism": parallel.prefill_context_parallel_size > 1,

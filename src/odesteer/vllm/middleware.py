@@ -12,7 +12,7 @@ from typing import Any
 from odesteer.artifact import parse_requests
 from odesteer.errors import InvalidInputError
 from odesteer.methods.amount import QUANTITIES
-from odesteer.untrusted import is_number
+from odesteer.untrusted import is_number, parse_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -48,8 +48,10 @@ class SteeringFields:
 def _translate(body: bytes) -> bytes:
     """The body with its steering in ``vllm_xargs``; itself if there is none elsewhere."""
     try:
-        request = json.loads(body)
-    except ValueError:
+        request = parse_json(body, "the body")
+    except InvalidInputError:
+        if b'"steering"' in body:  # the server would ignore it
+            raise
         return body
     if not isinstance(request, dict):
         return body

@@ -7,31 +7,85 @@ everything before it, with unsteered requests too. A salt on the whole request w
 last token of a prompt, steered, is in the middle of a longer prompt, where it is not steered.
 """
 
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-from odesteer.vllm.compatibility import require_attributes
-from odesteer.vllm.request_steering import requested_steering
+from odesteer.errors import ModelError
+from odesteer.vllm.compatibility import replace_everywhere, require_signature, unsupported
+from odesteer.vllm.request_steering import EXTRA_ARG, requested_steering
 from odesteer.vllm.steerers import plugin_steerers
+
+BlockHasher = Callable[[Any], Sequence[Any]]
+"""Returns the hashes of a request's whole blocks that have none yet."""
 
 
 def patch_prefix_cache() -> None:
-    """Add steering to the keys of cache blocks."""
+    """Add steering to the keys of cache blocks, and test that when the cache is made."""
     from vllm.v1.core import kv_cache_utils
 
-    # Called for each block of each request, with the block's tokens.
-    require_attributes(
-        kv_cache_utils, "_gen_prompt_embeds_extra_hash_keys", "generate_block_hash_extra_keys"
+    make_keys = require_signature(
+        kv_cache_utils,
+        "generate_block_hash_extra_keys",
+        ("request", "start_token_idx", "end_token_idx", "start_mm_idx"),
     )
-    original = kv_cache_utils._gen_prompt_embeds_extra_hash_keys
+    make_hasher = require_signature(
+        kv_cache_utils, "get_request_block_hasher", ("hash_block_size", "caching_hash_fn")
+    )
 
-    @wraps(original)
-    def extra_hash_keys(request: Any, start: int, stop: int) -> list[tuple[str, Any]]:
-        keys: list[tuple[str, Any]] = original(request, start, stop)
+    @wraps(make_keys)
+    def extra_keys(request: Any, start_token_idx: int, end_token_idx: int, *args: Any) -> Any:
+        keys, next_mm_idx = make_keys(request, start_token_idx, end_token_idx, *args)
         text = requested_steering(request.sampling_params)
         if text is None:
-            return keys
-        key = plugin_steerers().steering(text).block_key(start, stop, request.num_prompt_tokens)
-        return keys if key is None else [*keys, ("odesteer", key)]
+            return keys, next_mm_idx
+        steering = plugin_steerers().steering(text)
+        key = steering.block_key(start_token_idx, end_token_idx, request.num_prompt_tokens)
+        if key is None:
+            return keys, next_mm_idx
+        return (*(keys or ()), ("odesteer", key)), next_mm_idx
 
-    kv_cache_utils._gen_prompt_embeds_extra_hash_keys = extra_hash_keys
+    @wraps(make_hasher)
+    def checked_hasher(hash_block_size: int, *args: Any, **kwargs: Any) -> BlockHasher:
+        hasher: BlockHasher = make_hasher(hash_block_size, *args, **kwargs)
+        check_block_hashes(hasher, hash_block_size, plugin_steerers().usable_names())
+        return hasher
+
+    replace_everywhere(make_keys, extra_keys)
+    replace_everywhere(make_hasher, checked_hasher)
+
+
+def check_block_hashes(hasher: BlockHasher, block_size: int, names: Sequence[str]) -> None:
+    """Hash fake requests that differ in steering only. Raises `ModelError` if they are equal.
+
+    Each has a block of prompt and a block of text, so that every position moves a token of them.
+    """
+    plain = tuple(hasher(_fake_request("", block_size)))
+    if len(plain) != 2:
+        raise unsupported(f"two blocks of a request have {len(plain)} hashes")
+    for name in names:
+        if tuple(hasher(_fake_request(name, block_size))) == plain:
+            raise ModelError(
+                f"requests steered by {name!r} and by nothing have the same keys in vLLM's prefix"
+                " cache, so each would read what the other has computed; not served. Start with"
+                " --no-enable-prefix-caching, and report this."
+            )
+
+
+def _fake_request(steering: str, block_size: int) -> Any:
+    from vllm.v1.request import Request
+
+    from vllm import SamplingParams
+
+    try:
+        params = SamplingParams(extra_args={EXTRA_ARG: steering} if steering else None)
+        request = Request(
+            request_id="odesteer-self-test",
+            prompt_token_ids=[0] * block_size,
+            sampling_params=params,
+            pooling_params=None,
+        )
+        request.append_output_token_ids([0] * block_size)
+    except (TypeError, AttributeError) as error:
+        raise unsupported(f"a request cannot be made for the self-test: {error}") from error
+    return request

@@ -9,6 +9,9 @@ from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 
+EXTRA_ARG = "odesteer"
+"""The name of steering among the extra arguments of a request."""
+
 SteeringText = str | tuple[str, ...]
 """What a request asks for: names and amounts, in one text or in several."""
 
@@ -70,9 +73,9 @@ def requested_steering(params: object) -> SteeringText | None:
     Raises `InvalidInputError` for what is no text.
     """
     arguments = getattr(params, "extra_args", None) or {}
-    if "odesteer" not in arguments:
+    if EXTRA_ARG not in arguments:
         return None
-    text = arguments["odesteer"]
+    text = arguments[EXTRA_ARG]
     if isinstance(text, (list, tuple)) and text and all(isinstance(each, str) for each in text):
         return tuple(text)
     if isinstance(text, str):

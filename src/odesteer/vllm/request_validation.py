@@ -4,7 +4,7 @@ from functools import wraps
 from typing import Any
 
 from odesteer.errors import InvalidInputError, OdesteerError
-from odesteer.vllm.compatibility import require_attributes
+from odesteer.vllm.compatibility import require_signature
 from odesteer.vllm.config import model_shape
 from odesteer.vllm.request_steering import requested_steering
 from odesteer.vllm.steerers import plugin_steerers
@@ -20,9 +20,10 @@ def patch_request_validation() -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.input_processor import InputProcessor
 
-    require_attributes(AsyncLLM, "generate")
-    require_attributes(InputProcessor, "process_inputs")
-    generate, process = AsyncLLM.generate, InputProcessor.process_inputs
+    generate = require_signature(AsyncLLM, "generate", ("self", "prompt", "sampling_params"))
+    process = require_signature(
+        InputProcessor, "process_inputs", ("self", "request_id", "prompt", "params")
+    )
 
     class RefusedRequestError(VLLMValidationError, InvalidInputError):  # type: ignore[misc]
         """A client's error, for vLLM and for callers that catch `ValueError`."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from odesteer.vllm.compatibility import require_attributes
+from odesteer.vllm.compatibility import require_attributes, require_signature
 from odesteer.vllm.custom_op import running_step
 from odesteer.vllm.request_steering import requested_steering
 from odesteer.vllm.steerers import PluginSteerers
@@ -19,14 +19,13 @@ def attach(runner: Any, steerers: PluginSteerers, planner: StepPlanner) -> None:
 
     Only steps with requests go through `_model_forward`; dummy runs call the model itself.
     """
-    require_attributes(
-        runner, "_model_forward", "input_batch", "requests", "query_start_loc", "_dummy_run"
-    )
+    require_attributes(runner, "input_batch", "requests", "query_start_loc")
+    require_signature(runner, "_dummy_run", ("num_tokens",))
     require_attributes(
         runner.input_batch, "req_ids", "num_computed_tokens_cpu", "num_prompt_tokens"
     )
     require_attributes(runner.query_start_loc, "np")
-    forward = runner._model_forward
+    forward = require_signature(runner, "_model_forward", ("input_ids", "positions"))
 
     def model_forward(*args: Any, **kwargs: Any) -> Any:
         with running_step(planner.step(_step_batch(runner, steerers))):

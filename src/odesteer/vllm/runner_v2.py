@@ -5,7 +5,7 @@ It keeps no sampling parameters, so the steering of each request is noted when i
 
 from typing import Any
 
-from odesteer.vllm.compatibility import require_attributes
+from odesteer.vllm.compatibility import require_attributes, require_signature
 from odesteer.vllm.custom_op import current_step, running_step, set_step
 from odesteer.vllm.request_steering import RequestSteering, requested_steering
 from odesteer.vllm.steerers import PluginSteerers
@@ -23,12 +23,14 @@ def attach(runner: Any, steerers: PluginSteerers, planner: StepPlanner) -> None:
     The batch of a step is known in the middle of `execute_model`, which dummy runs go through
     without preparing inputs.
     """
-    require_attributes(runner, "add_requests", "prepare_inputs", "_remove_request", "execute_model")
-    require_attributes(runner, "req_states", "_dummy_run")
+    require_attributes(runner, "req_states")
+    require_signature(runner, "_dummy_run", ("num_tokens",))
     require_attributes(runner.req_states, "prompt_len")
     require_attributes(runner.req_states.prompt_len, "np")
-    add, remove = runner.add_requests, runner._remove_request
-    prepare, execute = runner.prepare_inputs, runner.execute_model
+    add = require_signature(runner, "add_requests", ("scheduler_output",))
+    remove = require_signature(runner, "_remove_request", ("req_id",))
+    prepare = require_signature(runner, "prepare_inputs", ("scheduler_output",))
+    execute = require_signature(runner, "execute_model", ("scheduler_output",))
     steerings: dict[str, RequestSteering] = {}
 
     def add_requests(scheduler_output: Any) -> Any:

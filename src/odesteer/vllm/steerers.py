@@ -8,7 +8,7 @@ from pathlib import Path
 
 from odesteer.artifact import Steerer, SteererSet, check_name, from_pretrained
 from odesteer.artifact.positions import parse_position
-from odesteer.errors import InvalidInputError, ModelError, UnknownNameError
+from odesteer.errors import InvalidInputError, ModelError, OdesteerError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.vllm.request_steering import (
     LayerSteering,
@@ -76,6 +76,17 @@ class PluginSteerers(Mapping[str, Steerer | SteererSet]):
         """The steerers that cannot steer this model, and why."""
         reasons = ((name, _incompatibility(each, model)) for name, each in self.items())
         return {name: reason for name, reason in reasons if reason is not None}
+
+    def usable_names(self) -> list[str]:
+        """The steerers that can steer by their default amounts, whatever the model."""
+        names = []
+        for name in self:
+            try:
+                self.steering(name)
+            except OdesteerError:
+                continue
+            names.append(name)
+        return names
 
     def check(self, text: SteeringText, model: ModelShape) -> None:
         """Raise `InvalidInputError` or `ModelError` for what cannot be applied to ``model``."""

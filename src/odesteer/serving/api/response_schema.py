@@ -162,6 +162,7 @@ class ModelInfo(TypedDict):
     object: str
     created: int
     owned_by: str
+    has_chat_template: bool
 
 
 class ModelList(TypedDict):

@@ -29,7 +29,13 @@ def router(engine: Engine, settings: Settings) -> APIRouter:
     created = int(time.time())
 
     def model_info(name: str) -> ModelInfo:
-        return {"id": name, "object": "model", "created": created, "owned_by": "odesteer"}
+        return {
+            "id": name,
+            "object": "model",
+            "created": created,
+            "owned_by": "odesteer",
+            "has_chat_template": engine.lm.template.exists,
+        }
 
     @routes.get("/v1/models", response_model=ModelList)
     async def models() -> ASCIIJSONResponse:

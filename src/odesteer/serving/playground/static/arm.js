@@ -93,10 +93,12 @@ export class Arm {
     }
   }
 
-  /** Says the mean of the values. */
+  /** Says in words on which side the mean of the values is; the tooltip has it in nats. */
   measure() {
-    const { mean } = this.text;
-    this.figure.textContent = Number.isFinite(mean) ? `mean h ${number(mean)} nats` : "";
+    const { mean, shown } = this.text;
+    const isKnown = Number.isFinite(mean);
+    this.figure.textContent = isKnown ? `on the whole ${mean < 0 ? "unlike" : "like"} ${shown}` : "";
+    this.figure.title = isKnown ? `mean h ${number(mean)} nats` : "";
   }
 }
 

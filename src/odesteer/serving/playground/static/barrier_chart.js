@@ -40,9 +40,9 @@ export class BarrierChart {
     const known = this.lines.flatMap(({ values }) => values.filter(Boolean));
     const heights = [...known.flatMap(({ before, after }) => [before, after]), 0];
     if (this.goal) heights.push(this.goal.value);
-    const least = Math.min(...heights, -0.5);
-    const most = Math.max(...heights, 0.5);
-    const room = 0.08 * (most - least);
+    const least = Math.min(...heights);
+    const most = Math.max(...heights);
+    const room = 0.08 * (most - least) || 0.5;
     const count = Math.max(FEWEST, ...this.lines.map(({ values }) => values.length));
     const right = width - EDGE.right;
     const bottom = height - EDGE.bottom;
@@ -144,7 +144,11 @@ export class BarrierChart {
   }
 }
 
-const label = (h) => number(Number(h.toPrecision(3)), Math.abs(h) % 1 > 1e-6 ? 1 : 0);
+const label = (h) => {
+  const rounded = Number(h.toPrecision(3));
+  const digits = String(rounded).split(".")[1]?.length ?? 0;
+  return number(rounded, Math.min(digits, 3));
+};
 
 const rect = (name, x, y, right, bottom) =>
   svg("rect", { class: name, x, y, width: Math.max(0, right - x), height: Math.max(0, bottom - y) });

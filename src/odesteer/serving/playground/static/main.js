@@ -3,27 +3,32 @@
 import { get, post } from "./api.js";
 import { Arm } from "./arm.js";
 import { BarrierChart } from "./barrier_chart.js";
-import { complaint, promptOf, readControls, requestOf, writeControls } from "./controls.js";
-import { byId, number, painted, settled } from "./dom.js";
+import { complaint, outOfRange, promptOf, readControls, requestOf, showMode, writeControls } from "./controls.js";
+import { byId, el, number, painted, settled } from "./dom.js";
 import { offerExamples } from "./examples.js";
 import { drawPlane, told } from "./plane.js";
 import { Steerers } from "./steerers.js";
-import { Sweep } from "./sweep.js";
+import { LEVELS, Sweep } from "./sweep.js";
+import { TimeLeft } from "./time_left.js";
 import { hideTip } from "./tip.js";
 import { readView, writeView } from "./view.js";
 
 const FULL_COLOUR = 1.5; // the level at which a tint is at its strongest
 const PAUSE = 250; // milliseconds without a change before anything is asked for
 
+const NARROW = matchMedia("(max-width: 60rem)"); // results are below the form
+
 let model = "";
+let turns = []; // earlier turns of the chat, {user, unsteered, steered} each
 let steerers;
 let chosen = null; // the token whose trajectory is drawn; null for the last activation
 let hasTexts = false;
 let drawing = null;
 
 const drawSoon = painted(() => drawChart());
+const timeLeft = new TimeLeft();
 const arms = ["unsteered", "steered"].map(
-  (name) => new Arm(name, { token: drawSoon, point: mark, pick: name === "steered" ? pick : undefined }),
+  (name) => new Arm(name, { token: came, point: mark, pick: name === "steered" ? pick : undefined }),
 );
 const [unsteered, steered] = arms;
 const chart = new BarrierChart(byId("barrier"), mark);
@@ -38,13 +43,24 @@ async function start() {
   model = models.data[0].id;
   byId("model").textContent = model;
   steerers = new Steerers(listed.data, { input: amountMoves, change: settled(changed, PAUSE) });
-  const first = offerExamples(model, ({ text, steerer }) => {
-    byId("prompt").value = text;
-    steerers.useOnly(steerer);
-    generate();
-  });
+  const hasChat = models.data[0].has_chat_template;
+  offerExamples(model, hasChat, choose);
   byId("generate").disabled = false;
-  openLink(first);
+  openLink(hasChat);
+}
+
+/** Takes an example. */
+function choose({ text, steerer, mode }) {
+  newChat();
+  writeControls({ ...readControls(), prompt: text, mode });
+  if (steerer) steerers.useOnly(steerer);
+  generate();
+}
+
+function came() {
+  timeLeft.add();
+  if (arms.some((arm) => arm.isWriting) || sweep.isWriting) sayWriting();
+  drawSoon();
 }
 
 function listen() {
@@ -52,7 +68,16 @@ function listen() {
     event.preventDefault();
     generate();
   });
-  byId("controls").addEventListener("change", remember);
+  byId("controls").addEventListener("change", () => {
+    showMode();
+    complain(outOfRange());
+    remember();
+  });
+  byId("reply").addEventListener("click", reply);
+  byId("fresh").addEventListener("click", newChat);
+  for (const input of document.querySelectorAll("input[name=tint]")) {
+    input.addEventListener("change", recolour);
+  }
   byId("prompt").addEventListener("input", settled(remember, PAUSE));
   byId("sweep").addEventListener("click", runSweep);
   byId("stop").addEventListener("click", stop);
@@ -73,14 +98,16 @@ function listen() {
     byId("results").focus();
   });
   addEventListener("hashchange", () => {
-    if (steerers && readView(location.hash).isLink) openLink("");
+    if (steerers && readView(location.hash).isLink) openLink();
   });
 }
 
 /** Shows what the link says; the texts too, if it was copied with texts. */
-function openLink(first) {
+function openLink(hasChat = false) {
   const view = readView(location.hash);
-  writeControls({ ...view, prompt: view.isLink ? view.prompt : first });
+  turns = view.turns;
+  writeControls(view.isLink ? view : { ...view, mode: hasChat ? "chat" : "text" });
+  showTurns();
   const unknown = steerers.restore(view.steering, view.shown);
   recolour();
   if (unknown.length) complain(`This link steers by ${unknown.join(" and ")}, which this server does not have.`);
@@ -89,7 +116,7 @@ function openLink(first) {
 
 function remember() {
   if (!steerers) return;
-  const view = { ...readControls(), steering: steerers.view, shown: steerers.shown?.name };
+  const view = { ...readControls(), turns, steering: steerers.view, shown: steerers.shown?.name };
   const link = writeView({ ...view, texts: hasTexts, sweep: hasTexts && sweep.isShown });
   history.replaceState(null, "", link);
 }
@@ -100,6 +127,7 @@ function generate(withSweep = false) {
   sweep.clear();
   hasTexts = true;
   write(true);
+  if (NARROW.matches) byId("results").scrollIntoView({ block: "start" });
   if (withSweep === true) runSweep();
 }
 
@@ -118,7 +146,6 @@ function amountMoves() {
 
 async function write(isForced) {
   const controls = readControls();
-  const { path, request } = requestOf(controls, model);
   const opening = controls.mode === "text" ? controls.prompt : "";
   const asked = [
     [unsteered, steerers.observing],
@@ -129,9 +156,12 @@ async function write(isForced) {
   remember();
   recolour();
   const runs = asked.map(([arm, steering]) => {
+    const { path, request } = requestOf(controls, model, turns, arm.name);
     const whole = steering.length ? { ...request, steering } : request;
     return arm.run(path, whole, opening, isForced);
   });
+  timeLeft.start(controls.tokens * arms.filter((arm) => arm.isWriting).length);
+  byId("intro").hidden = true;
   busy();
   const ended = await Promise.allSettled(runs);
   busy();
@@ -142,18 +172,22 @@ async function write(isForced) {
   if (!ended[1].value) return;
   const counts = arms.map((arm) => `${arm.name} ${arm.text.tokens.length} tokens`);
   say(`Written: ${counts.join(", ")}.`);
+  byId("reply").disabled = false;
   drawTrajectory();
 }
 
 async function runSweep() {
   if (!isReady() || !steerers.shown) return;
-  const { path, request } = requestOf(readControls(), model);
+  const controls = readControls();
+  const { path, request } = requestOf(controls, model, turns, "steered");
   const requestAt = (level) => ({
     ...request,
     steering: level === null ? steerers.observing : steerers.steering(level),
   });
   complain("");
-  const run = sweep.run(path, requestAt, steerers.shown, fullColour());
+  byId("intro").hidden = true;
+  timeLeft.start(controls.tokens * (LEVELS.length + 1));
+  const run = sweep.run(path, requestAt, steerers.shown, fullColour(), came);
   if (!hasTexts) {
     hasTexts = true;
     write(true);
@@ -185,7 +219,38 @@ function busy() {
   const isWriting = arms.some((arm) => arm.isWriting) || sweep.isWriting;
   byId("stop").disabled = !isWriting;
   byId("results").setAttribute("aria-busy", isWriting);
-  if (isWriting) say("Writing …");
+  if (isWriting) sayWriting();
+}
+
+function sayWriting() {
+  say(["Writing …", timeLeft.words].filter(Boolean).join(" "));
+}
+
+/** What was answered becomes a turn of the chat, in each arm its own answer. */
+function reply() {
+  const { prompt } = readControls();
+  turns.push({ user: prompt, unsteered: unsteered.text.text, steered: steered.text.text });
+  byId("prompt").value = "";
+  byId("prompt").focus();
+  byId("reply").disabled = true;
+  showTurns();
+  remember();
+}
+
+function newChat() {
+  turns = [];
+  byId("reply").disabled = true;
+  showTurns();
+}
+
+function showTurns() {
+  byId("turns").hidden = !turns.length;
+  byId("fresh").disabled = !turns.length;
+  byId("turns").replaceChildren(
+    ...turns.map(({ user, unsteered: plain, steered: moved }) =>
+      el("li", {}, el("b", {}, user), el("p", {}, `unsteered: ${plain}`), el("p", {}, `steered: ${moved}`)),
+    ),
+  );
 }
 
 /** Nats at which a tint is at its strongest. */
@@ -197,15 +262,20 @@ function fullColour() {
 function recolour() {
   const { shown } = steerers;
   const scale = fullColour();
+  const tint = document.querySelector("input[name=tint]:checked").value;
+  const isMoved = tint === "moved";
   for (const arm of arms) {
-    arm.text.colour(shown?.name, scale);
+    arm.text.colour(shown?.name, scale, tint);
     arm.measure();
   }
-  sweep.colour(shown?.name, scale);
+  sweep.colour(shown?.name, scale, tint);
   byId("key").hidden = !shown?.hasBarrier;
-  byId("key-name").textContent = `Colour: the log-density ratio h of ${shown?.name}, in nats`;
-  byId("key-low").textContent = number(-scale, 1);
-  byId("key-high").textContent = number(scale, 1);
+  byId("key-name").textContent = isMoved
+    ? `Colour: how far steering moved each token, by what ${shown?.name} measures`
+    : `Colour: where each token was before steering, by what ${shown?.name} measures`;
+  byId("key-low").textContent = `orange: ${isMoved ? "away from" : "unlike"} ${shown?.name}`;
+  byId("key-high").textContent = `blue: ${isMoved ? "towards" : "like"} ${shown?.name}`;
+  byId("scale").title = `full colour at ${number(-scale, 1)} and ${number(scale, 1)} nats of the log-density ratio h`;
   byId("sweep").disabled = !shown;
   drawSoon();
 }
@@ -232,12 +302,11 @@ const drawTrajectory = settled(async () => {
   const token = steered.text.tokens[chosen]?.text.trim();
   byId("plane-title").textContent =
     chosen === null ? "Trajectory of the last activation" : `Trajectory that led to ‘${token}’`;
-  const { prompt, mode } = readControls();
   try {
     const drawn = await post(
       "playground/trajectory",
       {
-        ...promptOf(prompt, mode),
+        ...promptOf(readControls(), turns, "steered"),
         text: steered.text.text,
         steering: steerers.following,
         shown: shown.name,

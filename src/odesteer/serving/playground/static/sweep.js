@@ -34,7 +34,7 @@ export class Sweep {
   }
 
   /** Writes all rows at once; `requestAt(level)` is the request of a row, level null unsteered. */
-  async run(path, requestAt, shown, scale) {
+  async run(path, requestAt, shown, scale, onToken) {
     this.stop();
     const controller = new AbortController();
     this.controller = controller;
@@ -50,6 +50,7 @@ export class Sweep {
           write(path, requestAt(row.level), controller.signal, (token) => {
             row.text.add(token);
             row.mean.textContent = number(row.text.mean);
+            onToken();
           }),
         ),
       );
@@ -63,8 +64,8 @@ export class Sweep {
     }
   }
 
-  colour(shown, scale) {
-    for (const row of this.rows) row.text.colour(shown, scale);
+  colour(shown, scale, tint) {
+    for (const row of this.rows) row.text.colour(shown, scale, tint);
   }
 
   #row(level, shown, scale) {
@@ -89,7 +90,7 @@ export class Sweep {
     });
     const mean = el("td", { class: "number" });
     const text = new TokenText(holder);
-    text.colour(shown.name, scale);
+    text.colour(shown.name, scale, "before");
     const element = el("tr", {}, el("th", { scope: "row" }, head), el("td", {}, holder), mean);
     return { level, element, text, mean };
   }

@@ -6,8 +6,17 @@ import { hideTip, showTip } from "./tip.js";
 const FAINTEST = 4; // per cent of colour in a tint
 const STRONGEST = 62;
 
+/** What colours a token: h before it was steered, or by how much it was moved. */
+export const TINTS = {
+  before: ({ before }) => before,
+  moved: ({ before, after }) => after - before,
+};
+
 /** The value that colours a token; undefined where there is none. */
-export const valueOf = (token, shown) => token.values[shown]?.after;
+export function valueOf(token, shown, tint) {
+  const values = token.values[shown];
+  return values && TINTS[tint](values);
+}
 
 export class TokenText {
   /**
@@ -22,6 +31,7 @@ export class TokenText {
     this.spans = [];
     this.shown = null;
     this.scale = 1;
+    this.tint = "before";
     holder.addEventListener("pointerover", (event) => this.#point(this.#index(event.target)));
     holder.addEventListener("pointerleave", () => this.#point(-1));
     holder.addEventListener("focusin", (event) => this.#point(this.#index(event.target)));
@@ -35,7 +45,7 @@ export class TokenText {
   }
 
   get values() {
-    return this.tokens.map((token) => valueOf(token, this.shown));
+    return this.tokens.map((token) => token.values[this.shown]?.after);
   }
 
   /** Mean of the values in nats; NaN without any. */
@@ -58,9 +68,10 @@ export class TokenText {
     this.holder.append(span);
   }
 
-  /** Colours by another steerer, or on another scale: nats at full colour. */
-  colour(shown, scale) {
+  /** Colours by another steerer, on another scale (nats at full colour), or by another tint. */
+  colour(shown, scale, tint) {
     this.shown = shown;
+    this.tint = tint;
     this.scale = scale || 1;
     this.spans.forEach((span, i) => this.#tint(span, this.tokens[i]));
   }
@@ -76,7 +87,7 @@ export class TokenText {
   }
 
   #tint(span, token) {
-    const value = valueOf(token, this.shown);
+    const value = valueOf(token, this.shown, this.tint);
     const share = Math.min(1, Math.abs(value ?? 0) / this.scale);
     const mix = Number.isFinite(value) ? FAINTEST + (STRONGEST - FAINTEST) * share : 0;
     span.classList.toggle("below", value < 0);
