@@ -123,7 +123,8 @@ def test_the_axis_of_the_chart_fits_the_values(visit: Callable[..., Visit]) -> N
           const chart = new BarrierChart(holder, () => {});
           const values = [0.001, 0.002, 0.003].map((h) => ({ before: h, after: h }));
           chart.show([{ name: "steered", values }], null);
-          const found = [...holder.querySelectorAll("circle.point")].map((one) => one.cy.baseVal.value);
+          const points = [...holder.querySelectorAll("circle.point")];
+          const found = points.map((one) => one.cy.baseVal.value);
           holder.remove();
           return found;
         }"""
