@@ -1,6 +1,7 @@
 """Tokens a second of the server: one request at a time against several, unsteered and steered.
 
     python -m benchmarks.serving [--json FILE] [--rounds N] [--requests N]
+    python -m benchmarks.serving --model FOLDER [--long N] [--rounds N] [--json FILE]
 
 Starts ``odesteer serve`` on the bundled model with its three steerers, and sends it stories to
 continue, greedily. One and 16 clients send in turn, each kind of request after the other in every
@@ -10,6 +11,9 @@ unsteered   no steering
 one level   all requests with one steerer at one level
 mixed       every request with another steerer or level, one in four with none
 streamed    as mixed, each token sent as it comes, with what steering did to it
+
+With ``--model``: the engine with another model, in float32 and without HTTP: 15 short requests,
+alone and while a prompt of ``--long`` tokens joins, memory, and a plain batch of `generate`.
 """
 
 import asyncio
@@ -26,11 +30,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import describe_machine
+from benchmarks.serving_goals import measure_goals
+from odesteer.models import SteeredModel
 from odesteer.terrarium import world
 
 _CLIENTS = (1, 16)
@@ -108,8 +115,13 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     rounds: int = 5,
     requests: int = 32,
+    model: Annotated[str | None, typer.Option("--model")] = None,
+    long: int = 4000,
 ) -> None:
     """Measure and print a table."""
+    if model is not None:
+        _show_goals(model, rounds, long, json_file)
+        return
     kinds = ("unsteered", "one level", "mixed", "streamed")
     found: dict[str, dict[int, list[float]]] = {k: {n: [] for n in _CLIENTS} for k in kinds}
     with _server() as address:
@@ -134,6 +146,23 @@ def main(
     if json_file is not None:
         figures = {"machine": describe_machine(), "tokens_a_second": found, "median": median}
         json_file.write_text(json.dumps(figures, indent=2))
+
+
+def _show_goals(model: str, rounds: int, long: int, json_file: Path | None) -> None:
+    lm = SteeredModel.from_pretrained(model, dtype=torch.float32)
+    figures = measure_goals(lm, rounds, long)
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:,.2f}")
+    ratio = figures["short_beside_long"] / figures["short_alone"]
+    table.add_row("short beside long / alone", f"{ratio:.2f}")
+    for n in (16, 64):
+        share = figures[f"engine_{n}"] / figures[f"generate_{n}"]
+        table.add_row(f"engine / generate at {n}", f"{share:.0%}")
+    Console().print(table)
+    print("Seconds (medians), MiB, tokens a second.")
+    if json_file is not None:
+        json_file.write_text(json.dumps({"machine": describe_machine(), **figures}, indent=2))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,14 @@ class Applied:
         """The amount as the keyword argument of the same name, ``{"level": 1.5}``; or none."""
         return {} if self.amount is None else {self.amount.quantity: self.amount.value}
 
+    def check_levels(self) -> None:
+        """Raise `InvalidInputError` for a level that has no meaning for a barrier."""
+        for steerer in self.steerer.members:
+            amount = self.amount or steerer.method.default_amount
+            barrier = getattr(steerer.method, "barrier", None)
+            if amount.quantity == "level" and barrier is not None:
+                barrier.threshold(amount.value)
+
     @property
     def members(self) -> tuple["Applied", ...]:
         """Each steerer on its own, with its amount: that of its method where none is given."""

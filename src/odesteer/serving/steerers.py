@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from odesteer.artifact import Provenance, Site, Steerer, SteererSet, check_name, parse_requests
+from odesteer.artifact import (
+    Applied,
+    Provenance,
+    Site,
+    Steerer,
+    SteererSet,
+    check_name,
+    parse_requests,
+)
 from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError, ModelError, UnknownNameError
 from odesteer.methods import Amount
 from odesteer.models import SteeredModel
 from odesteer.models.architecture.kv_cache import cache_argument
-
-_ZERO_QUANTITIES = ("T", "strength", "interpolation")
-"""Quantities of which 0 moves nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,10 @@ class SteererMember:
     @property
     def zero_amount(self) -> Amount | None:
         """An amount that moves nothing; None if the method has none."""
-        found = next((q for q in _ZERO_QUANTITIES if q in self.ungated.method.quantities), None)
-        return None if found is None else Amount(found, 0.0)
+        try:
+            return Applied(self.ungated).without_effect().amount
+        except InvalidInputError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -99,13 +106,7 @@ class RegisteredSteerer:
 
     def check(self, amount: Amount | None) -> None:
         """Raise `InvalidInputError` for an amount that it cannot be steered by."""
-        if amount is not None:
-            self.steerer.check_amount(amount)
-        for steerer in self.steerer.members:
-            member_amount = steerer.method.default_amount if amount is None else amount
-            barrier = getattr(steerer.method, "barrier", None)
-            if member_amount.quantity == "level" and barrier is not None:
-                barrier.threshold(member_amount.value)
+        Applied(self.steerer, amount).check_levels()
 
     def check_observable(self) -> None:
         """Raise `InvalidInputError` if it cannot be observed without moving anything."""

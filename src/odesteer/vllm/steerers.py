@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from odesteer.artifact import Steerer, SteererSet, check_name, from_pretrained
+from odesteer.artifact import Applied, Steerer, SteererSet, check_name, from_pretrained
 from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError, ModelError, OdesteerError, UnknownNameError
 from odesteer.methods import Amount
@@ -112,13 +112,11 @@ class PluginSteerers(Mapping[str, Steerer | SteererSet]):
         applied = []
         for request in parse_steering(text):
             steerer = self[request.name]
-            amount = request.amount_of(steerer)
+            whole = Applied(steerer, request.amount_of(steerer))
+            whole.check_levels()
             for member in steerer.members:
-                member_amount = member.method.default_amount if amount is None else amount
-                barrier = getattr(member.method, "barrier", None)
-                if member_amount.quantity == "level" and barrier is not None:
-                    barrier.threshold(member_amount.value)  # raises for a level without a meaning
-                applied.append(self._layer_steering(member, member_amount))
+                amount = whole.amount or member.method.default_amount
+                applied.append(self._layer_steering(member, amount))
         return RequestSteering(tuple(applied))
 
     def _layer_steering(self, steerer: Steerer, amount: Amount) -> LayerSteering:

@@ -1,6 +1,5 @@
 """Judge of multiple choice: MC1, MC2 and MC3 from the log-likelihoods of the choices."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -8,7 +7,7 @@ from odesteer.errors import InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.evaluation.metrics.multiple_choice import mc1, mc2, mc3
-from odesteer.untrusted import is_number
+from odesteer.untrusted import is_number, parse_json
 
 
 class MultipleChoice(Judge):
@@ -58,8 +57,8 @@ def choices_and_labels(item: Item) -> dict[str, tuple[list[str], list[int]]]:
 def log_likelihoods_in(text: str) -> dict[str, float]:
     """The finite log-likelihoods in a JSON text; empty for any other text."""
     try:
-        read = json.loads(text)
-    except ValueError:
+        read = parse_json(text, "log-likelihoods")
+    except InvalidInputError:
         return {}
     if not isinstance(read, Mapping):
         return {}

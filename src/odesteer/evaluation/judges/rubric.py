@@ -9,12 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from odesteer.errors import DataError
+from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.judges.base import Judge, Scores
 from odesteer.evaluation.judges.chat_endpoint import Endpoint, NoReplyError
 from odesteer.evaluation.judges.rubric_file import Criterion, read_criteria
-from odesteer.untrusted import is_integer
+from odesteer.untrusted import is_integer, parse_json
 
 _INSTRUCTION = """\
 You judge a response to a prompt. Answer every question about the response with a whole number in \
@@ -164,8 +164,8 @@ def read_verdicts(criteria: Sequence[Criterion], reply: str) -> dict[str, float]
     """The valid verdicts in a reply, divided by their points."""
     found = re.search(r"\{.*\}", reply, re.DOTALL)
     try:
-        read = json.loads(found.group()) if found else {}
-    except ValueError:
+        read = parse_json(found.group(), "the verdicts") if found else {}
+    except InvalidInputError:
         return {}
     verdicts = {}
     for criterion in criteria:

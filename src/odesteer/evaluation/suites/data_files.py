@@ -3,13 +3,13 @@
 import csv
 import gzip
 import io
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from odesteer.errors import DataError, MissingDependencyError
+from odesteer.untrusted import parse_json
 
 FileRow = dict[str, Any]
 T = TypeVar("T")
@@ -60,9 +60,10 @@ def read_rows(path: Path) -> list[FileRow]:
 
 def _json_rows(path: Path, text: str, *, lines: bool) -> Iterator[FileRow]:
     try:
-        found = [json.loads(line) for line in text.split("\n") if line.strip()] if lines else None
-        rows = json.loads(text) if found is None else found
-    except ValueError as error:
+        kept = [line for line in text.split("\n") if line.strip()] if lines else [text]
+        found = [parse_json(each, "it", DataError) for each in kept]
+        rows = found if lines else found[0]
+    except DataError as error:
         raise DataError(
             f"{path} is not whole: {error}. If a download was interrupted, delete the file and get"
             " it again."
