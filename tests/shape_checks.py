@@ -97,6 +97,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "Method.solve_usable": {"a": Rows},
     "Method.prepared": {"a": Rows},
     "Prepared.solve": {"a": Rows},
+    "Potential.begun": {"activations": floats("n d")},
+    "EndToEnd.begun": {"activations": floats("n d")},
     "Conditional.acts": {"a": Rows, "return": bools("*b")},
     "HPR.angle": {"a": Rows, "return": Batch},
     "HeadITI.head_accuracies": {**FIT, "return": floats("heads")},
@@ -111,6 +113,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 # Of these the tensors are numbers, or of a shape that depends on the arguments.
 WITHOUT_SHAPES = {
+    "EndToEnd.with_leaves",
+    "Potential.adopt",
     "Amount.given",
     "Amount.of",
     "Amount.short",

@@ -10,6 +10,7 @@ pytest.importorskip("beartype", reason="shapes are checked by jaxtyping and bear
 
 from beartype.roar import BeartypeDoorHintViolation
 
+import trained
 from barrier_cases import BARRIERS, WIDTH, contrast, fitted, queries
 from flow_cases import SOLVERS
 from odesteer.barriers import Barrier, Contrast, TensorSketchBarrier, check_contrast
@@ -97,7 +98,7 @@ def test_methods(name: str) -> None:
     if isinstance(method, HeadITI):
         method = HeadITI(n_heads=3)
         method.head_accuracies(*contrast(24))
-    method = method.fit(*contrast(24))
+    method = trained.fitted(method, *contrast(24))
     for shape in BATCHES:
         a = batch(shape)
         method.steer(a)

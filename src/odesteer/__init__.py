@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from odesteer.methods import Amount as Amount
     from odesteer.methods import Angular as Angular
     from odesteer.methods import Conditional as Conditional
+    from odesteer.methods import Distillation as Distillation
+    from odesteer.methods import EndToEnd as EndToEnd
     from odesteer.methods import HeadITI as HeadITI
+    from odesteer.methods import Likelihood as Likelihood
     from odesteer.methods import LinearAcT as LinearAcT
     from odesteer.methods import Method as Method
     from odesteer.methods import MiMiC as MiMiC
     from odesteer.methods import NormPreserving as NormPreserving
     from odesteer.methods import ODESteer as ODESteer
     from odesteer.methods import OneStep as OneStep
+    from odesteer.methods import Preference as Preference
     from odesteer.methods import REControl as REControl
     from odesteer.methods import RepE as RepE
+    from odesteer.methods import Reward as Reward
     from odesteer.methods import Spherical as Spherical
     from odesteer.methods import SubspaceMap as SubspaceMap
     from odesteer.methods import Sum as Sum
@@ -52,11 +57,14 @@ _HOMES = {
     "CAA": "odesteer.methods",
     "Conditional": "odesteer.methods",
     "ContrastData": "odesteer.data",
+    "Distillation": "odesteer.methods",
+    "EndToEnd": "odesteer.methods",
     "Example": "odesteer.data",
     "Gate": "odesteer.artifact",
     "HPR": "odesteer.methods",
     "HeadITI": "odesteer.methods",
     "ITI": "odesteer.methods",
+    "Likelihood": "odesteer.methods",
     "LinearAcT": "odesteer.methods",
     "LinearBarrier": "odesteer.barriers",
     "Message": "odesteer.data",
@@ -67,9 +75,11 @@ _HOMES = {
     "OdesteerError": "odesteer.errors",
     "OneStep": "odesteer.methods",
     "PolynomialBarrier": "odesteer.barriers",
+    "Preference": "odesteer.methods",
     "Provenance": "odesteer.artifact",
     "REControl": "odesteer.methods",
     "RepE": "odesteer.methods",
+    "Reward": "odesteer.methods",
     "Site": "odesteer.artifact",
     "Spherical": "odesteer.methods",
     "SteeredModel": "odesteer.models",

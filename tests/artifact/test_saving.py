@@ -11,17 +11,21 @@ from fitted_methods import WIDTH, Collector, clouds
 from torch import Tensor
 
 import odesteer
+import trained
 from odesteer.artifact import Provenance, Site, Steerer, load, save
 from odesteer.artifact.serialization import FAMILIES, encode, registry_of
 from odesteer.barriers import (
     Centred,
     FrozenBarrier,
+    GatedPotential,
     LinearBarrier,
     LinearDiscriminantBarrier,
     MinimumBarrier,
     NeuralBarrier,
+    NeuralPotential,
     PolynomialBarrier,
     ProductBarrier,
+    QuadraticPotential,
     RandomFourierBarrier,
     Standardized,
     StandardizedSphere,
@@ -48,7 +52,10 @@ from odesteer.methods import (
     Amount,
     Angular,
     Conditional,
+    Distillation,
+    EndToEnd,
     HeadITI,
+    Likelihood,
     LinearAcT,
     Method,
     MiMiC,
@@ -57,6 +64,7 @@ from odesteer.methods import (
     OneStep,
     REControl,
     RepE,
+    Reward,
     Spherical,
     SubspaceMap,
     Sum,
@@ -96,6 +104,10 @@ METHODS = [
     LinearAcT(),
     Angular(),
     NormPreserving(LinearAcT()),
+    EndToEnd(),
+    EndToEnd(GatedPotential(), objective=Likelihood()),
+    EndToEnd(QuadraticPotential(3), objective=Distillation("Be kind."), kl=0.2),
+    EndToEnd(NeuralPotential(4), objective=Reward(), seed=2),
     OneStep(MinimumBarrier(temperature=0.5)),
     Conditional(CAA(), gate=FrozenBarrier(LinearBarrier(folds=0).fit(*clouds()))),
     Sum((ODESteer(ProductBarrier()), RepE()), weights=(1.0, -0.5)),
@@ -113,7 +125,9 @@ def parts(spec: Any) -> set[tuple[str, str]]:
 
 
 def test_every_registered_class_is_saved_here() -> None:
-    saved = set().union(*(parts(encode(method.clone().fit(*clouds()))[0]) for method in METHODS))
+    saved = set().union(
+        *(parts(encode(trained.fitted(method, *clouds()))[0]) for method in METHODS)
+    )
     assert saved == {(f, name) for f in FAMILIES for name in registry_of(f)}
 
 
@@ -137,7 +151,7 @@ def same(x: Any, y: Any) -> bool:
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_loaded_methods_steer_the_same_to_the_bit(method: Method, tmp_path: Path) -> None:
-    method = method.clone().fit(*clouds())
+    method = trained.fitted(method, *clouds())
     save(method, tmp_path / "a.safetensors")
     loaded = load(tmp_path / "a.safetensors")
     assert same(loaded.method, method)

@@ -24,10 +24,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+import trained
 from odesteer.artifact import Provenance, Site, Steerer, SteererSet
 from odesteer.barriers import (
     Centred,
     FrozenBarrier,
+    GatedPotential,
     HeadBarrier,
     HomogeneousBarrier,
     LinearBarrier,
@@ -36,10 +38,12 @@ from odesteer.barriers import (
     MeanDifferenceBarrier,
     MinimumBarrier,
     NeuralBarrier,
+    NeuralPotential,
     PolynomialBarrier,
     PrincipalDifferenceBarrier,
     ProductBarrier,
     QuadraticDiscriminantBarrier,
+    QuadraticPotential,
     RandomFourierBarrier,
     Raw,
     Standardized,
@@ -67,7 +71,10 @@ from odesteer.methods import (
     ITI,
     Angular,
     Conditional,
+    Distillation,
+    EndToEnd,
     HeadITI,
+    Likelihood,
     LinearAcT,
     Method,
     MiMiC,
@@ -76,6 +83,7 @@ from odesteer.methods import (
     OneStep,
     REControl,
     RepE,
+    Reward,
     Spherical,
     SubspaceMap,
     Sum,
@@ -102,7 +110,7 @@ def inputs() -> Tensor:
 
 def steerer(method: Method, site: Site | None = None) -> Steerer:
     """The method fitted, at a layer of a model that is only named."""
-    fitted = method.fit(*contrast())
+    fitted = trained.fitted(method, *contrast())
     part = None if site is None else site.part
     origin = Provenance(
         model_id="org/some-model",
@@ -186,7 +194,15 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "covariance": Covariance(),
         "matrix": MatrixMetric(torch.diag(torch.arange(1.0, WIDTH + 1))),
     }
+    learned = {
+        "linear": EndToEnd(),
+        "gated": EndToEnd(GatedPotential(), Likelihood()),
+        "quadratic": EndToEnd(QuadraticPotential(3), Distillation("Be kind."), kl=0.2),
+        "neural": EndToEnd(NeuralPotential(4), Reward(), solver=RK4(2)),
+    }
     found: dict[str, Steerer | SteererSet] = {}
+    for name, trained_one in learned.items():
+        found[f"end-to-end-{name}"] = steerer(trained_one, Site(2))
     for name, method in methods.items():
         site = Site(2, part="heads") if name == "head-iti" else Site(2)
         found[f"method-{name}"] = steerer(method, site)

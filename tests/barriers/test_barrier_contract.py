@@ -5,7 +5,7 @@ import torch
 
 from barrier_cases import BARRIERS, contrast, fitted, queries
 from odesteer import barriers
-from odesteer.barriers import Centred, PolynomialBarrier, Raw, UnitSphere, registry
+from odesteer.barriers import Centred, PolynomialBarrier, Potential, Raw, UnitSphere, registry
 from odesteer.errors import InvalidInputError, NotFittedError
 from odesteer.estimator import Estimator
 
@@ -13,9 +13,10 @@ every_barrier = pytest.mark.parametrize("name", list(BARRIERS))
 
 
 def test_every_registered_barrier_is_tested():
-    assert {type(barrier) for barrier in BARRIERS.values()} == {
-        registry.get(name) for name in registry
-    }
+    classes = {registry.get(name) for name in registry}
+    # Potentials are learned through a model, see test_potentials.
+    fitted_here = {cls for cls in classes if not issubclass(cls, Potential)}
+    assert {type(barrier) for barrier in BARRIERS.values()} == fitted_here
 
 
 @every_barrier

@@ -9,6 +9,7 @@ from steerers import activations, hooks_of
 from torch import Tensor
 
 import tiny_models
+import trained
 from odesteer.artifact import Site, Steerer
 from odesteer.barriers import ValueBarrier
 from odesteer.methods import Amount, registry
@@ -41,7 +42,7 @@ def steerer(name: str) -> Steerer:
     settled = {"keep_best": True} if "keep_best" in cls.parameter_names() else {}
     method = cls(**settled, **PARAMETERS.get(name, {}))
     part = "heads" if name in HEADS else "residual"
-    return Steerer(method.fit(*activations()), Site(LAYER, part=part))
+    return Steerer(trained.fitted(method, *activations()), Site(LAYER, part=part))
 
 
 def amounts(name: str) -> list[Amount]:

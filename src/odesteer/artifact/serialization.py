@@ -39,6 +39,7 @@ _REGISTRIES = {
     "function": "odesteer.barriers:function_registry",
     "solver": "odesteer.flows:registry",
     "metric": "odesteer.flows:metric_registry",
+    "objective": "odesteer.methods:objective_registry",
 }
 
 FAMILIES = tuple(_REGISTRIES)

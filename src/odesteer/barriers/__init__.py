@@ -27,6 +27,13 @@ from odesteer.barriers.linear import (
 from odesteer.barriers.neural import NeuralBarrier
 from odesteer.barriers.pairing import Pairing, pair
 from odesteer.barriers.polynomial import PolynomialBarrier
+from odesteer.barriers.potential import (
+    GatedPotential,
+    LinearPotential,
+    NeuralPotential,
+    Potential,
+    QuadraticPotential,
+)
 from odesteer.barriers.random_features import RandomFourierBarrier, TensorSketchBarrier
 from odesteer.barriers.training import Training
 from odesteer.barriers.value import ValueBarrier
@@ -48,6 +55,10 @@ registry: Registry[Barrier] = Registry(
         "random-fourier": "odesteer.barriers.random_features:RandomFourierBarrier",
         "neural": "odesteer.barriers.neural:NeuralBarrier",
         "value": "odesteer.barriers.value:ValueBarrier",
+        "linear-potential": "odesteer.barriers.potential:LinearPotential",
+        "gated-potential": "odesteer.barriers.potential:GatedPotential",
+        "quadratic-potential": "odesteer.barriers.potential:QuadraticPotential",
+        "neural-potential": "odesteer.barriers.potential:NeuralPotential",
         "product": "odesteer.barriers.combined:ProductBarrier",
         "minimum": "odesteer.barriers.combined:MinimumBarrier",
         "frozen": "odesteer.barriers.combined:FrozenBarrier",
@@ -75,6 +86,10 @@ function_registry: Registry[object] = Registry(
         "tensor-sketch": "odesteer.barriers.random_features:TensorSketch",
         "random-fourier": "odesteer.barriers.random_features:RandomFourierFunction",
         "perceptron": "odesteer.barriers.neural:Perceptron",
+        "linear": "odesteer.barriers.potential:LinearFunction",
+        "gated": "odesteer.barriers.potential:GatedFunction",
+        "low-rank": "odesteer.barriers.potential:LowRankFunction",
+        "softplus": "odesteer.barriers.potential:SoftplusFunction",
     },
 )
 
@@ -83,21 +98,26 @@ __all__ = [
     "Centred",
     "Contrast",
     "FrozenBarrier",
+    "GatedPotential",
     "Groups",
     "HeadBarrier",
     "HomogeneousBarrier",
     "Inputs",
     "LinearBarrier",
     "LinearDiscriminantBarrier",
+    "LinearPotential",
     "LogisticProbeBarrier",
     "MeanDifferenceBarrier",
     "MinimumBarrier",
     "NeuralBarrier",
+    "NeuralPotential",
     "Pairing",
     "PolynomialBarrier",
+    "Potential",
     "PrincipalDifferenceBarrier",
     "ProductBarrier",
     "QuadraticDiscriminantBarrier",
+    "QuadraticPotential",
     "RandomFourierBarrier",
     "Raw",
     "Restriction",

@@ -27,6 +27,13 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "spherical": ("you2026spherical",),
     "conditional": ("lee2025cast",),
     "sum": ("zhao2026odesteer",),
+    "end-to-end": (
+        "zhao2026odesteer",
+        "cao2024bipo",
+        "kong2024recontrol",
+        "rafailov2023dpo",
+        "loshchilov2019adamw",
+    ),
     "subspace-map": ("wu2024reft", "singh2024mimic"),
 }
 
@@ -49,6 +56,10 @@ BARRIERS: Mapping[str, tuple[str, ...]] = {
     "product": ("zhao2026odesteer", "oozeer2025ksteering"),
     "minimum": ("tran2026barriersteer", "ames2019cbf"),
     "frozen": ("zhao2026odesteer",),
+    "linear-potential": ("cao2024bipo",),
+    "gated-potential": ("zhao2026odesteer",),
+    "quadratic-potential": ("zhao2026odesteer",),
+    "neural-potential": ("zhao2026odesteer",),
 }
 
 SOLVERS: Mapping[str, tuple[str, ...]] = {

@@ -3,6 +3,7 @@
 from odesteer.flows.field import (
     ConstantField,
     GradientField,
+    PlainGradientField,
     SumField,
     TangentField,
     VectorField,
@@ -65,6 +66,7 @@ __all__ = [
     "MatrixMetric",
     "Metric",
     "Midpoint",
+    "PlainGradientField",
     "ReachValue",
     "Solution",
     "Solver",

@@ -50,6 +50,22 @@ class GradientField(VectorField):
         return value, velocity, (gradient * velocity).sum(dim=-1)
 
 
+class PlainGradientField(GradientField):
+    """v = ρ∇h, not normalised: fast where h is steep, still where it is flat.
+
+    ``rate`` ρ > 0 is in activation units² per nat; time has no unit.
+    """
+
+    def __init__(self, barrier: Barrier, rate: float) -> None:
+        super().__init__(barrier)
+        self.rate = rate
+
+    def with_value_and_rate(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value, gradient = self.barrier.value_and_gradient(a)
+        velocity = self.rate * gradient
+        return value, velocity, (gradient * velocity).sum(dim=-1)
+
+
 class ConstantField(VectorField):
     """v(a) = w for every a, `[d]`; speed ‖w‖."""
 

@@ -5,11 +5,19 @@ from odesteer.methods.angular import Angular
 from odesteer.methods.base import Method, Prepared
 from odesteer.methods.conditional import Conditional
 from odesteer.methods.constant import CAA, ITI, RepE
+from odesteer.methods.end_to_end import EndToEnd
 from odesteer.methods.head_iti import HeadITI
 from odesteer.methods.hpr import HPR
 from odesteer.methods.linear_act import LinearAcT
 from odesteer.methods.mimic import MiMiC
 from odesteer.methods.norm_preserving import NormPreserving
+from odesteer.methods.objectives import (
+    Distillation,
+    Likelihood,
+    Preference,
+    Reward,
+    TrainingObjective,
+)
 from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
 from odesteer.methods.recontrol import REControl
@@ -24,6 +32,7 @@ registry: Registry[Method] = Registry(
     "method",
     {
         "odesteer": "odesteer.methods.odesteer:ODESteer",
+        "end-to-end": "odesteer.methods.end_to_end:EndToEnd",
         "one-step": "odesteer.methods.one_step:OneStep",
         "caa": "odesteer.methods.constant:CAA",
         "repe": "odesteer.methods.constant:RepE",
@@ -43,6 +52,15 @@ registry: Registry[Method] = Registry(
     },
     entry_point_group="odesteer.methods",
 )
+objective_registry: Registry[TrainingObjective] = Registry(
+    "objective",
+    {
+        "preference": "odesteer.methods.objectives:Preference",
+        "likelihood": "odesteer.methods.objectives:Likelihood",
+        "distillation": "odesteer.methods.objectives:Distillation",
+        "reward": "odesteer.methods.objectives:Reward",
+    },
+)
 
 __all__ = [
     "CAA",
@@ -52,20 +70,27 @@ __all__ = [
     "Amount",
     "Angular",
     "Conditional",
+    "Distillation",
+    "EndToEnd",
     "HeadITI",
+    "Likelihood",
     "LinearAcT",
     "Method",
     "MiMiC",
     "NormPreserving",
     "ODESteer",
     "OneStep",
+    "Preference",
     "Prepared",
     "REControl",
     "RepE",
+    "Reward",
     "Spherical",
     "SubspaceMap",
     "Sum",
+    "TrainingObjective",
     "TruthFlow",
     "Wrapper",
+    "objective_registry",
     "registry",
 ]

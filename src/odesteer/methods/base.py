@@ -39,6 +39,7 @@ class Method(Estimator, ABC):
         keeps_norm: whether ‖a‖ stays as it is.
         cost: of steering one token, in operations.
         reference: the paper.
+        needs_model: whether it is trained through the model, by `SteeredModel.fit` alone.
 
     Most methods have the parameter ``amount``, how much to steer by default: an `Amount`, or a
     number in the natural quantity. Constructors and `with_params` also take it by the name of the
@@ -57,6 +58,7 @@ class Method(Estimator, ABC):
     keeps_norm: ClassVar[bool] = False
     cost: ClassVar[str] = ""
     reference: ClassVar[str] = ""
+    needs_model: ClassVar[bool] = False
 
     # Quantities under whose names earlier versions stored the default amount.
     amount_words: ClassVar[tuple[str, ...]] = ()

@@ -25,6 +25,7 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 _BATCH = 8
+_GENERATION_BATCH = 40
 # Of distributions that are kept; where they would fill more, they are computed again each time.
 _MOST_BYTES = 1 << 30
 
@@ -84,7 +85,10 @@ def as_question(lm: ObservedModel, text: str, system: str | None = None) -> Prom
 
 
 def greedy_answers(
-    lm: ObservedModel, prompts: Sequence[Encoded], max_new_tokens: int, batch_size: int = _BATCH
+    lm: ObservedModel,
+    prompts: Sequence[Encoded],
+    max_new_tokens: int,
+    batch_size: int = _GENERATION_BATCH,
 ) -> list[Encoded]:
     """Each prompt with the answer that the model itself gives greedily.
 

@@ -132,6 +132,10 @@ class ObservedModel:
             return self._encoder.example(example)
         return self._encoder.prompt(example)
 
+    def encode_example(self, example: Example, what: str = "the example") -> Encoded:
+        """Token ids of an example; ``what`` names it in errors."""
+        return self._encoder.example(example, what)
+
     @overload
     def capture(
         self,

@@ -1,6 +1,7 @@
 """`SteeredModel`: fitting, steering and generating with a Hugging Face model."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -8,9 +9,15 @@ from typing import Any, Literal, overload
 from odesteer.artifact import Site, Steerer, SteererSet
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
-from odesteer.methods import Method
+from odesteer.methods import EndToEnd, Method
 from odesteer.models.capture.spill import spill_folder
-from odesteer.models.divergence import Divergence, NeutralTextCache, NeutralTexts, Split
+from odesteer.models.divergence import (
+    SPLITS,
+    Divergence,
+    NeutralTextCache,
+    NeutralTexts,
+    Split,
+)
 from odesteer.models.fitting import fit_steerers, prepare_method
 from odesteer.models.generation.generate import GenerationRunner
 from odesteer.models.generation.result import Generation
@@ -30,6 +37,7 @@ from odesteer.models.steering.rows import (
 from odesteer.models.tokens.capture_positions import CapturePosition
 from odesteer.models.tokens.encoding import Prompt, is_one_prompt
 from odesteer.models.tokens.special_tokens import pad_token_id
+from odesteer.models.training.end_to_end import fit_end_to_end
 
 
 class SteeredModel(ObservedModel):
@@ -59,7 +67,7 @@ class SteeredModel(ObservedModel):
     def fit(
         self,
         method: Method,
-        data: ContrastData,
+        data: ContrastData | Sequence[Prompt],
         layer: int,
         *,
         part: str = ...,
@@ -70,13 +78,15 @@ class SteeredModel(ObservedModel):
         batch_size: int | None = ...,
         folder: str | Path | None = ...,
         progress: bool = ...,
+        neutral: Sequence[Prompt] | None = ...,
+        checkpointing: bool = ...,
     ) -> Steerer: ...
 
     @overload
     def fit(
         self,
         method: Method,
-        data: ContrastData,
+        data: ContrastData | Sequence[Prompt],
         layer: Sequence[int],
         *,
         part: str = ...,
@@ -87,12 +97,14 @@ class SteeredModel(ObservedModel):
         batch_size: int | None = ...,
         folder: str | Path | None = ...,
         progress: bool = ...,
+        neutral: Sequence[Prompt] | None = ...,
+        checkpointing: bool = ...,
     ) -> SteererSet: ...
 
     def fit(
         self,
         method: Method,
-        data: ContrastData,
+        data: ContrastData | Sequence[Prompt],
         layer: int | Sequence[int],
         *,
         part: str = "residual",
@@ -103,6 +115,8 @@ class SteeredModel(ObservedModel):
         batch_size: int | None = None,
         folder: str | Path | None = None,
         progress: bool = False,
+        neutral: Sequence[Prompt] | None = None,
+        checkpointing: bool = False,
     ) -> Steerer | SteererSet:
         """Fit a copy of ``method`` to the activations of ``data``, at one layer or at several.
 
@@ -118,15 +132,55 @@ class SteeredModel(ObservedModel):
 
         `HeadITI` with several layers chooses its ``top_k`` heads among the heads of all of them;
         layers without a chosen head have no steerer. It is told the number of heads.
+
+        `EndToEnd` is trained through the layers above: its data are pairs, or for some objectives
+        prompts alone; several layers are trained jointly. It acts in training where it will act
+        afterwards, at ``steer_position``. ``batch_size`` counts pairs, ``folder`` holds a
+        checkpoint that an interrupted training resumes from, ``seed`` is the method's own.
+        ``neutral`` are the prompts that its cost is measured on, every third for validation; by
+        default the bundled ones. With ``checkpointing`` each layer is computed again in the
+        backward pass, which saves memory and takes a third more time.
         """
         layer = plain_numbers(layer)
         n_heads = self.n_heads if part == "heads" else None
         method = prepare_method(method, part, n_heads)
+        sites = [Site(number, steer_position, part) for number in self._layer_numbers(layer)]
+        if isinstance(method, EndToEnd):
+            if position != "last" or k is not None or seed:
+                raise InvalidInputError(
+                    "EndToEnd is trained at the tokens that it steers: position and k have no use,"
+                    " and the seed is a parameter of the method, EndToEnd(seed=...)."
+                )
+            steerers = fit_end_to_end(
+                self,
+                method,
+                data,
+                {site: self._sites.of(site) for site in sites},
+                self._neutral_of(neutral),
+                self.generate,
+                {
+                    "model_id": self.model_id,
+                    "model_revision": self.model_revision,
+                    "model_width": self.width,
+                    "n_layers": self.n_layers,
+                    "n_heads": n_heads,
+                    "capture_position": None,
+                },
+                batch_size=batch_size,
+                checkpointing=checkpointing,
+                folder=folder,
+                report=_report_on_stderr if progress else _report_nothing,
+            )
+            return SteererSet(steerers) if isinstance(layer, Sequence) else steerers[0]
+        if neutral is not None or checkpointing:
+            raise InvalidInputError(
+                f"neutral and checkpointing are for EndToEnd; {type(method).__name__} is fitted to"
+                " activations and has no use for them."
+            )
         if not isinstance(data, ContrastData):
             raise InvalidInputError(
                 f"data is {data!r:.80}; give ContrastData, as in odesteer.load_contrast(path)."
             )
-        sites = [Site(number, steer_position, part) for number in self._layer_numbers(layer)]
         provenance = {
             "model_id": self.model_id,
             "model_revision": self.model_revision,
@@ -351,6 +405,20 @@ class SteeredModel(ObservedModel):
         self.check_evaluating()
         return runner.generate_all(encoded, steerer, amounts, batch_size, seed)
 
+    def _neutral_of(self, prompts: Sequence[Prompt] | None) -> Callable[[Split], NeutralTexts]:
+        """The neutral texts of each split; of given prompts every third is for validation."""
+        if prompts is None:
+            return lambda split: self.neutral_texts(split=split)
+        if isinstance(prompts, str) or len(prompts) < 3:
+            raise InvalidInputError(
+                f"neutral must be a list of at least three prompts, not {prompts!r:.80}."
+            )
+        halves: dict[Split, list[Prompt]] = {
+            split: [p for i, p in enumerate(prompts) if (i % 3 == 2) == (split == "validation")]
+            for split in SPLITS
+        }
+        return lambda split: self.neutral_texts(halves[split])
+
     @cached_property
     def _neutral_texts(self) -> NeutralTextCache:
         return NeutralTextCache()
@@ -370,3 +438,11 @@ class SteeredModel(ObservedModel):
             warn_of_other_model(origin, self.model_id, self.model_revision, stacklevel + 1)
             warn_of_other_template(origin, self.chat_template_kwargs, stacklevel + 1)
         return assignments
+
+
+def _report_on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _report_nothing(line: str) -> None:
+    pass

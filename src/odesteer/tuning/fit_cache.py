@@ -59,6 +59,10 @@ class FitCache:
     def fitted(self, name: Hashable, method: Method, layer: int) -> Steerer:
         """A copy of ``method`` fitted at a layer; the cache key is ``name`` and the layer."""
         key = name, layer
+        if key not in self._fitted and method.needs_model:
+            self._fitted[key] = self.lm.fit(
+                method.with_seed(self.seed), self.data, layer, steer_position=self.steer_position
+            )
         if key not in self._fitted:
             part = layer_part(method)
             self.capture([layer], part)

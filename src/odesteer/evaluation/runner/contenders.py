@@ -124,9 +124,10 @@ def contenders(
 ) -> tuple[Contender, ...]:
     """The contenders of a benchmark; no steering is always one of them.
 
-    ``wanted`` are their names, all of them by default; ``amounts`` replaces the amounts of every
-    method, in its natural quantity; ``variants`` are variants of single methods to choose among,
-    by the name of the contender and a label. Raises `UnknownNameError` with near matches.
+    ``wanted`` are their names, by default all but those that are trained through the model;
+    ``amounts`` replaces the amounts of every method, in its natural quantity;
+    ``variants`` are variants of single methods to choose among, by the name of the contender and a
+    label. Raises `UnknownNameError` with near matches.
     """
     special = {contender.name: contender for contender in (*baselines(), *_special())}
     known = names()
@@ -135,7 +136,10 @@ def contenders(
     )
     if wanted is not None and not wanted:
         raise InvalidInputError("no method was named; name one, or leave the choice out for all.")
-    chosen = list(dict.fromkeys(known if wanted is None else wanted))
+    if wanted is None:
+        # Training through the model takes minutes for each fit: only where it is asked for.
+        wanted = [n for n in known if n not in registry or not registry.get(n).needs_model]
+    chosen = list(dict.fromkeys(wanted))
     for name in (*chosen, *(variants or {})):
         table.get(name)
     chosen = [name for name in known if name in {NONE, *chosen}]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from odesteer.errors import InvalidInputError
-from odesteer.methods import Amount, HeadITI, Method
+from odesteer.methods import Amount, EndToEnd, HeadITI, Method
 
 AMOUNTS: dict[str, tuple[float, ...]] = {
     "level": (0.5, 1.0, 1.5, 2.0, 3.0),
@@ -16,6 +16,7 @@ AMOUNTS: dict[str, tuple[float, ...]] = {
 
 OWN_AMOUNTS: dict[type[Method], tuple[str, tuple[float, ...]]] = {
     HeadITI: ("T", (5.0, 10.0, 15.0, 20.0, 30.0)),
+    EndToEnd: ("T", (0.5, 1.0, 2.0)),  # 1 is the cost that it was trained for
 }
 """Methods with a quantity of their own: the T of `HeadITI` is in standard deviations."""
 

@@ -1,0 +1,128 @@
+"""Running the upper layers alone gives what a steered pass of the whole model gives."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_models
+from odesteer.artifact import Site, Steerer
+from odesteer.barriers import NeuralPotential
+from odesteer.errors import ModelError
+from odesteer.methods import Amount, EndToEnd
+from odesteer.models import SteeredModel
+from odesteer.models.tokens.encoding import Encoded
+from odesteer.models.training.replay import Replay, moved_tokens
+from trained import fitted
+
+TEXTS = [Encoded((1, 40, 50, 60, 70, 80, 90), 3), Encoded((1, 33, 44, 55, 66, 67), 4)]
+TEXTS += [Encoded((1, 9, 99, 200, 150, 140, 130, 120, 110), 6)]
+
+
+def method(width: int, seed: int = 0) -> Any:
+    a = torch.randn(60, width, generator=torch.Generator().manual_seed(seed))
+    return fitted(EndToEnd(NeuralPotential(4)), a, a + 1)
+
+
+def steered_alone(lm: SteeredModel, steerers: list[Steerer], text: Encoded) -> torch.Tensor:
+    """Log-probabilities at the answer, by a steered pass over this text alone."""
+    with lm.steering(*steerers, T=1.0, prompt_width=text.n_prompt), torch.no_grad():
+        logits = lm.model(torch.tensor([text.ids])).logits[0]
+    return logits[text.n_prompt - 1 : -1].log_softmax(-1)
+
+
+@pytest.mark.parametrize("position", ["last", "all"])
+def test_it_equals_steered_passes(any_lm: SteeredModel, position: str) -> None:
+    for layers in ([1], [0, 2]):
+        sites = [any_lm._sites.at(layer) for layer in layers]
+        replay = Replay(any_lm, sites, position)
+        batch, before = replay.capture(TEXTS)
+        assert batch.states is not None
+        methods = [method(any_lm.width, layer) for layer in layers]
+        moves = {
+            site: lambda a, own=own: own.solve(a, Amount("T", 1.0)).state
+            for site, own in zip(sites, methods, strict=True)
+        }
+        after = replay.log_probabilities(batch, moves)
+        still = replay.log_probabilities(batch, {})
+        steerers = [Steerer(m, Site(i, position)) for m, i in zip(methods, layers, strict=True)]
+        for text, a, b, c in zip(TEXTS, before, still, after, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+            expected = steered_alone(any_lm, steerers, text)
+            torch.testing.assert_close(c, expected, atol=2e-3, rtol=2e-3)
+            assert not torch.allclose(b, c, atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_heads(lm: SteeredModel, layer: int) -> None:
+    site = lm._sites.at(layer, "heads")
+    replay = Replay(lm, [site])
+    batch, _ = replay.capture(TEXTS)
+    assert (batch.states is None) == (layer == 0)
+    own = method(site.width)
+    after = replay.log_probabilities(batch, {site: lambda a: own.solve(a, Amount("T", 1.0)).state})
+    steerer = Steerer(own, Site(layer, "last", "heads"))
+    for text, found in zip(TEXTS, after, strict=True):
+        torch.testing.assert_close(found, steered_alone(lm, [steerer], text), atol=1e-4, rtol=1e-4)
+
+
+def test_lower_layers_do_not_run_and_come_back(lm: SteeredModel) -> None:
+    replay = Replay(lm, [lm._sites.at(2)])
+    batch, _ = replay.capture(TEXTS)
+    ran = []
+    handles = [
+        layer.self_attn.register_forward_hook(lambda *_, i=i: ran.append(i))
+        for i, layer in enumerate(lm.layers.modules)
+    ]
+    replay.log_probabilities(batch, {})
+    assert ran == [3]
+
+    def failing(a: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay.log_probabilities(batch, {replay.sites[0]: failing})
+    ran.clear()
+    lm.model(torch.tensor([[1, 2, 3]]))
+    assert ran == [0, 1, 2, 3]
+    assert all("forward" not in vars(layer) for layer in lm.layers.modules)
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_those_of_the_whole_model(lm: SteeredModel, checkpointing: bool) -> None:
+    site = lm._sites.at(1)
+    replay = Replay(lm, [site], checkpointing=checkpointing)
+    batch, _ = replay.capture(TEXTS[:1])
+    shift = torch.zeros(lm.width, requires_grad=True)
+    log = replay.log_probabilities(batch, {site: lambda a: a + shift})[0]
+    (found,) = torch.autograd.grad(log[0, 5], shift)
+
+    def moved(module: Any, args: Any, output: Any) -> Any:
+        mask = torch.zeros(1, len(TEXTS[0]), 1)
+        mask[:, TEXTS[0].n_prompt - 1 :] = 1
+        return output + mask * shift
+
+    handle = lm.layers.at(1).register_forward_hook(moved)
+    logits = lm.model(torch.tensor([TEXTS[0].ids])).logits[0]
+    handle.remove()
+    expected = torch.autograd.grad(logits[TEXTS[0].n_prompt - 1].log_softmax(-1)[5], shift)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_tokens_that_are_moved() -> None:
+    text = [Encoded((1, 2, 3, 4, 5), 3)]
+    assert moved_tokens(text, "last")[1] == [2, 3]
+    assert moved_tokens(text, "generated")[1] == [3]
+    assert moved_tokens(text, "prompt")[1] == [0, 1, 2]
+    assert moved_tokens(text, "all")[1] == [0, 1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_models_that_are_compiled_are_refused() -> None:
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    lm.model.model.layers[0] = torch.compile(lm.model.model.layers[0])
+    again = SteeredModel(lm.model, lm.tokenizer)
+    with pytest.raises(ModelError, match=r"torch\.compile"):
+        Replay(again, [again._sites.at(1)])
