@@ -14,18 +14,10 @@ from odesteer.evaluation.metrics import log_likelihoods
 from odesteer.methods import CAA, Amount, ODESteer
 from odesteer.models import SteeredModel
 
-THINGS = [
-    "film",
-    "book",
-    "meal",
-    "concert",
-    "hotel",
-    "journey",
-    "game",
-    "lecture",
-    "garden",
-    "party",
-]
+THINGS = (
+    "film book meal concert hotel journey play lecture party museum song speech match soup "
+    "novel market beach show"
+).split()
 PRAISE = ["wonderful", "great", "excellent", "lovely"]
 PANNING = ["awful", "terrible", "dreadful", "boring"]
 
