@@ -14,10 +14,26 @@ from odesteer.evaluation.metrics import log_likelihoods
 from odesteer.methods import CAA, Amount, ODESteer
 from odesteer.models import SteeredModel
 
-THINGS = (
-    "film book meal concert hotel journey play lecture party museum song speech match soup "
-    "novel market beach show"
-).split()
+THINGS = [
+    "film",
+    "book",
+    "meal",
+    "concert",
+    "hotel",
+    "journey",
+    "play",
+    "lecture",
+    "party",
+    "museum",
+    "song",
+    "speech",
+    "match",
+    "soup",
+    "novel",
+    "market",
+    "beach",
+    "show",
+]
 PRAISE = ["wonderful", "great", "excellent", "lovely"]
 PANNING = ["awful", "terrible", "dreadful", "boring"]
 

@@ -176,6 +176,38 @@ def table(
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
+def conclusion(
+    rows: Sequence[EqualCostRow], targets: Sequence[float], *, less_is_better: bool
+) -> str:
+    """What can be concluded at the middle cost, in a sentence or two."""
+    kl = targets[len(targets) // 2]
+    best = ordered(rows, kl, less_is_better=less_is_better)[:1]
+    if not best or kl not in best[0].effects:
+        return f"No row was measured at KL {kl:g}."
+    row, effect = best[0], best[0].effects[kl]
+    clear = _is_clear(effect, less_is_better=less_is_better)
+    text = (
+        f"At KL {kl:g} `{row.contender}` gains the most of"
+        f" {sum(kl in each.effects for each in rows)} rows, {interval(effect)}"
+        f"{'' if clear else ', which is not clearly more than nothing'}."
+    )
+    for name, found in row.against.items():
+        if kl in found:
+            apart = _is_clear(found[kl], less_is_better=less_is_better)
+            text += (
+                f" Its lead over `{name}` is {interval(found[kl])}:"
+                f" {'clear' if apart else 'not clear'}."
+            )
+    return text
+
+
+def _is_clear(estimate: Estimate, *, less_is_better: bool) -> bool:
+    """Whether the whole interval lies on the better side of 0."""
+    if estimate.low is None or estimate.high is None:
+        return False
+    return estimate.high < 0 if less_is_better else estimate.low > 0
+
+
 def effects_of(row: EqualCostRow, targets: Sequence[float]) -> list[str]:
     """The effect at each target as text; of a prompt the effect at its own cost."""
     near = _nearest(row, targets[len(targets) // 2])
@@ -216,6 +248,7 @@ def _markdown(
         )
         if task.name in comparison.gates:
             parts.append(f"{comparison.gates[task.name].text}.\n")
+        parts.append(f"{conclusion(mine, comparison.targets, less_is_better=less)}\n")
         parts += [*table(mine, comparison.targets, less_is_better=less), ""]
         for row in mine:
             parts += [f"Not possible: `{row.contender}`, {text}\n" for text in row.failures]
