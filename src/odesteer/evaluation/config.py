@@ -219,14 +219,21 @@ class BenchmarkConfig:
 
     def _options(self) -> dict[str, Mapping[str, Any]]:
         """Options of judges; small judges are trained on the suite's data by default."""
-        options = dict(self.judge_options)
-        if self.data is not None:
-            root = self.data if self.data.is_dir() else self.data.parent
-            if not (root / "truthfulqa").is_dir() and not (root / "paradetox").is_dir():
-                root = root.parent
-            for name in ("small-truth", "small-info", "small-toxicity", "small-sentiment"):
-                options[name] = {"data": str(root), **options.get(name, {})}
-        return options
+        return with_data_of_judges(self.judge_options, self.data)
+
+
+def with_data_of_judges(
+    options: Mapping[str, Mapping[str, Any]], data: Path | None
+) -> dict[str, Mapping[str, Any]]:
+    """Options of judges, with the folder that small judges are trained on beside ``data``."""
+    found = dict(options)
+    if data is not None:
+        root = data if data.is_dir() else data.parent
+        if not (root / "truthfulqa").is_dir() and not (root / "paradetox").is_dir():
+            root = root.parent
+        for name in ("small-truth", "small-info", "small-toxicity", "small-sentiment"):
+            found[name] = {"data": str(root), **found.get(name, {})}
+    return found
 
 
 def _least(size: int | None, limit: int) -> int:

@@ -149,7 +149,7 @@ class ModelChoice:
         if on_hub:
             screen.note(f"looking for {self.name} on the Hugging Face hub …")
         try:
-            with _quiet_libraries(bars=False):
+            with quiet_libraries(bars=False):
                 config: Any = load_config(self.source, revision=self.revision)
         except ModelError:
             raise
@@ -197,7 +197,7 @@ class ModelChoice:
 
         bundled = self.name is None
         with (
-            _quiet_libraries(bars=screen.is_interactive and not bundled),
+            quiet_libraries(bars=screen.is_interactive and not bundled),
             _one_thread() if bundled else nullcontext(),
         ):
             if cluster is not None:
@@ -216,7 +216,7 @@ class ModelChoice:
 
 
 @contextmanager
-def _quiet_libraries(*, bars: bool) -> Iterator[None]:
+def quiet_libraries(*, bars: bool) -> Iterator[None]:
     """Turn off logs of transformers and the hub, and their progress bars unless ``bars``."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging

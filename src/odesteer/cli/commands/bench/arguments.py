@@ -44,6 +44,12 @@ def seeds(text: str) -> int | tuple[int, ...]:
     return tuple(map(int, words)) if "," in text else int(words[0])
 
 
+def seeds_of_paper(text: str) -> tuple[int, ...]:
+    """The seeds of ``--seeds`` with ``--paper``: as many from 42 on, or those that are named."""
+    found = seeds(text)
+    return tuple(range(42, 42 + found)) if isinstance(found, int) else found
+
+
 def costs(text: str | None, *, default: tuple[float, ...]) -> tuple[float, ...]:
     """The costs of ``--at-kl``; empty for ``none``."""
     if text is None:
@@ -57,6 +63,14 @@ def costs(text: str | None, *, default: tuple[float, ...]) -> tuple[float, ...]:
     if not found:
         raise UsageError(f"--at-kl {text!r} is neither 'none' nor numbers such as 0.05,0.1,0.3.")
     return found
+
+
+def one_layer(text: str | None) -> int | None:
+    """The layer of ``--layers`` where there is one only; None if it is left out."""
+    numbers, every = layers(text)
+    if every or (numbers is not None and len(numbers) > 1):
+        raise UsageError(f"--layers {text!r}: --paper steers one layer; name one, such as 13.")
+    return None if numbers is None else numbers[0]
 
 
 def amounts(text: str) -> tuple[float, ...]:

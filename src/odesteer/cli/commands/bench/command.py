@@ -16,9 +16,11 @@ from odesteer.cli.arguments.options import (
     Revision,
 )
 from odesteer.cli.commands.bench import arguments
+from odesteer.cli.commands.bench.paper import PaperOptions, PaperRun
+from odesteer.cli.commands.bench.paper_report import show_outcome, show_plan_of_paper
 from odesteer.cli.commands.bench.report import progress, show, show_equal_cost, show_plan
 from odesteer.cli.errors import UsageError
-from odesteer.cli.help import DATA, JUDGES, MACHINE, SEARCH, STEERING
+from odesteer.cli.help import DATA, JUDGES, MACHINE, PAPER, SEARCH, STEERING
 from odesteer.cli.model.backend import (
     Backend,
     EngineName,
@@ -181,6 +183,30 @@ def bench(
             rich_help_panel=DATA,
         ),
     ] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Repeat arXiv 2602.17560 with one of its models, published figures beside"
+            " measured ones: llama-3.1-8b, falcon-7b, mistral-7b-v0.3 or qwen2.5-7b. --model"
+            " names one that stands in its place.",
+            rich_help_panel=PAPER,
+        ),
+    ] = None,
+    table: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --paper: table 2, 3, 5, 6, 7, 8 or 9.  [default: 2]",
+            rich_help_panel=PAPER,
+        ),
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="With --paper: figure 2, 3, 4, 5 or 6.", rich_help_panel=PAPER
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Little data, one seed.", rich_help_panel=DATA)
     ] = False,
@@ -259,8 +285,47 @@ def bench(
     odesteer bench truthfulqa --model Qwen/Qwen2.5-0.5B-Instruct --chat --methods odesteer,caa
 
     odesteer bench contrast --model Qwen/Qwen2.5-0.5B --data pairs.jsonl --layers 8,12,16
+
+    odesteer bench --paper llama-3.1-8b --task truthfulqa --dry-run
     """
     with Screen(json=json, debug=debug) as screen:
+        if paper is not None:
+            rows = {"--methods": methods, "--vary": vary, "--chat": chat, "--quick": quick}
+            for name in [name for name, value in rows.items() if value]:
+                raise UsageError(f"{name} does not go with --paper, which has rows of its own.")
+            if engine != "local":
+                raise UsageError(f"--engine {engine} does not go with --paper.")
+            named = (suite,) if suite != "terrarium" else ()
+            run = PaperRun(
+                screen,
+                PaperOptions(
+                    paper,
+                    table,
+                    figure,
+                    tuple(dict.fromkeys((*named, *(task or ())))),
+                    ModelChoice(model, revision, device, dtype),
+                    Path(f"bench-{paper}") if output is None else output,
+                    data,
+                    layer=arguments.one_layer(layers),
+                    lengths=None if amounts is None else arguments.amounts(amounts),
+                    seeds=None if seeds is None else arguments.seeds_of_paper(seeds),
+                    limit=limit,
+                    fit_limit=fit_limit,
+                    judges=None if judge is None else tuple(judge),
+                    judge_options=arguments.judge_options(judge_option or []),
+                    perplexity_model=perplexity_model,
+                    batch_size=batch_size,
+                ),
+            )
+            if dry_run:
+                show_plan_of_paper(screen, run)
+                return
+            arguments.check_folder(run.options.folder)
+            show_outcome(screen, run, run.run())
+            return
+        given = {"--table": table, "--figure": figure}
+        for option in [option for option, choice in given.items() if choice is not None]:
+            raise UsageError(f"{option} goes with --paper; say --paper llama-3.1-8b as well.")
         folder = Path(f"bench-{suite}") if output is None else output
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         backend = Backend(engine, workers, worker_threads, ray_address)
