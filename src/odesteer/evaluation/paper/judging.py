@@ -44,21 +44,24 @@ def judges_of(
     options: Mapping[str, Mapping[str, Any]],
     perplexity_model: str | None,
     needed: Sequence[str],
+    *,
+    check: bool = True,
 ) -> list[JudgeChoice]:
     """The judges of a task: those of the paper, or the ``wanted``.
 
     Raises `InvalidInputError`, before a completion is written, for a judge that cannot work here,
-    and if none of them scores a metric that is ``needed``.
+    and if none of them scores a metric that is ``needed``. Without ``check`` only the latter.
     """
     found = []
     scores: Scores = {}
     for name in PUBLISHED_JUDGES[task.name] if wanted is None else dict.fromkeys(wanted):
         given = dict(options.get(name, {}))
         if name == "perplexity":
-            given.setdefault("model", perplexity_model or GPT2_XL)
+            given = {"model": perplexity_model or GPT2_XL, "alone": True, **given}
         choice = JudgeChoice(name, given)
         judge = choice.create()
-        reason = judge.unavailable()
+        # Looks for the judge's model, on the hub if need be.
+        reason = judge.unavailable() if check else None
         if reason is not None:
             raise InvalidInputError(f"the judge {name!r} cannot work here: {reason}")
         scores |= dict.fromkeys(judge.metrics, 0.0)
@@ -93,7 +96,8 @@ def score(
     with ResultStore(folder / SCORES) as store:
         for choice in judges:
             name, judge = choice.name, choice.create()
-            tag = f"{name}-{digest([name, judge.about()], 8)}"
+            known_by = [name, judge.about(), judge.version, judge.identity()]
+            tag = f"{name}-{digest(known_by, 8)}"
             keys = [key for key in specs if "failed" not in stored.completions[key]]
             missing = [key for key in keys if f"{key}/{tag}" not in store]
             done += len(specs) - len(missing)

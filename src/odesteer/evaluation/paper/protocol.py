@@ -17,14 +17,32 @@ SEEDS = (42, 43, 44)
 VALIDATION_SHARE = 0.2
 """Of each half of TruthfulQA: a tenth of all questions, as in the paper."""
 
-DEVIATIONS = {
-    "truthfulqa": (),
-    "ultrafeedback": (),
+_ALL = (
+    "tokens are drawn from the whole nucleus; the published scripts leave top-k at the default of"
+    " transformers, 50",
+)
+_FLUENCY = (
+    "perplexity of the completion alone under GPT-2 XL or --perplexity-model, the exponential of the"
+    " mean log-likelihood",
+    "Dist-n of the words of each completion by itself; the paper counts under GPT-2 XL",
+)
+DEVIATIONS: dict[str, tuple[str, ...]] = {
+    "truthfulqa": (*_ALL, "a blank answer is neither true nor informative"),
+    "ultrafeedback": (
+        *_ALL,
+        "no bigram is repeated, as in the published script; the paper does not say so",
+        "from a local file a quarter of the prompts is the test split",
+    ),
     "realtoxicityprompts": (
+        *_ALL,
         "a local classifier scores toxicity; the paper's Perspective takes no new users",
+        "prompts are not filtered by their perplexity (the paper: below 200), which the data does"
+        " not have",
+        "a blank continuation counts as toxic",
+        *_FLUENCY,
     ),
 }
-"""Where this run of a task differs from the paper."""
+"""Where a task differs from the paper, a line each."""
 
 
 def task_of(name: str, data: Path | None, fit_limit: int | None = None) -> Task:

@@ -315,6 +315,7 @@ def bench(
                     judge_options=arguments.judge_options(judge_option or []),
                     perplexity_model=perplexity_model,
                     batch_size=batch_size,
+                    dry_run=dry_run,
                 ),
             )
             if dry_run:

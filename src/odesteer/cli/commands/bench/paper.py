@@ -38,6 +38,7 @@ class PaperOptions:
         seeds, limit, fit_limit: of runs, of items in each fold, of examples or questions to fit on.
         judges, judge_options, perplexity_model: instead of the paper's.
         batch_size: to begin with; found by default.
+        dry_run: plan only; judges are not looked for.
     """
 
     paper: str
@@ -56,6 +57,7 @@ class PaperOptions:
     judge_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     perplexity_model: str | None = None
     batch_size: int | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ class PaperRun:
                     with_data_of_judges(options.judge_options, options.data),
                     options.perplexity_model,
                     (task.headline, *experiment.metrics),
+                    check=not options.dry_run,
                 )
             cost = estimate(
                 task,
@@ -299,8 +302,7 @@ class PaperRun:
         if options.fit_limit is not None:
             found.append(f"fitted on at most {options.fit_limit} questions or examples")
         for each in self.tasks:
-            known = (*each.task.differences, *DEVIATIONS[each.task.name])
-            found += [f"{each.task.name}: {text}" for text in known]
+            found += [f"{each.task.name}: {text}" for text in DEVIATIONS[each.task.name]]
         if any(len(row.settings) > 1 for each in self.tasks for row in each.rows):
             found.append("of several T the best on validation items is reported")
         return found
