@@ -22,8 +22,8 @@ _ALL = (
     " transformers, 50",
 )
 _FLUENCY = (
-    "perplexity of the completion alone under GPT-2 XL or --perplexity-model, the exponential of the"
-    " mean log-likelihood",
+    "perplexity of the completion alone under GPT-2 XL or --perplexity-model, the exponential of"
+    " the mean negative log-likelihood",
     "Dist-n of the words of each completion by itself; the paper counts under GPT-2 XL",
 )
 DEVIATIONS: dict[str, tuple[str, ...]] = {
