@@ -290,9 +290,9 @@ def bench(
     """
     with Screen(json=json, debug=debug) as screen:
         if paper is not None:
-            rows = {"--methods": methods, "--vary": vary, "--chat": chat, "--quick": quick}
-            for name in [name for name, value in rows.items() if value]:
-                raise UsageError(f"{name} does not go with --paper, which has rows of its own.")
+            unused = {"--methods": methods, "--vary": vary, "--chat": chat, "--quick": quick}
+            for option in [option for option, value in unused.items() if value]:
+                raise UsageError(f"{option} does not go with --paper, which has rows of its own.")
             if engine != "local":
                 raise UsageError(f"--engine {engine} does not go with --paper.")
             named = (suite,) if suite != "terrarium" else ()
