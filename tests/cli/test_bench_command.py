@@ -37,6 +37,25 @@ def test_a_file_of_ones_own(run: Run, model: str, pairs: str) -> None:
     assert Path("out/generations.jsonl").read_bytes() == results
 
 
+def test_methods_at_equal_cost_open_the_report(run: Run, model: str, pairs: str) -> None:
+    few = ("--limit", 2, "--seeds", "7,", "--methods", "caa", "--folds", 1, "--cost-texts", 2)
+    words = ("bench", "contrast", "--model", model, "--data", pairs, *few, "--at-kl", "0.002,0.005")
+    outcome = run(*words, "-o", "out", "--json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)["equal_cost"]
+    assert row["contender"] == "caa"
+    assert set(row["effects"]) == {"0.002", "0.005"}
+    page = Path("out/report.html").read_text()
+    assert page.index("Effect at equal cost") < page.index("<h2>contrast</h2>")
+    assert json.loads(Path("out/equal-cost.json").read_text())["seeds"] == [7]
+
+    alone = run(*words, "--no-best", "-o", "alone")
+    assert alone.code == 0, alone.err
+    assert "gain in mc2 at equal KL" in alone.out
+    assert not Path("alone/report.html").exists()
+    assert Path("alone/equal-cost.md").read_text() == Path("out/equal-cost.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -46,6 +65,11 @@ def test_a_file_of_ones_own(run: Run, model: str, pairs: str) -> None:
         (("terrarium", "--layers", "x"), "neither 'all' nor numbers"),
         (("terrarium", "--layers", "9", "--dry-run"), "there is no layer 9"),
         (("terrarium", "--amounts", "much"), "are not numbers"),
+        (("terrarium", "--at-kl", "much"), "neither 'none' nor numbers"),
+        (("terrarium", "--at-kl", "0"), "positive"),
+        (("terrarium", "--no-best"), "neither costs nor best settings"),
+        (("terrarium", "--seeds", "a,b"), "neither a number nor a list"),
+        (("terrarium", "--task", "truths"), "has no task 'truths'; it has truth, civility, mood"),
         (("terrarium", "--judge", "nobody", "--dry-run"), "unknown judge 'nobody'"),
         (("terrarium", "--judge-option", "rubric"), "not of the form NAME.OPTION=VALUE"),
         (("terrarium", "--judge-option", "rubric.colour=red"), "has no option 'colour'"),

@@ -384,7 +384,11 @@ def bench(
         # Raises for judges with invalid options, before a model is loaded.
         request.judge_panel(None, tasks, size)
         with backend.started() as cluster, choice.opened(screen) as own:
-            from odesteer.evaluation.equal_cost import EqualCostComparison, write_equal_cost
+            from odesteer.evaluation.equal_cost import (
+                EqualCostComparison,
+                html_section,
+                write_equal_cost,
+            )
             from odesteer.evaluation.report import write_report
             from odesteer.evaluation.runner import Runner
 
@@ -429,7 +433,10 @@ def bench(
                     )
                     outcome = runner.run()
                 screen.note("writing the report …")
-                lines = write_report(outcome, folder, title=title, about=request.about())
+                opening = html_section(comparison, plan, rows, folder) if request.at_kl else ""
+                lines = write_report(
+                    outcome, folder, title=title, about=request.about(), opening=opening
+                )
         if request.at_kl:
             show_equal_cost(screen, comparison, plan, rows)
         if request.best:
