@@ -76,6 +76,7 @@ def test_methods_at_equal_cost_open_the_report(run: Run, model: str, pairs: str)
         (("terrarium", "--data", "x"), "makes its own data"),
         (("contrast",), "name it with --data"),
         (("contrast", "--data", "nowhere.jsonl"), "there is no file nowhere.jsonl"),
+        (("terrarium", "--column", "text=a"), "are for the suite contrast"),
         (("truthfulqa", "--data", "nowhere"), "Download TruthfulQA.csv"),
         (("ultrafeedback", "--data", "nowhere"), "HuggingFaceH4/ultrafeedback_binarized from the"),
         (("realtoxicityprompts", "--data", "nowhere"), "https://github.com/s-nlp/paradetox"),
@@ -90,6 +91,16 @@ def test_bad_input(run: Run, words: tuple[object, ...], message: str) -> None:
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert not Path("bench-terrarium").exists()
+
+
+def test_data_errors_advise_options_that_bench_has(run: Run, model: str) -> None:
+    words = ("bench", "contrast", "--model", model, "--data", "d.jsonl", "--dry-run")
+    same = {"positive": "a", "negative": "a"}
+    Path("d.jsonl").write_text(f"{json.dumps(same)}\n")
+    assert run(*words).says("line 1: 'a' is on both sides", "--identical drop")
+    assert run(*words, "--identical", "drop").says("no")
+    Path("d.jsonl").write_text('{"statement": "a", "label": 1}\n')
+    assert run(*words).says("--column text=statement")
 
 
 def test_a_folder_with_other_files(run: Run) -> None:

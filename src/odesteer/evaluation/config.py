@@ -47,6 +47,7 @@ class BenchmarkConfig:
         judge_options: of single judges.
         perplexity_model: the model for perplexity; None for the steered model itself.
         chat: whether prompts are chats.
+        data_options: how the file of the suite contrast is read, see `read_contrast`.
         budget: the most that a setting may cost in fluency, nats a token.
         refinements: how often the neighbours of the best setting are tried.
         at_kl: costs to compare all methods at, KL to the unsteered model in nats a token; empty
@@ -75,6 +76,7 @@ class BenchmarkConfig:
     judge_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     perplexity_model: str | None = None
     chat: bool = False
+    data_options: Mapping[str, Any] = field(default_factory=dict)
     budget: float = BUDGET
     refinements: int = 1
     at_kl: tuple[float, ...] = ()
@@ -115,9 +117,9 @@ class BenchmarkConfig:
             )
         if self.fit_limit is not None:
             sizes = replace(sizes, fit=_least(sizes.fit, self.fit_limit))
-        found = cls(
-            Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat
-        ).tasks()
+        suite = cls(Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat)
+        suite.data_options = self.data_options
+        found = suite.tasks()
         tasks = self._wanted(found)
         for task in tasks:
             self._choose_headline(task)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odesteer.cli.arguments.options import OnBadRow
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.output.files import check_new_folder
 from odesteer.errors import InvalidInputError, UnknownNameError
@@ -20,6 +21,29 @@ def request(**options: Any) -> "BenchmarkConfig":
         from odesteer.evaluation.config import BenchmarkConfig
 
         return BenchmarkConfig(**options)
+
+
+def data_options(
+    suite: str, column: Sequence[str], duplicates: OnBadRow, identical: OnBadRow
+) -> dict[str, Any]:
+    """How the file of the suite contrast is read. Raises `UsageError` for other suites."""
+    if suite != "contrast":
+        if column or duplicates != "drop" or identical != "error":
+            raise UsageError(
+                "--column, --duplicates and --identical are for the suite contrast, which reads a"
+                f" file of your own; {suite} reads its published format. Leave them out."
+            )
+        return {}
+    from odesteer.cli.arguments.contrast import option
+    from odesteer.cli.arguments.parameters import pairs_of
+
+    columns = pairs_of(column, "--column")
+    return {
+        "columns": columns,
+        "duplicates": duplicates,
+        "identical": identical,
+        "spelled": option,
+    }
 
 
 def comma_separated(text: str) -> tuple[str, ...]:

@@ -9,9 +9,12 @@ import typer
 
 from odesteer.cli.arguments.options import (
     ChatTemplateKwargs,
+    Columns,
     Debug,
     Device,
     Dtype,
+    Duplicates,
+    Identical,
     Json,
     Revision,
 )
@@ -73,6 +76,9 @@ def bench(
             rich_help_panel=DATA,
         ),
     ] = None,
+    column: Columns = None,
+    duplicates: Duplicates = "drop",
+    identical: Identical = "error",
     methods: Annotated[
         str | None,
         typer.Option(
@@ -354,6 +360,7 @@ def bench(
             judge_options=arguments.judge_options(judge_option or []),
             perplexity_model=perplexity_model,
             chat=chat,
+            data_options=arguments.data_options(suite, column or [], duplicates, identical),
             budget=budget,
             refinements=refinements,
             at_kl=arguments.costs(at_kl, default=() if model is None else _COSTS),
