@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 from command import Run
 
-_FEW = ("--limit", 2, "--seeds", 1, "--methods", "odesteer-default,caa", "--amounts", "0.1,0.2")
+_FEW = (
+    "--limit",
+    2,
+    "--seeds",
+    1,
+    "--methods",
+    "odesteer-default,caa",
+    "--amounts",
+    "strength=0.1,0.2",
+)
 
 
 def test_a_plan_without_a_run(run: Run) -> None:
@@ -64,12 +73,18 @@ def test_methods_at_equal_cost_open_the_report(run: Run, model: str, pairs: str)
         (("terrarium", "--model", "x/y"), "leave out --model"),
         (("terrarium", "--layers", "x"), "neither 'all' nor numbers"),
         (("terrarium", "--layers", "9", "--dry-run"), "there is no layer 9"),
-        (("terrarium", "--amounts", "much"), "are not numbers"),
         (("terrarium", "--at-kl", "much"), "neither 'none' nor numbers"),
         (("terrarium", "--at-kl", "0"), "positive"),
         (("terrarium", "--no-best"), "neither costs nor best settings"),
         (("terrarium", "--seeds", "a,b"), "neither a number nor a list"),
         (("terrarium", "--task", "truths"), "has no task 'truths'; it has truth, civility, mood"),
+        (("terrarium", "--amounts", "level=much"), "are not numbers"),
+        (("terrarium", "--amounts", "0.5,1"), "not of the form"),
+        (("terrarium", "--amounts", "levle=1"), "levle"),
+        (
+            ("terrarium", "--methods", "caa", "--amounts", "interpolation=1"),
+            "none of the rows takes",
+        ),
         (("terrarium", "--judge", "nobody", "--dry-run"), "unknown judge 'nobody'"),
         (("terrarium", "--judge-option", "rubric"), "not of the form NAME.OPTION=VALUE"),
         (("terrarium", "--judge-option", "rubric.colour=red"), "has no option 'colour'"),

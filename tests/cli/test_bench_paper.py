@@ -57,7 +57,7 @@ def paper(run: Run, long: Path, questions: Path):  # type: ignore[no-untyped-def
 
 
 def test_table_3_prints_the_published_row_beside_each_measured_one(paper) -> None:  # type: ignore[no-untyped-def]
-    outcome = paper("--table", 3, "--amounts", "0.1,0.2", "--seeds", 2, "-o", "out", "--json")
+    outcome = paper("--table", 3, "--amounts", "T=0.1,0.2", "--seeds", 2, "-o", "out", "--json")
     assert outcome.code == 0, outcome.err
     lines = {
         (line["row"], line["metric"]): line for line in outcome.document["lines"]["truthfulqa"]
@@ -79,7 +79,7 @@ def test_table_3_prints_the_published_row_beside_each_measured_one(paper) -> Non
     assert "in the place of meta-llama/Llama-3.1-8B" in written
     assert str(Path.cwd()) not in Path("out/paper.json").read_text()
     generations = Path("out/generations.jsonl").read_bytes()
-    again = paper("--table", 3, "--amounts", "0.1,0.2", "--seeds", 2, "-o", "out", "--json")
+    again = paper("--table", 3, "--amounts", "T=0.1,0.2", "--seeds", 2, "-o", "out", "--json")
     assert again.document["lines"] == outcome.document["lines"]
     assert Path("out/generations.jsonl").read_bytes() == generations
 
@@ -96,12 +96,12 @@ def test_judges_come_after_the_last_completion(paper, monkeypatch: pytest.Monkey
         return load(self)
 
     monkeypatch.setattr(FinetunedJudge, "_load", counting)
-    assert paper("--table", 9, "--amounts", "0.1", "--seeds", 1, "-o", "out").code == 0
+    assert paper("--table", 9, "--amounts", "T=0.1", "--seeds", 1, "-o", "out").code == 0
     assert n_written == [6, 6]  # three rows, two folds; one load for each judge
 
 
 def test_figures_have_a_point_for_each_setting(paper) -> None:  # type: ignore[no-untyped-def]
-    outcome = paper("--figure", 6, "--amounts", "0.1", "--seeds", 1, "-o", "out", "--json")
+    outcome = paper("--figure", 6, "--amounts", "T=0.1", "--seeds", 1, "-o", "out", "--json")
     assert outcome.code == 0, outcome.err
     lines = outcome.document["lines"]["truthfulqa"]
     points = [line["point"] for line in lines if line["metric"] == "true_info"]
@@ -111,7 +111,7 @@ def test_figures_have_a_point_for_each_setting(paper) -> None:  # type: ignore[n
 
 
 def test_figure_2_is_the_barrier_along_trajectories_of_unseen_negatives(paper) -> None:  # type: ignore[no-untyped-def]
-    outcome = paper("--figure", 2, "--amounts", "0.5", "-o", "out", "--json")
+    outcome = paper("--figure", 2, "--amounts", "T=0.5", "-o", "out", "--json")
     assert outcome.code == 0, outcome.err
     lines = outcome.document["lines"]["truthfulqa"]
     values = [line["measured"] for line in lines]

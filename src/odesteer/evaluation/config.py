@@ -41,7 +41,7 @@ class BenchmarkConfig:
         layers: tried first; None for the task's own, or one in the middle of the model, and then
             its neighbours.
         every_layer: choose among all layers.
-        amounts: tried first, in each method's natural quantity; None for the usual ones.
+        amounts: tried first, by their quantity; None for the usual ones.
         variants: variants of single methods to choose among, see `contenders`.
         judges: instead of those of the suite.
         judge_options: of single judges.
@@ -70,7 +70,7 @@ class BenchmarkConfig:
     seeds: int | tuple[int, ...] | None = None
     layers: tuple[int, ...] | None = None
     every_layer: bool = False
-    amounts: tuple[float, ...] | None = None
+    amounts: Mapping[str, tuple[float, ...]] | None = None
     variants: Mapping[str, Mapping[str, Method]] = field(default_factory=dict)
     judges: tuple[str, ...] | None = None
     judge_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class BenchmarkConfig:
 
     def about(self) -> dict[str, Any]:
         """The configuration as JSON data, without folders of this machine."""
-        values = {
+        values: dict[str, Any] = {
             "suite": self.suite,
             "model": self.model,
             "data": None if self.data is None else self.data.name,
@@ -167,7 +167,7 @@ class BenchmarkConfig:
             "methods": None if self.methods is None else list(self.methods),
             "seeds": list(self.seeds) if isinstance(self.seeds, tuple) else self.seeds,
             "layers": "all" if self.every_layer else self.layers and list(self.layers),
-            "amounts": self.amounts and list(self.amounts),
+            "amounts": {name: list(v) for name, v in (self.amounts or {}).items()} or None,
             "variants": {name: list(forms) for name, forms in self.variants.items()} or None,
             "judges": None if self.judges is None else list(self.judges),
             "perplexity_model": self.perplexity_model,

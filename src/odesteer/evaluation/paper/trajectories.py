@@ -2,6 +2,7 @@
 
 import statistics
 
+from odesteer.artifact import Steerer
 from odesteer.evaluation.paper.experiments import Row
 from odesteer.evaluation.paper.results import Line
 from odesteer.evaluation.runner.plan import CompletionSpec, FoldItem
@@ -25,7 +26,7 @@ def barrier_along(
     item = FoldItem(fold, seed, fold.test[0])
     spec = CompletionSpec(task, row.contender, "test", setting, item, 0)
     steerer = SteererCache(lm, 16).steerer(spec)
-    assert steerer is not None
+    assert isinstance(steerer, Steerer)
     assert isinstance(steerer.method, ODESteer)
     negatives = unseen.fit.negative[:N_TRAJECTORIES]
     captured = lm.capture(negatives, setting.layer, task.capture_position)  # type: ignore[call-overload]

@@ -97,14 +97,31 @@ def one_layer(text: str | None) -> int | None:
     return None if numbers is None else numbers[0]
 
 
-def amounts(text: str) -> tuple[float, ...]:
-    """The amounts of ``--amounts``."""
-    try:
-        found = tuple(float(each) for each in comma_separated(text))
-    except ValueError:
-        found = ()
-    if not found:
-        raise UsageError(f"--amounts {text!r} are not numbers such as 0.5,1,2.")
+def lengths(values: Sequence[str]) -> tuple[float, ...]:
+    """The values of T in ``--amounts T=X,…``, which the experiments of the paper steer by."""
+    found = amounts(values)
+    if set(found) != {"T"}:
+        raise UsageError(f"--amounts {' '.join(values)}: --paper steers by T, as in T=4,5,6.")
+    return found["T"]
+
+
+def amounts(values: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """The amounts of ``--amounts QUANTITY=X,…``, by their quantity."""
+    from odesteer.cli.arguments.parameters import pairs_of
+    from odesteer.methods import Amount
+
+    found: dict[str, tuple[float, ...]] = {}
+    for quantity, text in pairs_of(values, "--amounts").items():
+        try:
+            numbers = tuple(float(each) for each in comma_separated(text))
+        except ValueError:
+            numbers = ()
+        if not numbers:
+            raise UsageError(
+                f"--amounts {quantity}={text}: {text!r} are not numbers such as 0.5,1,2."
+            )
+        with checking_usage():
+            found[quantity] = tuple(float(Amount(quantity, number).value) for number in numbers)
     return found
 
 
