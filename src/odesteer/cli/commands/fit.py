@@ -141,6 +141,7 @@ def fit(
             split=split,
         )
         choice.check_layers(layer, screen)
+        choice.check_chats(pairs)
         started = perf_counter()
         with backend.started() as cluster, choice.opened(screen, cluster) as lm:
             ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"

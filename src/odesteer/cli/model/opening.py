@@ -15,6 +15,7 @@ from odesteer.untrusted import parse_json
 
 if TYPE_CHECKING:
     from odesteer.cluster import Cluster, ModelSource
+    from odesteer.data import ContrastData
     from odesteer.models import SteeredModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -186,6 +187,28 @@ class ModelChoice:
                 f"--layer {max(layers)}: {self.name or 'the bundled model'} has {n_layers} decoder"
                 f" layers, counted from zero: 0 to {n_layers - 1}."
             )
+
+    def check_chats(self, data: "ContrastData") -> None:
+        """Raise `InvalidInputError` for chats that the template refuses, before weights are loaded.
+
+        The tokenizer alone is read, except from a GGUF file, where that takes as long as all of it.
+        """
+        examples = (*data.positive, *data.negative)
+        packed = self.name is not None and _GGUF_FILE.fullmatch(self.name)
+        if packed or not any(example.is_chat for example in examples):
+            return
+        from odesteer.models.architecture.loading import load_tokenizer
+        from odesteer.models.tokens.chat_template import ChatTemplate
+
+        try:
+            with quiet_libraries(bars=False):
+                tokenizer = load_tokenizer(self.source, revision=self.revision)
+        except (OSError, ValueError):
+            return  # loading the model gives the better error
+        template = ChatTemplate(tokenizer, self.template_arguments)
+        for i, example in enumerate(examples):
+            if not isinstance(example.prompt, str):
+                template.answered(example.prompt, example.response, f"example {i}")
 
     @contextmanager
     def opened(self, screen: Screen, cluster: "Cluster | None" = None) -> "Iterator[SteeredModel]":
