@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import shutil
 import typing
 from pathlib import Path
 
@@ -158,53 +157,6 @@ def test_repeated_rows_are_dropped_unless_refused(run: Run, model: str, pairs: s
     assert sum("dropped 1" in text for text in dropped.document["warnings"]) == 1
 
 
-def test_chats_that_the_template_refuses_before_weights_are_loaded(run: Run, model: str) -> None:
-    folder = Path("refusing")
-    shutil.copytree(model, folder)
-    (folder / "chat_template.jinja").write_text(
-        "{{ raise_exception('System role not supported') }}"
-    )
-    (folder / "model.safetensors").unlink()
-    chat = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}]
-    row = {
-        "prompt": chat,
-        "chosen": [{"role": "assistant", "content": "a"}],
-        "rejected": [{"role": "assistant", "content": "b"}],
-    }
-    Path("d.jsonl").write_text(json.dumps(row) + "\n")
-    refused = run("fit", folder, "--data", "d.jsonl", "--layer", 2, "-o", "s")
-    assert refused.code == 1
-    assert refused.says("the chat template refuses example 0", "roles system, user", "head of the")
-    unknown = run(
-        "fit",
-        model,
-        "--data",
-        "d.jsonl",
-        "--layer",
-        2,
-        "-o",
-        "s",
-        "--chat-template-kwargs",
-        '{"enable_thinking": false}',
-    )
-    assert unknown.says("does not mention 'enable_thinking'")
-    assert (
-        run(
-            "fit",
-            model,
-            "--data",
-            "d.jsonl",
-            "--layer",
-            2,
-            "-o",
-            "s",
-            "--chat-template-kwargs",
-            "[1]",
-        ).code
-        == 2
-    )
-
-
 def test_steering_positions_are_checked_before_anything_is_read(run: Run, model: str) -> None:
     words = ["fit", model, "--data", "none.jsonl", "--layer", 2, "-o", "s", "--steer-position"]
     for position, message in (
@@ -285,3 +237,51 @@ def test_inspect_says_what_held_out_figures_say_against_a_fit(run: Run, steerer:
     assert "AUC 0.56: levels are near noise" in text
     assert "--position, --layer" in text
     assert "far behind the 0.86" in text
+
+
+def test_a_barrier_is_learned_end_to_end(run: Run, model: str, pairs: str) -> None:
+    Path("neutral.txt").write_text("Hello\nWhy?\nWho is it?\nGood day\nHow so?\nA river\n")
+    quick = ["--param", "training.max_epochs=1", "--param", "barrier=gated-potential"]
+    words = ["--method", "end-to-end", "--kl", 0.05, "--neutral", "neutral.txt", *quick, "--json"]
+    outcome = run("fit", model, "--data", pairs, "--layer", 1, "-o", "s.safetensors", *words)
+    assert outcome.code == 0
+    steerer = load("s.safetensors")
+    assert type(steerer.method).__name__ == "EndToEnd"
+    assert type(steerer.method.barrier).__name__ == "GatedPotential"
+    assert steerer.provenance.held_out["kl_asked_for"] == 0.05
+    assert outcome.document["held_out"] == dict(steerer.provenance.held_out)
+    shown = run("inspect", "s.safetensors")
+    assert "kl asked for" in shown.out.replace("_", " ")
+
+
+def test_a_system_prompt_is_distilled(run: Run, model: str) -> None:
+    Path("prompts.txt").write_text("Who?\nWhy?\nWhen?\nWhere?\nWhat?\nHow?\n")
+    quick = ["--param", "training.max_epochs=1", "--neutral", "prompts.txt"]
+    where = ["--layer", 1, "-o", "s.safetensors", *quick]
+    words = ["--distil", "Say yes.", "--prompts", "prompts.txt"]
+    assert run("fit", model, *words, *where).code == 0
+    steerer = load("s.safetensors")
+    assert steerer.method.objective.system == "Say yes."
+    assert steerer.provenance.n_positive == 6
+
+
+def test_options_of_training_that_do_not_go_together(run: Run, model: str, pairs: str) -> None:
+    Path("prompts.txt").write_text("Who?\n")
+    Path("empty.txt").write_text("\n")
+    where = ["--layer", 1, "-o", "s.safetensors"]
+    data = ["--data", pairs]
+    for words, said in (
+        (["--distil", "Be kind."], "belong together"),
+        ([*data, "--prompts", "prompts.txt"], "belong together"),
+        ([*data, "--distil", "a", "--prompts", "prompts.txt"], "leave the data out"),
+        ([*data, "--method", "caa", "--kl", 0.1], "--method end-to-end"),
+        ([*data, "--neutral", "prompts.txt"], "is for --method end-to-end"),
+        ([*data, "--method", "end-to-end", "--kl", -1], "positive number"),
+        (["--distil", "a", "--prompts", "empty.txt"], "has no prompt"),
+        (["--distil", "a", "--prompts", "missing.txt"], "missing.txt"),
+        (["--distil", " ", "--prompts", "prompts.txt"], "needs a system prompt"),
+    ):
+        outcome = run("fit", model, *words, *where)
+        assert outcome.code == 2, words
+        assert said in " ".join(outcome.err.split()), outcome.err
+    assert not Path("s.safetensors").exists()

@@ -31,7 +31,8 @@ from odesteer.cli.arguments.options import (
     Subset,
     checked_position,
 )
-from odesteer.cli.errors import UsageError, checking_usage
+from odesteer.cli.arguments.training import read_prompt_file, trained_method
+from odesteer.cli.errors import UsageError
 from odesteer.cli.help import DATA, STEERING
 from odesteer.cli.model.backend import Backend, EngineName, RayAddress, Workers, WorkerThreads
 from odesteer.cli.model.opening import ModelChoice
@@ -42,6 +43,7 @@ from odesteer.cli.output.text import format_figures, format_nats
 
 if TYPE_CHECKING:
     from odesteer.artifact import Steerer, SteererSet
+    from odesteer.data import ContrastData
 
 LayerPart = Literal["residual", "heads"]
 
@@ -66,11 +68,48 @@ def fit(
     positive: Positive = None,
     negative: Negative = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="NAME", help="Steering method, see: odesteer methods", rich_help_panel=STEERING
+            metavar="NAME",
+            help="Steering method, see: odesteer methods.  [default: odesteer]",
+            rich_help_panel=STEERING,
         ),
-    ] = "odesteer",
+    ] = None,
+    kl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help="Of end-to-end: the most it may cost, KL to the unsteered model on neutral text,"
+            " nats a token.  [default: 0.1]",
+            rich_help_panel=STEERING,
+        ),
+    ] = None,
+    distil: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Instead of data: learn, end to end, to answer --prompts as the model does with"
+            " this system prompt.",
+            rich_help_panel=STEERING,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The prompts for --distil, a text a line or a JSON list.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    neutral: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of end-to-end: the prompts that the cost is measured on, instead of the bundled"
+            " ones.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     param: Params = None,
     column: Columns = None,
     duplicates: Duplicates = "drop",
@@ -116,32 +155,44 @@ def fit(
 
     odesteer fit ./my-model --data pairs.csv --layer 8 --method caa -o caa.safetensors
 
+    odesteer fit ./my-model --data p.jsonl --layer 8 --method end-to-end --kl 0.1 -o e.safetensors
+
+    odesteer fit ./my-model --distil "Be brief." --prompts p.txt --layer 8 -o brief.safetensors
+
     odesteer fit ./my-model --positive glad.txt --negative sad.txt --layer 8 -o mood.safetensors
     """
     with Screen(json=json, debug=debug) as screen:
-        if not check_sources(data, positive, negative):
+        has_data = check_sources(data, positive, negative)
+        if (distil is None) != (prompts is None):
+            raise UsageError("--distil TEXT and --prompts FILE belong together; give both.")
+        if distil is not None and has_data:
+            raise UsageError("--distil learns from --prompts alone; leave the data out.")
+        if distil is None and not has_data:
             raise UsageError("there are no data; give --data FILE, or --positive and --negative.")
         check_output(output, force=force)
         steer_position = checked_position(steer_position)
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         backend = Backend(engine, workers, worker_threads, ray_address)
 
-        from odesteer.cli.arguments.parameters import build_method
-
-        with checking_usage():
-            unfitted = build_method(method, param or [], seed)
-        pairs = read_data(
-            data,
-            positive,
-            negative,
-            column=column or [],
-            duplicates=duplicates,
-            identical=identical,
-            subset=subset,
-            split=split,
-        )
+        unfitted = trained_method(method, param or [], seed, kl, distil)
+        if neutral is not None and not unfitted.needs_model:
+            raise UsageError("--neutral is for --method end-to-end; leave it out.")
+        examples: ContrastData | list[str]
+        if prompts is not None:
+            examples = read_prompt_file(prompts, "--prompts")
+        else:
+            examples = read_data(
+                data,
+                positive,
+                negative,
+                column=column or [],
+                duplicates=duplicates,
+                identical=identical,
+                subset=subset,
+                split=split,
+            )
+        measured_on = None if neutral is None else read_prompt_file(neutral, "--neutral")
         choice.check_layers(layer, screen)
-        choice.check_chats(pairs)
         started = perf_counter()
         with backend.started() as cluster, choice.opened(screen, cluster) as lm:
             ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"
@@ -149,7 +200,7 @@ def fit(
             started = perf_counter()
             steerer = lm.fit(
                 unfitted,
-                pairs,
+                examples,
                 layer if len(layer) > 1 else layer[0],
                 part=part,
                 position=position,
@@ -157,6 +208,7 @@ def fit(
                 seed=seed,
                 batch_size=batch_size,
                 progress=screen.is_interactive,
+                neutral=measured_on,
             )
             took = perf_counter() - started
         steerer.save(output)
@@ -180,16 +232,20 @@ def fit(
 
 
 def _summary(steerer: "Steerer") -> dict[str, str]:
+    from odesteer.barriers import Potential
+
     origin, site = steerer.provenance, steerer.site
     barrier = getattr(steerer.method, "barrier", None)
     rows = {
         "method": f"{type(steerer.method).__name__}, by default {steerer.method.default_amount}",
         "model": f"{origin.model_id}, width {steerer.width}, {origin.n_layers} layers",
-        "site": f"{site}; fitted on positions: {origin.capture_position}",
+        "site": f"{site}; fitted on positions: {origin.capture_position or 'those steered'}",
         "examples": f"{origin.n_positive} positive, {origin.n_negative} negative",
     }
     rows |= format_figures(origin.held_out)
-    if barrier is not None:
+    if isinstance(barrier, Potential):
+        rows["T 1"] = f"the cost asked for; h rises by {format_nats(barrier.upper_)} in the mean"
+    elif barrier is not None:
         rows["levels"] = (
             f"1 is h = {format_nats(barrier.upper_)}, where the best 10 % of the positives begin;"
             f" -1 is h = {format_nats(barrier.lower_)}"

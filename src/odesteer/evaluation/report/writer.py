@@ -37,11 +37,8 @@ def write_report(
     title: str,
     about: Mapping[str, Any],
     bootstrap: PairedBootstrap | None = None,
-    opening: str = "",
 ) -> list[SummaryRow]:
     """Write everything but the raw results, which the runner has written; returns the summary.
-
-    ``opening`` is HTML that the page begins with.
 
     Warns with `PlotsWarning` where matplotlib is not installed. Raises `DataError` if a file
     cannot be written; the results of the run are safe then.
@@ -67,14 +64,7 @@ def write_report(
         images = []
     times = speeds(folder / TIMES)
     texts["report.html"] = page(
-        run,
-        lines,
-        images,
-        title=title,
-        about=configuration,
-        environment=versions,
-        times=times,
-        opening=opening,
+        run, lines, images, title=title, about=configuration, environment=versions, times=times
     )
     try:
         for name, text in texts.items():

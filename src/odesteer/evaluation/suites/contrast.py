@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from odesteer.data import ContrastData
-from odesteer.data.load import read_contrast
+from odesteer.data import ContrastData, load_contrast
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
@@ -29,8 +28,7 @@ class ContrastSuite(Suite):
                 ' {"positive": …, "negative": …}, {"prompt": …, "chosen": …, "rejected": …} or'
                 ' {"text": …, "label": …}.'
             )
-        data = read_contrast(self.data, **self.data_options)
-        return (ContrastTask(data, self.sizes),)
+        return (ContrastTask(load_contrast(self.data), self.sizes),)
 
 
 class ContrastTask(Task):

@@ -71,6 +71,7 @@ def fit_end_to_end(
             " validation above 0."
         )
     lm.check_evaluating()
+    texts = neutral("train"), neutral("validation")
     seed, size = method.seed, batch_size or method.training.batch_size
     modules = list(sites.values())
     (position,) = {site.position for site in sites}
@@ -79,8 +80,8 @@ def fit_end_to_end(
         replay = Replay(lm, modules, position, checkpointing)
         task = make_task(replay, method.objective, data, size, method.training.validation, seed)
         report("hidden states captured")
-        cost = NeutralCost(replay, neutral("train"))
-        check = NeutralCost(replay, neutral("validation"))
+        cost = NeutralCost(replay, texts[0])
+        check = NeutralCost(replay, texts[1])
         units = _units(replay, task, cost)
         begun: Methods = {module: method.begun(units[module]) for module in modules}
         content = content_digest(
