@@ -11,8 +11,9 @@ BIN_VLLM := $(VENV_VLLM)/bin
 INSTALLED_VLLM := $(VENV_VLLM)/.installed
 
 LLMS ?= smollm2 gemma3
+DATA ?= data
 
-.PHONY: demo bench llms test test-browser test-vllm test-ray lint docs docs-serve terrarium clean help
+.PHONY: demo bench bench-llms llms test test-browser test-vllm test-ray lint docs docs-serve terrarium clean help
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,6 +48,9 @@ demo: $(INSTALLED)  ## Fit steerers on the bundled model and show what they do.
 
 bench: $(INSTALLED)  ## Compare all methods on the bundled model, three seeds.
 	$(BIN)/odesteer bench terrarium
+
+bench-llms: $(INSTALLED)  ## Compare all methods at equal cost on both real models; DATA=FOLDER of data sets.
+	BIN=$(BIN) scripts/bench_llms.sh $(DATA)
 
 llms: $(INSTALLED)  ## Get SmolLM2-135M-Instruct and Gemma 3 270M as folders in .llms (330 MB).
 	$(BIN)/python -m scripts.llms $(LLMS)

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 from command import Run
 
-_FEW = ("--limit", 2, "--seeds", 1, "--methods", "odesteer-default,caa", "--amounts", "0.1,0.2")
+_FEW = (
+    "--limit",
+    2,
+    "--seeds",
+    1,
+    "--methods",
+    "odesteer-default,caa",
+    "--amounts",
+    "strength=0.1,0.2",
+)
 
 
 def test_a_plan_without_a_run(run: Run) -> None:
@@ -37,6 +46,25 @@ def test_a_file_of_ones_own(run: Run, model: str, pairs: str) -> None:
     assert Path("out/generations.jsonl").read_bytes() == results
 
 
+def test_methods_at_equal_cost_open_the_report(run: Run, model: str, pairs: str) -> None:
+    few = ("--limit", 2, "--seeds", "7,", "--methods", "caa", "--folds", 1, "--cost-texts", 2)
+    words = ("bench", "contrast", "--model", model, "--data", pairs, *few, "--at-kl", "0.002,0.005")
+    outcome = run(*words, "-o", "out", "--json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)["equal_cost"]
+    assert row["contender"] == "caa"
+    assert set(row["effects"]) == {"0.002", "0.005"}
+    page = Path("out/report.html").read_text()
+    assert page.index("Effect at equal cost") < page.index("<h2>contrast</h2>")
+    assert json.loads(Path("out/equal-cost.json").read_text())["seeds"] == [7]
+
+    alone = run(*words, "--no-best", "-o", "alone")
+    assert alone.code == 0, alone.err
+    assert "gain in mc2 at equal KL" in alone.out
+    assert not Path("alone/report.html").exists()
+    assert Path("alone/equal-cost.md").read_text() == Path("out/equal-cost.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -45,13 +73,25 @@ def test_a_file_of_ones_own(run: Run, model: str, pairs: str) -> None:
         (("terrarium", "--model", "x/y"), "leave out --model"),
         (("terrarium", "--layers", "x"), "neither 'all' nor numbers"),
         (("terrarium", "--layers", "9", "--dry-run"), "there is no layer 9"),
-        (("terrarium", "--amounts", "much"), "are not numbers"),
+        (("terrarium", "--at-kl", "much"), "neither 'none' nor numbers"),
+        (("terrarium", "--at-kl", "0"), "positive"),
+        (("terrarium", "--no-best"), "neither costs nor best settings"),
+        (("terrarium", "--seeds", "a,b"), "neither a number nor a list"),
+        (("terrarium", "--task", "truths"), "has no task 'truths'; it has truth, civility, mood"),
+        (("terrarium", "--amounts", "level=much"), "are not numbers"),
+        (("terrarium", "--amounts", "0.5,1"), "not of the form"),
+        (("terrarium", "--amounts", "levle=1"), "levle"),
+        (
+            ("terrarium", "--methods", "caa", "--amounts", "interpolation=1"),
+            "none of the rows takes",
+        ),
         (("terrarium", "--judge", "nobody", "--dry-run"), "unknown judge 'nobody'"),
         (("terrarium", "--judge-option", "rubric"), "not of the form NAME.OPTION=VALUE"),
         (("terrarium", "--judge-option", "rubric.colour=red"), "has no option 'colour'"),
         (("terrarium", "--data", "x"), "makes its own data"),
         (("contrast",), "name it with --data"),
         (("contrast", "--data", "nowhere.jsonl"), "there is no file nowhere.jsonl"),
+        (("terrarium", "--column", "text=a"), "are for the suite contrast"),
         (("truthfulqa", "--data", "nowhere"), "Download TruthfulQA.csv"),
         (("ultrafeedback", "--data", "nowhere"), "HuggingFaceH4/ultrafeedback_binarized from the"),
         (("realtoxicityprompts", "--data", "nowhere"), "https://github.com/s-nlp/paradetox"),
@@ -66,6 +106,16 @@ def test_bad_input(run: Run, words: tuple[object, ...], message: str) -> None:
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert not Path("bench-terrarium").exists()
+
+
+def test_data_errors_advise_options_that_bench_has(run: Run, model: str) -> None:
+    words = ("bench", "contrast", "--model", model, "--data", "d.jsonl", "--dry-run")
+    same = {"positive": "a", "negative": "a"}
+    Path("d.jsonl").write_text(f"{json.dumps(same)}\n")
+    assert run(*words).says("line 1: 'a' is on both sides", "--identical drop")
+    assert run(*words, "--identical", "drop").says("no")
+    Path("d.jsonl").write_text('{"statement": "a", "label": 1}\n')
+    assert run(*words).says("--column text=statement")
 
 
 def test_a_folder_with_other_files(run: Run) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import shutil
 import typing
 from pathlib import Path
 
@@ -155,6 +156,53 @@ def test_repeated_rows_are_dropped_unless_refused(run: Run, model: str, pairs: s
     assert "warning: d.jsonl: dropped 1 of 13 rows" in dropped.err
     assert dropped.document["provenance"]["n_positive"] == 12
     assert sum("dropped 1" in text for text in dropped.document["warnings"]) == 1
+
+
+def test_chats_that_the_template_refuses_before_weights_are_loaded(run: Run, model: str) -> None:
+    folder = Path("refusing")
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").write_text(
+        "{{ raise_exception('System role not supported') }}"
+    )
+    (folder / "model.safetensors").unlink()
+    chat = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"}]
+    row = {
+        "prompt": chat,
+        "chosen": [{"role": "assistant", "content": "a"}],
+        "rejected": [{"role": "assistant", "content": "b"}],
+    }
+    Path("d.jsonl").write_text(json.dumps(row) + "\n")
+    refused = run("fit", folder, "--data", "d.jsonl", "--layer", 2, "-o", "s")
+    assert refused.code == 1
+    assert refused.says("the chat template refuses example 0", "roles system, user", "head of the")
+    unknown = run(
+        "fit",
+        model,
+        "--data",
+        "d.jsonl",
+        "--layer",
+        2,
+        "-o",
+        "s",
+        "--chat-template-kwargs",
+        '{"enable_thinking": false}',
+    )
+    assert unknown.says("does not mention 'enable_thinking'")
+    assert (
+        run(
+            "fit",
+            model,
+            "--data",
+            "d.jsonl",
+            "--layer",
+            2,
+            "-o",
+            "s",
+            "--chat-template-kwargs",
+            "[1]",
+        ).code
+        == 2
+    )
 
 
 def test_steering_positions_are_checked_before_anything_is_read(run: Run, model: str) -> None:

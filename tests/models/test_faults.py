@@ -137,6 +137,9 @@ A = steerer(FragileShift(), 0)
 B = steerer(FragileShift(1), 1, "all")
 C = ode(1, "generated")
 HEADS = steerer(FragileShift(2), 1, part="heads")
+PHASE = SteererSet(
+    [steerer(FragileShift(3), 0, "answer:a..b"), steerer(FragileShift(3), 1, "last:1:2")]
+)
 EXAMPLES = [Example("", "ab"), Example("c", "d")]
 DATA = ContrastData.from_texts(["good", "fine"], ["bad", "evil"])
 
@@ -184,6 +187,10 @@ def use_gate(lm: SteeredModel) -> None:
         steering.receipt()
 
 
+def use_phase(lm: SteeredModel) -> None:
+    lm.generate(["ab", "c"], PHASE, max_new_tokens=3)
+
+
 def use_fit(lm: SteeredModel) -> None:
     lm.fit(FragileShift(), DATA, [0, 1])
 
@@ -196,6 +203,7 @@ USES = (
     use_capture,
     use_heads,
     use_gate,
+    use_phase,
     use_fit,
 )
 

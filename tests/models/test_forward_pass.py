@@ -189,3 +189,18 @@ def test_a_recurrent_model_generates_as_it_reads() -> None:
     )
     assert cached.text == whole.text
     assert cached.after == pytest.approx(whole.after, rel=1e-4)
+
+
+def test_layers_that_a_module_without_token_ids_runs(lm: SteeredModel) -> None:
+    """As the encoder of BERT, used as a decoder, which is given hidden states."""
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": tiny_models.WIDTH, "num_hidden_layers": 3, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = BertLMHeadModel(
+        BertConfig(**sizes, vocab_size=64, intermediate_size=48, is_decoder=True)
+    ).eval()
+    own = SteeredModel(model, tiny_models.tokenizer())
+    with own.steering(caa(layer=1), receipt=True) as steering, torch.no_grad():
+        model(torch.tensor([[1, 20, 30, 40]]))
+    assert steering.receipt().column.tolist() == [3]

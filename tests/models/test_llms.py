@@ -21,10 +21,18 @@ THINGS = [
     "concert",
     "hotel",
     "journey",
-    "game",
+    "play",
     "lecture",
-    "garden",
     "party",
+    "museum",
+    "song",
+    "speech",
+    "match",
+    "soup",
+    "novel",
+    "market",
+    "beach",
+    "show",
 ]
 PRAISE = ["wonderful", "great", "excellent", "lovely"]
 PANNING = ["awful", "terrible", "dreadful", "boring"]

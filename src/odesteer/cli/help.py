@@ -13,8 +13,9 @@ NETWORK = "Network"
 LIMITS = "Limits"
 MACHINE = "Model and machine"
 RAY = "Ray"
+PAPER = "The paper's experiments"
 
-_ORDER = (DATA, STEERING, SEARCH, GENERATION, JUDGES, NETWORK, LIMITS, MACHINE, RAY)
+_ORDER = (PAPER, DATA, STEERING, SEARCH, GENERATION, JUDGES, NETWORK, LIMITS, MACHINE, RAY)
 
 
 class PanelCommand(typer.core.TyperCommand):

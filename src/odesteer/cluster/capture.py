@@ -1,6 +1,6 @@
 """Capture of activations on workers: one job a batch of examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class CapturePlan:
         batch_size: int,
         *,
         store: ActivationShards | None,
-        progress: bool,
+        progress: bool | Callable[[int], None],
     ) -> Activations:
         """The activations at the ``tokens`` of each example, in the batches of a single process.
 

@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class ClusterModel(SteeredModel):
         side: PaddingSide,
         batch_size: int | None,
         folder: str | Path | None,
-        progress: bool,
+        progress: bool | Callable[[int], None],
     ) -> Activations:
         self._check_unsteered()
         size = _BATCH_SIZE if batch_size is None else batch_size

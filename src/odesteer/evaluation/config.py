@@ -41,12 +41,13 @@ class BenchmarkConfig:
         layers: tried first; None for the task's own, or one in the middle of the model, and then
             its neighbours.
         every_layer: choose among all layers.
-        amounts: tried first, in each method's natural quantity; None for the usual ones.
+        amounts: tried first, by their quantity; None for the usual ones.
         variants: variants of single methods to choose among, see `contenders`.
         judges: instead of those of the suite.
         judge_options: of single judges.
         perplexity_model: the model for perplexity; None for the steered model itself.
         chat: whether prompts are chats.
+        data_options: how the file of the suite contrast is read, see `read_contrast`.
         budget: the most that a setting may cost in fluency, nats a token.
         refinements: how often the neighbours of the best setting are tried.
         at_kl: costs to compare all methods at, KL to the unsteered model in nats a token; empty
@@ -69,12 +70,13 @@ class BenchmarkConfig:
     seeds: int | tuple[int, ...] | None = None
     layers: tuple[int, ...] | None = None
     every_layer: bool = False
-    amounts: tuple[float, ...] | None = None
+    amounts: Mapping[str, tuple[float, ...]] | None = None
     variants: Mapping[str, Mapping[str, Method]] = field(default_factory=dict)
     judges: tuple[str, ...] | None = None
     judge_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     perplexity_model: str | None = None
     chat: bool = False
+    data_options: Mapping[str, Any] = field(default_factory=dict)
     budget: float = BUDGET
     refinements: int = 1
     at_kl: tuple[float, ...] = ()
@@ -115,9 +117,9 @@ class BenchmarkConfig:
             )
         if self.fit_limit is not None:
             sizes = replace(sizes, fit=_least(sizes.fit, self.fit_limit))
-        found = cls(
-            Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat
-        ).tasks()
+        suite = cls(Sizes(sizes.fit, sizes.validation, sizes.test), self.data, chat=self.chat)
+        suite.data_options = self.data_options
+        found = suite.tasks()
         tasks = self._wanted(found)
         for task in tasks:
             self._choose_headline(task)
@@ -153,7 +155,7 @@ class BenchmarkConfig:
 
     def about(self) -> dict[str, Any]:
         """The configuration as JSON data, without folders of this machine."""
-        values = {
+        values: dict[str, Any] = {
             "suite": self.suite,
             "model": self.model,
             "data": None if self.data is None else self.data.name,
@@ -165,7 +167,7 @@ class BenchmarkConfig:
             "methods": None if self.methods is None else list(self.methods),
             "seeds": list(self.seeds) if isinstance(self.seeds, tuple) else self.seeds,
             "layers": "all" if self.every_layer else self.layers and list(self.layers),
-            "amounts": self.amounts and list(self.amounts),
+            "amounts": {name: list(v) for name, v in (self.amounts or {}).items()} or None,
             "variants": {name: list(forms) for name, forms in self.variants.items()} or None,
             "judges": None if self.judges is None else list(self.judges),
             "perplexity_model": self.perplexity_model,
@@ -219,14 +221,21 @@ class BenchmarkConfig:
 
     def _options(self) -> dict[str, Mapping[str, Any]]:
         """Options of judges; small judges are trained on the suite's data by default."""
-        options = dict(self.judge_options)
-        if self.data is not None:
-            root = self.data if self.data.is_dir() else self.data.parent
-            if not (root / "truthfulqa").is_dir() and not (root / "paradetox").is_dir():
-                root = root.parent
-            for name in ("small-truth", "small-info", "small-toxicity", "small-sentiment"):
-                options[name] = {"data": str(root), **options.get(name, {})}
-        return options
+        return with_data_of_judges(self.judge_options, self.data)
+
+
+def with_data_of_judges(
+    options: Mapping[str, Mapping[str, Any]], data: Path | None
+) -> dict[str, Mapping[str, Any]]:
+    """Options of judges, with the folder that small judges are trained on beside ``data``."""
+    found = dict(options)
+    if data is not None:
+        root = data if data.is_dir() else data.parent
+        if not (root / "truthfulqa").is_dir() and not (root / "paradetox").is_dir():
+            root = root.parent
+        for name in ("small-truth", "small-info", "small-toxicity", "small-sentiment"):
+            found[name] = {"data": str(root), **found.get(name, {})}
+    return found
 
 
 def _least(size: int | None, limit: int) -> int:

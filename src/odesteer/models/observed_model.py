@@ -1,7 +1,7 @@
 """`ObservedModel`: a Hugging Face model with its tokenizer, encoding and capture."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -149,7 +149,7 @@ class ObservedModel:
         batch_size: int | None = None,
         side: PaddingSide = "right",
         folder: str | Path | None = None,
-        progress: bool = False,
+        progress: bool | Callable[[int], None] = False,
     ) -> Activations: ...
 
     @overload
@@ -165,7 +165,7 @@ class ObservedModel:
         batch_size: int | None = None,
         side: PaddingSide = "right",
         folder: str | Path | None = None,
-        progress: bool = False,
+        progress: bool | Callable[[int], None] = False,
     ) -> dict[str, Activations]: ...
 
     def capture(
@@ -180,7 +180,7 @@ class ObservedModel:
         batch_size: int | None = None,
         side: PaddingSide = "right",
         folder: str | Path | None = None,
-        progress: bool = False,
+        progress: bool | Callable[[int], None] = False,
     ) -> Activations | dict[str, Activations]:
         """Activations of ``examples`` at one or several layers and positions, in one pass up to
         the highest layer.
@@ -220,7 +220,7 @@ class ObservedModel:
         side: PaddingSide,
         batch_size: int | None,
         folder: str | Path | None,
-        progress: bool,
+        progress: bool | Callable[[int], None],
     ) -> Activations:
         """Activations at the ``tokens`` of each example, in memory or in a folder."""
         store = None

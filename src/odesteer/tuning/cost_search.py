@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.methods import Amount, Method
 
@@ -142,14 +142,14 @@ def largest_amount(method: Method, quantity: str) -> float:
 
 def search_of(
     cost: Callable[[Amount], float],
-    steerer: Steerer,
+    steerer: Steerer | SteererSet,
     quantity: str | None = None,
     *,
     start: float | None = None,
     tolerance: float = 0.05,
 ) -> tuple[str, CostSearch]:
     """The search for amounts of a fitted steerer, in its method's first quantity by default."""
-    method = steerer.method
+    method = steerer.members[0].method
     quantity = method.quantities[0] if quantity is None else quantity
     default = method.default_amount
     if start is None:

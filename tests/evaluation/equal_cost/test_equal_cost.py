@@ -16,7 +16,7 @@ from odesteer.evaluation.equal_cost import (
     write_equal_cost,
 )
 from odesteer.evaluation.equal_cost.costs import CostMeter, unrelated_questions
-from odesteer.evaluation.equal_cost.report import rows_of
+from odesteer.evaluation.equal_cost.report import conclusion, rows_of
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner import JudgePanel, LayerRange, Plan, contenders
 from odesteer.evaluation.task import Fold, Task
@@ -65,6 +65,11 @@ def test_differences_are_paired_and_unreached_costs_have_no_figure() -> None:
     assert wide.high is not None
     assert wide.high - wide.low > 1
     assert rows["angular"].effects == {}
+    told = conclusion(list(rows.values()), [0.5], less_is_better=False)
+    assert told.startswith("At KL 0.5 `odesteer` gains the most of 2 rows")
+    assert "not clearly more than nothing" in told
+    assert "lead over `caa` is +0.250 [+0.250, +0.250]: clear" in told
+    assert "`caa` gains the most" in conclusion(list(rows.values()), [0.5], less_is_better=True)
 
 
 class UpOrDown(Task):

@@ -43,7 +43,10 @@ class Words(Task):
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> RunResults:
     lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
     tasks = [Words()]
-    rows = contenders(["prompt-only", "odesteer", "one-step", "caa"], amounts=(0.1, 0.3))
+    rows = contenders(
+        ["prompt-only", "odesteer", "one-step", "caa"],
+        amounts={"level": (0.1, 0.3), "strength": (0.1, 0.3)},
+    )
     plan = Plan(tasks, rows, (0, 1), {"words": LayerRange((0, 2), range(4))}, budget=0.5)
     return Runner(lm, plan, JudgePanel(lm, tasks), tmp_path_factory.mktemp("run")).run()
 

@@ -61,7 +61,9 @@ def runner(
     **options: Any,
 ) -> Runner:
     tasks = [Numbers() if task is None else task]
-    rows = contenders(methods, amounts=(0.1, 0.3))
+    quantities = {"odesteer": "level", "one-step": "strength", "caa": "strength"}
+    taken = {quantities[name]: (0.1, 0.3) for name in methods if name in quantities}
+    rows = contenders(methods, amounts=taken)
     layers = {tasks[0].name: LayerRange((1,), range(4))}
     plan = Plan(tasks, rows, seeds, layers, budget=0.5)
     return Runner(model, plan, JudgePanel(model, tasks), folder, **{"batch_size": 7, **options})

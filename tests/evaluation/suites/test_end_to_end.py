@@ -18,7 +18,12 @@ from odesteer.evaluation.runner.plan import CompletionSpec
 
 def run(lm: SteeredModel, folder: Path, suite: str, data: Path | None, **asked: Any) -> RunResults:
     """A whole benchmark with little of everything."""
-    little = {"quick": True, "limit": 2, "methods": ("odesteer-default", "caa"), "amounts": (0.2,)}
+    little = {
+        "quick": True,
+        "limit": 2,
+        "methods": ("odesteer-default", "caa"),
+        "amounts": {"strength": (0.2,)},
+    }
     request = BenchmarkConfig(suite=suite, model="a model", data=data, **{**little, **asked})
     tasks = request.tasks()
     plan = request.plan(tasks, lm.n_layers, lm)

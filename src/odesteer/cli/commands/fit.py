@@ -193,6 +193,8 @@ def fit(
             )
         measured_on = None if neutral is None else read_prompt_file(neutral, "--neutral")
         choice.check_layers(layer, screen)
+        if not isinstance(examples, list):
+            choice.check_chats(examples)
         started = perf_counter()
         with backend.started() as cluster, choice.opened(screen, cluster) as lm:
             ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"

@@ -15,6 +15,7 @@ from odesteer.untrusted import parse_json
 
 if TYPE_CHECKING:
     from odesteer.cluster import Cluster, ModelSource
+    from odesteer.data import ContrastData
     from odesteer.models import SteeredModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -149,7 +150,7 @@ class ModelChoice:
         if on_hub:
             screen.note(f"looking for {self.name} on the Hugging Face hub …")
         try:
-            with _quiet_libraries(bars=False):
+            with quiet_libraries(bars=False):
                 config: Any = load_config(self.source, revision=self.revision)
         except ModelError:
             raise
@@ -187,6 +188,28 @@ class ModelChoice:
                 f" layers, counted from zero: 0 to {n_layers - 1}."
             )
 
+    def check_chats(self, data: "ContrastData") -> None:
+        """Raise `InvalidInputError` for chats that the template refuses, before weights are loaded.
+
+        The tokenizer alone is read, except from a GGUF file, where that takes as long as all of it.
+        """
+        examples = (*data.positive, *data.negative)
+        packed = self.name is not None and _GGUF_FILE.fullmatch(self.name)
+        if packed or not any(example.is_chat for example in examples):
+            return
+        from odesteer.models.architecture.loading import load_tokenizer
+        from odesteer.models.tokens.chat_template import ChatTemplate
+
+        try:
+            with quiet_libraries(bars=False):
+                tokenizer = load_tokenizer(self.source, revision=self.revision)
+        except (OSError, ValueError):
+            return  # loading the model gives the better error
+        template = ChatTemplate(tokenizer, self.template_arguments)
+        for i, example in enumerate(examples):
+            if not isinstance(example.prompt, str):
+                template.answered(example.prompt, example.response, f"example {i}")
+
     @contextmanager
     def opened(self, screen: Screen, cluster: "Cluster | None" = None) -> "Iterator[SteeredModel]":
         """The model, with logs of transformers and the hub off; raises `ModelError`.
@@ -197,7 +220,7 @@ class ModelChoice:
 
         bundled = self.name is None
         with (
-            _quiet_libraries(bars=screen.is_interactive and not bundled),
+            quiet_libraries(bars=screen.is_interactive and not bundled),
             _one_thread() if bundled else nullcontext(),
         ):
             if cluster is not None:
@@ -216,7 +239,7 @@ class ModelChoice:
 
 
 @contextmanager
-def _quiet_libraries(*, bars: bool) -> Iterator[None]:
+def quiet_libraries(*, bars: bool) -> Iterator[None]:
     """Turn off logs of transformers and the hub, and their progress bars unless ``bars``."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging

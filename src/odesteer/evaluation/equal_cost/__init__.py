@@ -2,7 +2,7 @@
 
 from odesteer.evaluation.equal_cost.comparison import EqualCostComparison
 from odesteer.evaluation.equal_cost.curve import CostCurve, CurveSegment, MeasuredAmount
-from odesteer.evaluation.equal_cost.report import EqualCostRow, write_equal_cost
+from odesteer.evaluation.equal_cost.report import EqualCostRow, html_section, write_equal_cost
 
 __all__ = [
     "CostCurve",
@@ -10,5 +10,6 @@ __all__ = [
     "EqualCostComparison",
     "EqualCostRow",
     "MeasuredAmount",
+    "html_section",
     "write_equal_cost",
 ]

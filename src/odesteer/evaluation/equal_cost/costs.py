@@ -9,7 +9,7 @@ from importlib.resources import files
 import torch
 from torch import Tensor
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.data import Example, Message
 from odesteer.evaluation.metrics import mc2
 from odesteer.evaluation.metrics.likelihood import log_likelihoods
@@ -49,7 +49,7 @@ class CostMeter:
         self._scorer = PrefixScorer(lm)
         self.prompts = neutral_prompts("validation")[:n_texts]
 
-    def neutral(self, steerer: Steerer, amount: Amount) -> dict[str, float]:
+    def neutral(self, steerer: Steerer | SteererSet, amount: Amount) -> dict[str, float]:
         """``kl``, KL(unsteered ‖ steered) in nats a token, and its standard ``error``."""
         if PrefixScorer.can_score(self._lm, steerer):
             steered = self._scorer.log_probabilities(self._texts, steerer, amount)
@@ -73,7 +73,7 @@ class CostMeter:
         )
 
     def side_effects(
-        self, steerer: Steerer | None = None, amount: Amount | None = None
+        self, steerer: Steerer | SteererSet | None = None, amount: Amount | None = None
     ) -> dict[str, float]:
         """``neutral_perplexity`` of the neutral answers, and ``unrelated_mc``, the share of
         probability on the right answers to unrelated questions."""

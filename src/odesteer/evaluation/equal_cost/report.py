@@ -1,5 +1,7 @@
 """Report of a comparison at equal cost: JSON, a Markdown table for each task, and its curves."""
 
+import base64
+import html
 import io
 import json
 import warnings
@@ -155,25 +157,100 @@ def ordered(rows: Sequence[EqualCostRow], kl: float, *, less_is_better: bool) ->
     return sorted(rows, key=key)
 
 
-def table(
+def cells_of(
     rows: Sequence[EqualCostRow], targets: Sequence[float], *, less_is_better: bool
-) -> list[str]:
-    """Rows of a Markdown table, the best at the middle target first."""
+) -> list[list[str]]:
+    """The head and the rows of a table, the best at the middle target first."""
     middle = targets[len(targets) // 2]
     references = [r for r in REFERENCES if any(r in row.against for row in rows)]
     head = ["row", *(f"effect at KL {kl:g}" for kl in targets)]
-    head += [f"less `{name}` at {middle:g}" for name in references]
+    head += [f"less {name} at {middle:g}" for name in references]
     head += [f"amount at {middle:g}", "neutral perplexity", "unrelated questions"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for row in ordered(rows, middle, less_is_better=less_is_better):
         near = _nearest(row, middle)
-        cells = [f"`{row.contender}`", *effects_of(row, targets)]
+        cells = [row.contender, *effects_of(row, targets)]
         cells += [interval(row.against.get(name, {}).get(middle)) for name in references]
         amounts = sorted({f"{p['amount']}, layer {p['layer']}" for p in _all_near(row, middle)})
         cells.append("; ".join(amounts) if row.effects else "")
         cells += [_figure(near, name) for name in ("neutral_perplexity", "unrelated_mc")]
         lines.append(cells)
+    return lines
+
+
+def table(
+    rows: Sequence[EqualCostRow], targets: Sequence[float], *, less_is_better: bool
+) -> list[str]:
+    """Rows of a Markdown table, the best at the middle target first."""
+    head, *body = cells_of(rows, targets, less_is_better=less_is_better)
+    lines = [head, ["---"] * len(head), *([f"`{name}`", *rest] for name, *rest in body)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def html_section(
+    comparison: EqualCostComparison, plan: Plan, rows: Sequence[EqualCostRow], folder: Path
+) -> str:
+    """HTML that opens the report of the run: conclusion, table and curves of each task."""
+    parts = ["<h2>Effect at equal cost</h2>"]
+    for task in plan.tasks:
+        mine = [row for row in rows if row.task == task.name]
+        less = comparison.is_less_better(task)
+        told = conclusion(mine, comparison.targets, less_is_better=less).replace("`", "")
+        base = mean(comparison.unsteered(task))
+        parts.append(f"<h3>{html.escape(task.name)}</h3><p><b>{html.escape(told)}</b></p>")
+        parts.append(
+            f"<p>Gain in {html.escape(task.headline)} over the unsteered model"
+            f" ({'missing' if base is None else f'{base:.3f}'})"
+            f"{'; less is better' if less else ''}."
+            " Cost is KL(unsteered ‖ steered) on neutral text, nats a token.</p>"
+        )
+        if task.name in comparison.gates:
+            parts.append(f"<p>{html.escape(comparison.gates[task.name].text)}</p>")
+        head, *body = cells_of(mine, comparison.targets, less_is_better=less)
+        lines = [_html_row("th", head), *(_html_row("td", cells) for cells in body)]
+        parts.append(f'<div class="wide"><table>{"".join(lines)}</table></div>')
+        image = folder / f"{NAME}-{task.name}.png"
+        if image.is_file():
+            data = base64.b64encode(image.read_bytes()).decode()
+            alt = html.escape(f"effect against cost in {task.name}")
+            parts.append(f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>')
+    return "\n".join(parts)
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def conclusion(
+    rows: Sequence[EqualCostRow], targets: Sequence[float], *, less_is_better: bool
+) -> str:
+    """What can be concluded at the middle cost, in a sentence or two."""
+    kl = targets[len(targets) // 2]
+    best = ordered(rows, kl, less_is_better=less_is_better)[:1]
+    if not best or kl not in best[0].effects:
+        return f"No row was measured at KL {kl:g}."
+    row, effect = best[0], best[0].effects[kl]
+    clear = _is_clear(effect, less_is_better=less_is_better)
+    text = (
+        f"At KL {kl:g} `{row.contender}` gains the most of"
+        f" {sum(kl in each.effects for each in rows)} rows, {interval(effect)}"
+        f"{'' if clear else ', which is not clearly more than nothing'}."
+    )
+    for name, found in row.against.items():
+        if kl in found:
+            apart = _is_clear(found[kl], less_is_better=less_is_better)
+            text += (
+                f" Its lead over `{name}` is {interval(found[kl])}:"
+                f" {'clear' if apart else 'not clear'}."
+            )
+    return text
+
+
+def _is_clear(estimate: Estimate, *, less_is_better: bool) -> bool:
+    """Whether the whole interval lies on the better side of 0."""
+    if estimate.low is None or estimate.high is None:
+        return False
+    return estimate.high < 0 if less_is_better else estimate.low > 0
 
 
 def effects_of(row: EqualCostRow, targets: Sequence[float]) -> list[str]:
@@ -216,6 +293,7 @@ def _markdown(
         )
         if task.name in comparison.gates:
             parts.append(f"{comparison.gates[task.name].text}.\n")
+        parts.append(f"{conclusion(mine, comparison.targets, less_is_better=less)}\n")
         parts += [*table(mine, comparison.targets, less_is_better=less), ""]
         for row in mine:
             parts += [f"Not possible: `{row.contender}`, {text}\n" for text in row.failures]

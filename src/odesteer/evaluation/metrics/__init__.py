@@ -2,6 +2,7 @@
 
 from odesteer.evaluation.metrics.aggregates import expected_maximum, product, wins
 from odesteer.evaluation.metrics.bootstrap import Estimate, Observation, PairedBootstrap
+from odesteer.evaluation.metrics.contrasts import holm, p_value, resolution
 from odesteer.evaluation.metrics.likelihood import log_likelihoods, nll, perplexity
 from odesteer.evaluation.metrics.multiple_choice import mc1, mc2, mc3
 from odesteer.evaluation.metrics.ngrams import distinct, distinct_in_all, repetition
@@ -13,13 +14,16 @@ __all__ = [
     "distinct",
     "distinct_in_all",
     "expected_maximum",
+    "holm",
     "log_likelihoods",
     "mc1",
     "mc2",
     "mc3",
     "nll",
+    "p_value",
     "perplexity",
     "product",
     "repetition",
+    "resolution",
     "wins",
 ]

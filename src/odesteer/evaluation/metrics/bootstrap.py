@@ -1,16 +1,20 @@
 """Paired bootstrap: means, quantiles and their differences, with confidence intervals.
 
-Prompts and seeds are both resampled, with replacement and independently of each other, as rows
-and columns of a table (McCullagh 2000, "Resampling and exchangeable arrays"; Owen 2007, "The
-pigeonhole bootstrap"). All methods share the resamples, so that what prompts and seeds do to all
-of them alike cancels in differences. The interval covers a new draw of both. It is conservative
-where scores depend little on prompt and seed (at most √3 times too wide), and too narrow where
-seeds matter as much as prompts do and there are only two or three of them.
+Prompts are resampled with replacement, each with all that was written for it: every seed, sample
+and prompt of its group. What is written for one prompt is not independent, and more seeds do not
+make more prompts. Intervals are BCa, bias-corrected and accelerated (Efron 1987, "Better bootstrap
+confidence intervals", by `scipy.stats.bootstrap`); of quantiles, percentiles. They cover a new
+draw of prompts under the same seeds. Where almost all of a yes-or-no score are alike, a bootstrap
+has nothing to resample: the interval is exact then (Clopper & Pearson 1934), and that of a
+difference is made of two exact ones (Newcombe 1998, method 10).
 """
 
+import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +66,14 @@ class Estimate:
     n_missing: int
 
 
+FEW = 5
+"""Fewer prompts than this with the rarer of two scores are too few to resample."""
+_MOST_NUMBERS = 4_000_000  # of resamples in memory at a time
+
+
 @dataclass(frozen=True)
 class PairedBootstrap:
-    """Paired bootstrap over prompts and seeds.
+    """Paired bootstrap over prompts.
 
     Attributes:
         n_resamples: the number of resamples.
@@ -87,14 +96,14 @@ class PairedBootstrap:
     ) -> dict[str, Estimate]:
         """The mean of each method, or a ``quantile`` (0 to 1), with its interval.
 
-        Observations of one unit and seed (several samples of one prompt) are resampled together.
+        Observations of one unit are resampled together.
         """
-        read = {name: list(observations) for name, observations in methods.items()}
-        resamples = self._resamples(read.values())
-        return {
-            name: self._estimate(resamples, observations, quantile, _n_missing(observations))
-            for name, observations in read.items()
-        }
+        found = {}
+        for name, observations in methods.items():
+            read = list(observations)
+            present = [observation for observation in read if observation.value is not None]
+            found[name] = self._estimate(present, len(read) - len(present), quantile)
+        return found
 
     def differences(
         self, methods: Mapping[str, Iterable[Observation]], quantile: float | None = None
@@ -105,53 +114,127 @@ class PairedBootstrap:
         the rest counts as missing. Of a ``quantile``: the difference of the two quantiles.
         """
         read = {name: list(observations) for name, observations in methods.items()}
-        resamples = self._resamples(read.values())
         return {
-            (a, b): self._difference(resamples, read[a], read[b], quantile)
-            for a, b in combinations(read, 2)
+            (a, b): self._difference(read[a], read[b], quantile) for a, b in combinations(read, 2)
         }
 
     def _difference(
-        self,
-        resamples: "_Resamples",
-        a: Sequence[Observation],
-        b: Sequence[Observation],
-        quantile: float | None,
+        self, a: Sequence[Observation], b: Sequence[Observation], quantile: float | None
     ) -> Estimate:
-        first, second = _averages(a), _averages(b)
-        shared = [at for at in first if at in second]
-        n_missing = len({observation.pairing_key for observation in (*a, *b)}) - len(shared)
+        observations, n_missing = paired(a, b)
         if quantile is None:
-            observations = [
-                Observation(at[0], at[1], first[at] - second[at], at[2]) for at in shared
-            ]
-            return self._estimate(resamples, observations, None, n_missing)
-        kept = set(shared)
-        sides = [
-            [observation for observation in observations if observation.pairing_key in kept]
-            for observations in (a, b)
-        ]
-        if not shared:
+            yes_or_no = {one.value for one in (*a, *b)} <= {0.0, 1.0, None}
+            return self._estimate(observations, n_missing, None, "gains" if yes_or_no else "")
+        if not observations:
             return Estimate(None, None, None, 0, n_missing)
-        (value_a, all_a), (value_b, all_b) = (resamples.of(side, quantile) for side in sides)
-        low, high = self._interval(all_a - all_b)
-        return Estimate(value_a - value_b, low, high, len(shared), n_missing)
+        kept = {observation.pairing_key for observation in observations}
+        sides = [[one for one in side if one.pairing_key in kept] for side in (a, b)]
+        units = sorted({one.unit for one in sides[0]})
+        first, second = (_Quantile(side, units, quantile) for side in sides)
+        resampled = self._resampled(len(units), lambda drawn: first(drawn) - second(drawn))
+        low, high = self._percentiles(resampled)
+        return Estimate(first() - second(), low, high, len(observations), n_missing)
 
     def _estimate(
         self,
-        resamples: "_Resamples",
-        observations: Sequence[Observation],
-        quantile: float | None,
+        present: Sequence[Observation],
         n_missing: int,
+        quantile: float | None,
+        of: str = "scores",
     ) -> Estimate:
-        present = [observation for observation in observations if observation.value is not None]
+        """``of`` is what the values are: scores, gains of yes-or-no scores, or "" for others."""
         if not present:
             return Estimate(None, None, None, 0, n_missing)
-        value, resampled = resamples.of(present, quantile)
-        low, high = self._interval(resampled)
-        return Estimate(value, low, high, len(present), n_missing)
+        units = sorted({observation.unit for observation in present})
+        values = _values(present)
+        if quantile is None:
+            low, high = self._interval(present, units, values, of)
+            return Estimate(float(values.mean()), low, high, len(present), n_missing)
+        statistic = _Quantile(present, units, quantile)
+        low, high = self._percentiles(self._resampled(len(units), statistic))
+        return Estimate(statistic(), low, high, len(present), n_missing)
 
-    def _interval(self, resampled: Array) -> tuple[float, float]:
+    def _interval(
+        self,
+        present: Sequence[Observation],
+        units: Sequence[str],
+        values: Array,
+        of: str,
+    ) -> tuple[float | None, float | None]:
+        """The interval of a mean; None for a single prompt of which nothing else is known."""
+        totals, numbers = _by_unit(present, units, values)
+        distinct = set(np.unique(values).tolist())
+        if of == "gains" and distinct <= {-1.0, 0.0, 1.0}:
+            more, less = values > 0, values < 0
+            if _is_rare(present, more) and _is_rare(present, less):
+                return self._difference_of_shares(more.mean(), less.mean(), len(units))
+        if (
+            of == "scores"
+            and distinct <= {0.0, 1.0}
+            and (_is_rare(present, values > 0) or _is_rare(present, values < 1))
+        ):
+            return self._exact(float(values.mean()), len(units))
+        if len(units) < 2:
+            return None, None
+        if np.ptp(totals / numbers) == 0:
+            return float(values.mean()), float(values.mean())
+        return self._bca(totals, numbers)
+
+    def _bca(self, totals: Array, numbers: Array) -> tuple[float, float]:
+        from scipy import stats
+
+        def mean(totals: Array, numbers: Array, axis: int = -1) -> Any:
+            return totals.sum(axis=axis) / numbers.sum(axis=axis)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said again by what is done about it
+            found = stats.bootstrap(
+                (totals, numbers),
+                mean,
+                paired=True,
+                vectorized=True,
+                n_resamples=self.n_resamples,
+                batch=max(1, _MOST_NUMBERS // len(totals)),
+                confidence_level=self.confidence,
+                method="BCa",
+                rng=np.random.default_rng(self.seed),
+            )
+        low, high = found.confidence_interval
+        if math.isnan(low) or math.isnan(high):  # two prompts, for one, have no acceleration
+            return self._percentiles(found.bootstrap_distribution)
+        return float(low), float(high)
+
+    def _exact(self, share: float, n: int) -> tuple[float, float]:
+        """Clopper and Pearson's interval of a share of ``n`` prompts."""
+        from scipy.stats import beta
+
+        k, tail = share * n, (1 - self.confidence) / 2
+        low = 0.0 if k <= 0 else float(beta.ppf(tail, k, n - k + 1))
+        high = 1.0 if k >= n else float(beta.ppf(1 - tail, k + 1, n - k))
+        return low, high
+
+    def _difference_of_shares(self, more: float, less: float, n: int) -> tuple[float, float]:
+        """Of a share that gains less a share that loses, each with its exact interval."""
+        (low_more, high_more), (low_less, high_less) = (
+            self._exact(float(share), n) for share in (more, less)
+        )
+        value = float(more - less)
+        down = math.hypot(more - low_more, high_less - less)
+        up = math.hypot(high_more - more, less - low_less)
+        return max(value - down, -1.0), min(value + up, 1.0)
+
+    def _resampled(self, n_units: int, statistic: Any) -> Array:
+        """A statistic of each resample, given how often each unit was drawn."""
+        generator = np.random.default_rng(self.seed)
+        shares = np.full(n_units, 1 / n_units)
+        return np.array(
+            [
+                statistic(generator.multinomial(n_units, shares).astype(np.float64))
+                for _ in range(self.n_resamples)
+            ]
+        )
+
+    def _percentiles(self, resampled: Array) -> tuple[float, float]:
         # Resamples that drew none of the scores have no statistic.
         drawn = resampled[~np.isnan(resampled)]
         if not drawn.size:
@@ -160,70 +243,67 @@ class PairedBootstrap:
         low, high = np.quantile(drawn, [tail, 1 - tail])
         return float(low), float(high)
 
-    def _resamples(self, all_observations: Iterable[Sequence[Observation]]) -> "_Resamples":
-        units: dict[str, int] = {}
-        seeds: dict[int, int] = {}
-        for observations in all_observations:
-            for observation in observations:
-                units.setdefault(observation.unit, len(units))
-                seeds.setdefault(observation.seed, len(seeds))
-        # Sorted, so that the order of the observations does not change the figures.
-        units = {unit: i for i, unit in enumerate(sorted(units))}
-        seeds = {seed: i for i, seed in enumerate(sorted(seeds))}
-        generator = np.random.default_rng(self.seed)
-        return _Resamples(
-            units,
-            seeds,
-            _draws(generator, len(units), self.n_resamples),
-            _draws(generator, len(seeds), self.n_resamples),
-        )
 
+class _Quantile:
+    """A quantile of observations whose units count as often as they were drawn."""
 
-@dataclass(frozen=True)
-class _Resamples:
-    """How often each unit and each seed was drawn: `[n_resamples, n_units]`, `[…, n_seeds]`."""
-
-    units: dict[str, int]
-    seeds: dict[int, int]
-    unit_counts: Array
-    seed_counts: Array
-
-    def of(
-        self, observations: Sequence[Observation], quantile: float | None
-    ) -> tuple[float, Array]:
-        """A statistic of the observations, and of each resample of them: `[n_resamples]`."""
-        rows = np.array([self.units[observation.unit] for observation in observations])
-        columns = np.array([self.seeds[observation.seed] for observation in observations])
-        values = np.array([observation.value for observation in observations], dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise InvalidInputError("a score is not finite; what cannot be told is None.")
-        if quantile is None:
-            return float(values.mean()), self._means(rows, columns, values)
+    def __init__(
+        self, present: Sequence[Observation], units: Sequence[str], quantile: float
+    ) -> None:
         if not 0 <= quantile <= 1:
             raise InvalidInputError(f"the quantile must lie in [0, 1], not {quantile}.")
-        return float(_quantile(values, np.ones_like(values), quantile)), np.array(
-            [
-                _quantile(values, unit[rows] * seed[columns], quantile)
-                for unit, seed in zip(self.unit_counts, self.seed_counts, strict=True)
-            ]
-        )
+        self._quantile = quantile
+        self._values = _values(present)
+        self._rows = _rows(present, units)
 
-    def _means(self, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Array) -> Array:
-        totals = np.zeros((len(self.units), len(self.seeds)))
-        numbers = np.zeros_like(totals)
-        np.add.at(totals, (rows, columns), values)
-        np.add.at(numbers, (rows, columns), 1.0)
-        total = ((self.unit_counts @ totals) * self.seed_counts).sum(axis=1)
-        number = ((self.unit_counts @ numbers) * self.seed_counts).sum(axis=1)
-        means: Array = np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
-        return means
+    def __call__(self, drawn: Array | None = None) -> float:
+        weights = np.ones_like(self._values) if drawn is None else drawn[self._rows]
+        return _quantile(self._values, weights, self._quantile)
 
 
-def _draws(generator: np.random.Generator, n: int, n_resamples: int) -> Array:
-    """Counts of ``n`` draws with replacement from ``n`` elements, `[n_resamples, n]`."""
-    if not n:
-        return np.zeros((n_resamples, 0))
-    return generator.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
+def paired(a: Iterable[Observation], b: Iterable[Observation]) -> tuple[list[Observation], int]:
+    """The differences of what both have by unit, seed and key, and how many only one has."""
+    first, second = _averages(a), _averages(b)
+    shared = [at for at in first if at in second]
+    keys = {observation.pairing_key for observation in (*a, *b)}
+    found = [Observation(at[0], at[1], first[at] - second[at], at[2]) for at in shared]
+    return found, len(keys) - len(shared)
+
+
+def unit_means(present: Iterable[Observation]) -> Array:
+    """The mean of each unit's scores that are not missing, `[n_units]`, units sorted."""
+    known = [observation for observation in present if observation.value is not None]
+    units = sorted({observation.unit for observation in known})
+    totals, numbers = _by_unit(known, units, _values(known))
+    means: Array = totals / numbers
+    return means
+
+
+def _by_unit(
+    present: Sequence[Observation], units: Sequence[str], values: Array
+) -> tuple[Array, Array]:
+    """Sum and number of the values of each unit."""
+    rows = _rows(present, units)
+    totals: Array = np.bincount(rows, values, minlength=len(units)).astype(np.float64)
+    return totals, np.bincount(rows, minlength=len(units)).astype(np.float64)
+
+
+def _rows(present: Sequence[Observation], units: Sequence[str]) -> NDArray[np.int64]:
+    place = {unit: i for i, unit in enumerate(units)}
+    return np.array([place[observation.unit] for observation in present], dtype=np.int64)
+
+
+def _values(present: Sequence[Observation]) -> Array:
+    values = np.array([observation.value for observation in present], dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidInputError("a score is not finite; what cannot be told is None.")
+    return values
+
+
+def _is_rare(present: Sequence[Observation], chosen: NDArray[np.bool_]) -> bool:
+    """Whether fewer than `FEW` prompts have one of these scores."""
+    units = {one.unit for one, is_chosen in zip(present, chosen, strict=True) if is_chosen}
+    return len(units) < FEW
 
 
 def _quantile(values: Array, weights: Array, quantile: float) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.evaluation.metrics.prefix_scorer import PrefixScorer
@@ -19,7 +19,7 @@ from odesteer.untrusted import is_integer
 def log_likelihoods(
     lm: SteeredModel,
     examples: Sequence[Example],
-    steerer: Steerer | None = None,
+    steerer: Steerer | SteererSet | None = None,
     amount: Amount | None = None,
     *,
     batch_size: int = 16,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.methods import Amount
 from odesteer.models import Encoded, SteeredModel
 from odesteer.tuning.objectives.log_likelihood import LogLikelihood
@@ -57,7 +57,7 @@ class PrefixScorer:
         self._kept: OrderedDict[str, list[_Batch]] = OrderedDict()
 
     @classmethod
-    def can_score(cls, lm: SteeredModel, steerer: Steerer | None) -> bool:
+    def can_score(cls, lm: SteeredModel, steerer: Steerer | SteererSet | None) -> bool:
         """Whether nothing but generated tokens is steered, and the model has a plain KV cache."""
         config = getattr(lm.model, "config", None)
         if config is None or getattr(config, "is_encoder_decoder", False):
@@ -76,7 +76,7 @@ class PrefixScorer:
     def log_likelihoods(
         self,
         examples: Sequence[Encoded],
-        steerer: Steerer | None = None,
+        steerer: Steerer | SteererSet | None = None,
         amount: Amount | None = None,
     ) -> list[LogLikelihood]:
         """The log-likelihood of each response given its prompt, in order, nats.
@@ -97,7 +97,7 @@ class PrefixScorer:
     def log_probabilities(
         self,
         examples: Sequence[Encoded],
-        steerer: Steerer | None = None,
+        steerer: Steerer | SteererSet | None = None,
         amount: Amount | None = None,
     ) -> list[Tensor]:
         """For each response the log-probabilities `[tokens, vocabulary]` it is chosen from."""
@@ -109,7 +109,10 @@ class PrefixScorer:
         return [found[i] for i in range(len(examples))]
 
     def _passes(
-        self, examples: Sequence[Encoded], steerer: Steerer | None, amount: Amount | None
+        self,
+        examples: Sequence[Encoded],
+        steerer: Steerer | SteererSet | None,
+        amount: Amount | None,
     ) -> Iterator[tuple[_Batch, Tensor]]:
         """Each batch with its logits, float32."""
         quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}

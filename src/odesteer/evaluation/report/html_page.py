@@ -31,9 +31,10 @@ def page(
     about: dict[str, Any],
     environment: dict[str, Any],
     times: Sequence[dict[str, Any]],
+    opening: str = "",
 ) -> str:
-    """The whole report."""
-    parts = [f"<h1>{_escape(title)}</h1>"]
+    """The whole report; ``opening`` is HTML in front of the tasks."""
+    parts = [f"<h1>{_escape(title)}</h1>", opening]
     for task in run.plan.tasks:
         mine = [line for line in lines if line.task == task.name]
         parts.append(f"<h2>{_escape(task.name)}</h2><p>{_escape(task.title)}.")

@@ -37,8 +37,11 @@ def write_report(
     title: str,
     about: Mapping[str, Any],
     bootstrap: PairedBootstrap | None = None,
+    opening: str = "",
 ) -> list[SummaryRow]:
     """Write everything but the raw results, which the runner has written; returns the summary.
+
+    ``opening`` is HTML that the page begins with.
 
     Warns with `PlotsWarning` where matplotlib is not installed. Raises `DataError` if a file
     cannot be written; the results of the run are safe then.
@@ -64,7 +67,14 @@ def write_report(
         images = []
     times = speeds(folder / TIMES)
     texts["report.html"] = page(
-        run, lines, images, title=title, about=configuration, environment=versions, times=times
+        run,
+        lines,
+        images,
+        title=title,
+        about=configuration,
+        environment=versions,
+        times=times,
+        opening=opening,
     )
     try:
         for name, text in texts.items():

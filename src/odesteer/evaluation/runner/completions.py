@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.data import Example
 from odesteer.errors import ConvergenceError, InvalidInputError
 from odesteer.evaluation.item import Item
@@ -32,7 +32,7 @@ class CompletionBatch:
     """
 
     specs: Sequence[CompletionSpec]
-    steerers: Sequence[Steerer | InvalidInputError | ConvergenceError | None]
+    steerers: Sequence[Steerer | SteererSet | InvalidInputError | ConvergenceError | None]
 
     def subset(self, indices: Sequence[int]) -> "CompletionBatch":
         """The specs at some indices, with their steerers."""
@@ -52,7 +52,7 @@ def complete_batch(
     """The completions of a batch. Failures become results and do not end the run: a batch that
     holds one is split by setting, fold and seed, and the other parts are generated."""
     try:
-        steerers: list[Steerer | None] = []
+        steerers: list[Steerer | SteererSet | None] = []
         for steerer in batch.steerers:
             if isinstance(steerer, FAILURES):
                 raise steerer
@@ -76,7 +76,7 @@ def complete_batch(
 def generate_completions(
     lm: SteeredModel,
     specs: Sequence[CompletionSpec],
-    steerers: Sequence[Steerer | None],
+    steerers: Sequence[Steerer | SteererSet | None],
     scorer: PrefixScorer | None = None,
 ) -> list[Completion]:
     """One completion (or the likelihoods of one item's choices) for each spec, in order.
@@ -175,7 +175,7 @@ def _stop_tokens(lm: SteeredModel, stops: Sequence[str]) -> list[int]:
 def _score_choices(
     lm: SteeredModel,
     specs: Sequence[CompletionSpec],
-    steerers: Sequence[Steerer | None],
+    steerers: Sequence[Steerer | SteererSet | None],
     scorer: PrefixScorer | None,
 ) -> list[Completion]:
     """Log-likelihoods of each item's choices, and how many prompt tokens were cut off for them."""

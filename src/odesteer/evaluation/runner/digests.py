@@ -12,6 +12,7 @@ from odesteer.barriers.training import Training
 from odesteer.estimator import Parametrised
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.plan import CompletionSpec
+from odesteer.methods import CAA, Angular, MiMiC, RepE
 from odesteer.models import SteeredModel
 from odesteer.version import __version__
 
@@ -125,8 +126,38 @@ def completion_keys(model: str, specs: Sequence[CompletionSpec]) -> list[str]:
         group = (spec.contender.name, spec.setting, spec.fold.name, spec.seed)
         if group not in digests:
             digests[group] = digest(_dependencies(model, spec))
-        keys.append(f"{digests[group]}/{item_digest(spec.item)}/{spec.seed}/{spec.sample}")
+        seed = spec.seed if has_luck(spec) else "-"
+        keys.append(f"{digests[group]}/{item_digest(spec.item)}/{seed}/{spec.sample}")
     return keys
+
+
+_FOLDS_ONLY: tuple[type[Any], ...] = (Angular, CAA, MiMiC, RepE)
+"""Methods whose seed draws nothing but the folds of the quantiles that levels count in."""
+
+
+def has_luck(spec: CompletionSpec) -> bool:
+    """Whether a completion depends on the seed: results of others are measured once for all seeds.
+
+    Nothing is drawn where choices are scored or the likeliest tokens taken, with data captured at
+    fixed tokens and a method that draws nothing; what the seed changes in the data counts apart.
+    """
+    if spec.task.kind != "choice" and spec.task.decoding.temperature != 0:
+        return True
+    if spec.contender.kind == "prompt":
+        return True  # draws examples
+    return spec.setting is not None and fit_has_luck(spec)
+
+
+def fit_has_luck(spec: CompletionSpec) -> bool:
+    """Whether a fit depends on the seed."""
+    if spec.setting is None:
+        return False
+    if spec.task.capture_position == "random_answer":
+        return True
+    method = spec.contender.method(spec.setting)
+    if type(method) in _FOLDS_ONLY and spec.setting.amount.quantity != "level":
+        return False
+    return digest(method.with_seed(0)) != digest(method.with_seed(1))
 
 
 def _dependencies(model: str, spec: CompletionSpec) -> dict[str, Any]:
@@ -142,7 +173,9 @@ def _dependencies(model: str, spec: CompletionSpec) -> dict[str, Any]:
     if spec.contender.kind == "prompt":
         found["asking"] = [task.instruction, task.shots, data]
     elif spec.setting is not None:
-        found["fit"] = [data, spec.seed, task.capture_position]
+        found["fit"] = [data, spec.seed if fit_has_luck(spec) else None, task.capture_position]
         found["method"] = spec.contender.method(spec.setting)
+        if spec.contender.all_layers:
+            found["layers"] = "all"
         found["cell"] = [spec.setting.layer, spec.setting.amount.quantity, spec.setting.value]
     return found

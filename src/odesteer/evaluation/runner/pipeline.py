@@ -3,13 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.errors import DataError, InvalidInputError
 from odesteer.evaluation.judges import Scores
 from odesteer.evaluation.metrics.prefix_scorer import PrefixScorer
@@ -38,8 +38,10 @@ class BenchmarkProgress:
     Attributes:
         done: completions generated and judged.
         total: all completions of the run, an estimate until settings are chosen.
-        seconds_left: at the pace so far; None before the first completion.
-        activity: the task, and the contender or that settings are being chosen.
+        seconds_left: of generating and judging, at the pace so far, captures and fits apart; None
+            before the first completion.
+        activity: the task, and the contender, that settings are being chosen, activations are
+            captured or methods fitted.
     """
 
     done: int
@@ -77,14 +79,15 @@ class CompletionPipeline:
         self._on_progress = on_progress
         self._executor = executor
         self._model = model_digest(lm)
-        self._fits = SteererCache(lm, min(batch_size, 16))
+        self._fits = SteererCache(lm, min(batch_size, 16), self._report_activity)
         self._scorer = PrefixScorer(lm)
         self._done = self._generated = 0
-        self._started = 0.0
+        self._seconds = 0.0  # of generating and judging
+        self._task = ""
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic()
         self._done = self._generated = 0
+        self._seconds = 0.0
         self._generations = ResultStore(self._folder / GENERATIONS)
         try:
             self._scores = ResultStore(self._folder / SCORES)
@@ -103,20 +106,26 @@ class CompletionPipeline:
 
     def clear_fits(self) -> None:
         """Drop all fitted steerers; the next task has its own."""
-        self._fits = SteererCache(self._lm, min(self._batch_size, 16))
+        self._fits = SteererCache(self._lm, min(self._batch_size, 16), self._report_activity)
 
     def complete(self, specs: Iterable[CompletionSpec]) -> list[Result]:
         """The completions of one task, generated and judged, in order."""
-        specs = list(specs)
-        self.generate_ahead([specs])
-        keys = self.keys(specs)
-        pairs = zip(specs, keys, strict=True)
-        self._fits.prepare(spec for spec, key in pairs if not self._has(key))
-        found: dict[int, Result] = {}
-        for indices in self._batches(specs):
-            results = self._complete([specs[i] for i in indices], [keys[i] for i in indices])
-            found.update(zip(indices, results, strict=True))
-        return [found[i] for i in range(len(specs))]
+        every = list(specs)
+        self.generate_ahead([every])
+        keys = self.keys(every)
+        # What does not depend on the seed is measured once for all seeds.
+        first: dict[str, CompletionSpec] = {}
+        for spec, key in zip(every, keys, strict=True):
+            first.setdefault(key, spec)
+        different = list(first.values())
+        self._task = different[0].task.name if different else ""
+        self._fits.prepare(spec for key, spec in first.items() if not self._has(key))
+        found: dict[str, Result] = {}
+        for indices in self._batches(different):
+            batch = [different[i] for i in indices]
+            found.update(zip(self.keys(batch), self._complete(batch), strict=True))
+        self._done += len(every) - len(different)
+        return [replace(found[key], spec=spec) for spec, key in zip(every, keys, strict=True)]
 
     def generate_ahead(self, groups: Iterable[Sequence[CompletionSpec]]) -> None:
         """Generate what later calls of `complete` will need, many batches at a time.
@@ -126,7 +135,13 @@ class CompletionPipeline:
         if self._executor is None:
             return
         missing: list[tuple[list[CompletionSpec], list[str]]] = []
-        for specs in groups:
+        taken: set[str] = set()
+        for group in groups:
+            specs = [
+                spec
+                for spec, key in zip(group, self.keys(group), strict=True)
+                if not (key in taken or taken.add(key))  # type: ignore[func-returns-value]
+            ]
             keys = self.keys(specs)
             for indices in self._batches(specs):
                 if not all(self._has(keys[i]) for i in indices):
@@ -146,7 +161,7 @@ class CompletionPipeline:
         found: dict[str, Any] = self._scores[key]["scores"]
         return found
 
-    def steerer(self, spec: CompletionSpec) -> Steerer | None:
+    def steerer(self, spec: CompletionSpec) -> Steerer | SteererSet | None:
         """The fitted steerer of a completion; None for baselines. Raises as its fit does."""
         return self._fits.steerer(spec)
 
@@ -167,15 +182,20 @@ class CompletionPipeline:
             for start in range(0, len(indices), self._batch_size):
                 yield indices[start : start + self._batch_size]
 
-    def _complete(self, specs: Sequence[CompletionSpec], keys: Sequence[str]) -> list[Result]:
+    def _complete(self, specs: Sequence[CompletionSpec]) -> list[Result]:
         """One batch, generated and judged."""
+        keys = self.keys(specs)
         self._report_progress(specs[0])
-        if not all(map(self._has, keys)):
+        is_new = not all(map(self._has, keys))
+        if is_new:
+            batch = self._with_steerers(specs)  # fits are not part of the time
             started = time.perf_counter()
-            completions = complete_batch(self._lm, self._with_steerers(specs), self._scorer)
+            completions = complete_batch(self._lm, batch, self._scorer)
             self._save(specs, keys, completions, time.perf_counter() - started)
         records = [self._generations[key] for key in keys]
+        started = time.perf_counter()
         scores = self._judge(specs, keys, records)
+        self._seconds += time.perf_counter() - started if is_new else 0.0
         self._done += len(specs)
         self._report_progress(specs[0])
         return [
@@ -193,6 +213,7 @@ class CompletionPipeline:
         pairs = zip(keys, completions, strict=True)
         self._generations.append({"key": key, **one} for key, one in pairs)
         self._generated += len(specs)
+        self._seconds += seconds
         self._save_time(specs, completions, seconds)
 
     def _judge(
@@ -252,14 +273,17 @@ class CompletionPipeline:
         return CompletionBatch(specs, steerers)
 
     def _report_progress(self, spec: CompletionSpec) -> None:
+        what = "choosing settings" if spec.phase == "validation" else spec.contender.name
+        self._task = spec.task.name
+        self._report_activity(what)
+
+    def _report_activity(self, what: str) -> None:
         if self._on_progress is None:
             return
         seconds_left = None
         if self._generated:
-            pace = (time.monotonic() - self._started) / self._generated
-            seconds_left = pace * (self._total - self._done)
-        what = "choosing settings" if spec.phase == "validation" else spec.contender.name
-        activity = f"{spec.task.name}, {what}"
+            seconds_left = self._seconds / self._generated * max(self._total - self._done, 0)
+        activity = f"{self._task}, {what}"
         total = max(self._total, self._done)
         self._on_progress(BenchmarkProgress(self._done, total, seconds_left, activity))
 

@@ -196,8 +196,8 @@ class Plan:
             contender: Search(
                 contender.candidates,
                 n,
-                layers.first,
-                layers.within,
+                (layers.default,) if contender.all_layers else layers.first,
+                (layers.default,) if contender.all_layers else layers.within,
                 self.budget,
                 HALVING,
                 self.refinements,

@@ -1,9 +1,10 @@
 """Base class of suites: tasks that are run together, and the sizes of their data."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from odesteer.errors import InvalidInputError
 from odesteer.evaluation.task import Decoding, Task
@@ -54,6 +55,7 @@ class Suite(ABC):
         full, quick: sizes of a full run and of ``--quick``.
         chat: whether prompts are chats rather than plain text.
         data: a file or folder with the data in its published format; None to load it from the hub.
+        data_options: how a user's own file is read, see `read_contrast`.
     """
 
     name: ClassVar[str]
@@ -69,6 +71,7 @@ class Suite(ABC):
         self.sizes = self.full if sizes is None else sizes
         self.data = data
         self.chat = chat
+        self.data_options: Mapping[str, Any] = {}
         if data is None and self.needs_data:
             raise InvalidInputError(f"the suite {self.name!r} needs {self.needs_data}.")
 

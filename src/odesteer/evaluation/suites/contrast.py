@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from odesteer.data import ContrastData, load_contrast
+from odesteer.data import ContrastData
+from odesteer.data.load import read_contrast
 from odesteer.errors import DataError
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.suites.base import Sizes, Suite
@@ -28,7 +29,8 @@ class ContrastSuite(Suite):
                 ' {"positive": …, "negative": …}, {"prompt": …, "chosen": …, "rejected": …} or'
                 ' {"text": …, "label": …}.'
             )
-        return (ContrastTask(load_contrast(self.data), self.sizes),)
+        data = read_contrast(self.data, **self.data_options)
+        return (ContrastTask(data, self.sizes),)
 
 
 class ContrastTask(Task):

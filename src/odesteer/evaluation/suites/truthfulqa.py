@@ -114,6 +114,9 @@ class _TwoFoldTask(Task):
         "1: the first version",
     )
 
+    validation_share = _VALIDATION_SHARE
+    """Of each fitting half, to choose settings on."""
+
     def __init__(self, questions: Sequence[TruthfulQAQuestion], sizes: Sizes) -> None:
         self._questions = tuple(questions)
         self._sizes = sizes
@@ -127,7 +130,7 @@ class _TwoFoldTask(Task):
     def _fold(
         self, name: str, known: Sequence[TruthfulQAQuestion], tested: Sequence[TruthfulQAQuestion]
     ) -> Fold:
-        n = max(1, round(_VALIDATION_SHARE * len(known)))
+        n = max(1, round(self.validation_share * len(known)))
         return Fold(
             name,
             self._contrast(first(known[n:], self._sizes.fit)),

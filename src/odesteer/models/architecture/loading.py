@@ -194,16 +194,21 @@ def load_config(id_or_folder: str, *, revision: str | None) -> Any:
     return config
 
 
+def load_tokenizer(id_or_folder: str, *, revision: str | None) -> Any:
+    """The tokenizer of a model, without its weights. Raises what `AutoTokenizer` does."""
+    from transformers import AutoTokenizer
+
+    files = ModelFiles.of(id_or_folder)
+    return AutoTokenizer.from_pretrained(files.name, revision=revision, **files.options)
+
+
 def load_outline(id_or_folder: str, *, revision: str | None) -> tuple[Any, Any]:
     """The structure of a model without its weights, on torch's meta device, and its tokenizer.
 
     Raises `ModelError` where there is no such model.
     """
-    from transformers import AutoTokenizer
-
-    files = ModelFiles.of(id_or_folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(files.name, revision=revision, **files.options)
+        tokenizer = load_tokenizer(id_or_folder, revision=revision)
         config = load_config(id_or_folder, revision=revision)
         with torch.device("meta"):
             model = _language_model("from_config", config)

@@ -90,7 +90,7 @@ class Capturer:
         *,
         batch_size: int | None = None,
         store: ActivationShards | None = None,
-        progress: bool = False,
+        progress: bool | Callable[[int], None] = False,
     ) -> Activations:
         """The activations of a part of the layers ``at``, at the ``tokens`` of each example.
 
@@ -258,8 +258,16 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr where ``shown``; yields what advances it by a number of examples."""
+def progress_bar(
+    total: int, shown: bool | Callable[[int], None]
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr where ``shown``; yields what advances it by a number of examples.
+
+    A function in place of ``shown`` is called with the numbers instead.
+    """
+    if not isinstance(shown, bool):
+        yield shown
+        return
     if not shown:
         yield lambda n: None
         return

@@ -38,8 +38,7 @@ class ForwardPassReader:
         for name in CACHE_ARGUMENTS:
             if cache is None:
                 cache = arguments.get(name)
-        inputs = arguments.get("input_ids")
-        inputs = arguments.get("inputs_embeds") if inputs is None else inputs
+        inputs = _inputs(arguments)
         self.cache, self.inputs = cache, inputs
         length = inputs.shape[1] if isinstance(inputs, Tensor) and inputs.ndim > 1 else 1
         past = self._past(cache, length)
@@ -54,8 +53,7 @@ class ForwardPassReader:
         """The same while a graph is traced: nothing is kept from pass to pass."""
         arguments = {**dict(zip(self._names, args, strict=False)), **kwargs}
         cache = arguments.get("past_key_values")
-        inputs = arguments.get("input_ids")
-        inputs = arguments.get("inputs_embeds") if inputs is None else inputs
+        inputs = _inputs(arguments)
         length = 1 if inputs is None else inputs.shape[1]
         self._cache = None
         past = 0 if cache is None else cache.get_seq_length()
@@ -98,3 +96,11 @@ class ForwardPassReader:
         if columns is None:
             return max(self._columns, 1) if known or length == 1 else 0
         return columns
+
+
+def _inputs(arguments: Mapping[str, Any]) -> Any:
+    """What a pass reads: token ids, embeddings, or the states that an inner module is given."""
+    for name in ("input_ids", "inputs_embeds", "hidden_states"):
+        if arguments.get(name) is not None:
+            return arguments[name]
+    return None

@@ -154,7 +154,7 @@ class LogLikelihood:
 def log_likelihoods(
     lm: SteeredModel,
     examples: Sequence[Encoded],
-    steerer: Steerer | None = None,
+    steerer: Steerer | SteererSet | None = None,
     amount: Amount | None = None,
     *,
     batch_size: int = 16,

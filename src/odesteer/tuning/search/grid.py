@@ -10,9 +10,10 @@ from odesteer.methods import Amount, EndToEnd, HeadITI, Method
 AMOUNTS: dict[str, tuple[float, ...]] = {
     "level": (0.5, 1.0, 1.5, 2.0, 3.0),
     "strength": (0.5, 1.0, 2.0, 4.0, 8.0),
-    "interpolation": (0.25, 0.5, 0.75, 1.0),
+    "interpolation": (0.5, 1.0, 1.5, 2.0, 3.0),
 }
-"""Amounts tried by default. T has none, since its scale depends on the layer."""
+"""Amounts tried by default, as many of each quantity, and as far beyond the usual one: maps of
+transport extrapolate above 1. T has none, since its scale depends on the layer."""
 
 OWN_AMOUNTS: dict[type[Method], tuple[str, tuple[float, ...]]] = {
     HeadITI: ("T", (5.0, 10.0, 15.0, 20.0, 30.0)),
@@ -117,8 +118,8 @@ def neighbours(around: Setting, tried: Sequence[Setting], within: Collection[int
     """New settings beside ``around``, half way to the nearest tried ones of its candidate.
 
     First layers at the same amount, then amounts at the same layer. Beyond the largest amount the
-    step is as wide as the one below it; a single layer has both its neighbours. Interpolations are
-    at most 1. ``within`` are the layers that may be tried.
+    step is as wide as the one below it; a single layer has both its neighbours. ``within`` are the
+    layers that may be tried.
     """
     candidate, quantity = around.candidate, around.amount.quantity
     own = [setting for setting in tried if setting.candidate == candidate]
@@ -127,7 +128,7 @@ def neighbours(around: Setting, tried: Sequence[Setting], within: Collection[int
     settings = [Setting(candidate, i, around.amount) for i in _layers_beside(around, layers)]
     settings += [
         Setting(candidate, around.layer, Amount(quantity, value))
-        for value in _amounts_beside(around.value, values, quantity)
+        for value in _amounts_beside(around.value, values)
     ]
     return [setting for setting in settings if setting not in own and setting.layer in within]
 
@@ -145,14 +146,12 @@ def _layers_beside(around: Setting, layers: Sequence[int]) -> list[int]:
     return [layer for layer in found if layer not in layers]
 
 
-def _amounts_beside(value: float, values: Sequence[float], quantity: str) -> list[float]:
+def _amounts_beside(value: float, values: Sequence[float]) -> list[float]:
     """Amounts half way between ``value`` and the nearest of ``values``, to four digits."""
     at = values.index(value)
     below = values[at - 1] if at > 0 else 0.0
     above = values[at + 1] if at + 1 < len(values) else 2 * value - below
     last = at + 1 == len(values)
     found = [(below + value) / 2, above if last else (value + above) / 2]
-    if quantity == "interpolation":
-        found = [min(each, 1.0) for each in found]
     rounded = [float(f"{each:.4g}") for each in found]
     return [each for each in rounded if math.isfinite(each) and each not in (value, 0.0)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odesteer.cli.arguments.options import OnBadRow
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.output.files import check_new_folder
 from odesteer.errors import InvalidInputError, UnknownNameError
@@ -20,6 +21,29 @@ def request(**options: Any) -> "BenchmarkConfig":
         from odesteer.evaluation.config import BenchmarkConfig
 
         return BenchmarkConfig(**options)
+
+
+def data_options(
+    suite: str, column: Sequence[str], duplicates: OnBadRow, identical: OnBadRow
+) -> dict[str, Any]:
+    """How the file of the suite contrast is read. Raises `UsageError` for other suites."""
+    if suite != "contrast":
+        if column or duplicates != "drop" or identical != "error":
+            raise UsageError(
+                "--column, --duplicates and --identical are for the suite contrast, which reads a"
+                f" file of your own; {suite} reads its published format. Leave them out."
+            )
+        return {}
+    from odesteer.cli.arguments.contrast import option
+    from odesteer.cli.arguments.parameters import pairs_of
+
+    columns = pairs_of(column, "--column")
+    return {
+        "columns": columns,
+        "duplicates": duplicates,
+        "identical": identical,
+        "spelled": option,
+    }
 
 
 def comma_separated(text: str) -> tuple[str, ...]:
@@ -44,6 +68,12 @@ def seeds(text: str) -> int | tuple[int, ...]:
     return tuple(map(int, words)) if "," in text else int(words[0])
 
 
+def seeds_of_paper(text: str) -> tuple[int, ...]:
+    """The seeds of ``--seeds`` with ``--paper``: as many from 42 on, or those that are named."""
+    found = seeds(text)
+    return tuple(range(42, 42 + found)) if isinstance(found, int) else found
+
+
 def costs(text: str | None, *, default: tuple[float, ...]) -> tuple[float, ...]:
     """The costs of ``--at-kl``; empty for ``none``."""
     if text is None:
@@ -59,14 +89,39 @@ def costs(text: str | None, *, default: tuple[float, ...]) -> tuple[float, ...]:
     return found
 
 
-def amounts(text: str) -> tuple[float, ...]:
-    """The amounts of ``--amounts``."""
-    try:
-        found = tuple(float(each) for each in comma_separated(text))
-    except ValueError:
-        found = ()
-    if not found:
-        raise UsageError(f"--amounts {text!r} are not numbers such as 0.5,1,2.")
+def one_layer(text: str | None) -> int | None:
+    """The layer of ``--layers`` where there is one only; None if it is left out."""
+    numbers, every = layers(text)
+    if every or (numbers is not None and len(numbers) > 1):
+        raise UsageError(f"--layers {text!r}: --paper steers one layer; name one, such as 13.")
+    return None if numbers is None else numbers[0]
+
+
+def lengths(values: Sequence[str]) -> tuple[float, ...]:
+    """The values of T in ``--amounts T=X,…``, which the experiments of the paper steer by."""
+    found = amounts(values)
+    if set(found) != {"T"}:
+        raise UsageError(f"--amounts {' '.join(values)}: --paper steers by T, as in T=4,5,6.")
+    return found["T"]
+
+
+def amounts(values: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """The amounts of ``--amounts QUANTITY=X,…``, by their quantity."""
+    from odesteer.cli.arguments.parameters import pairs_of
+    from odesteer.methods import Amount
+
+    found: dict[str, tuple[float, ...]] = {}
+    for quantity, text in pairs_of(values, "--amounts").items():
+        try:
+            numbers = tuple(float(each) for each in comma_separated(text))
+        except ValueError:
+            numbers = ()
+        if not numbers:
+            raise UsageError(
+                f"--amounts {quantity}={text}: {text!r} are not numbers such as 0.5,1,2."
+            )
+        with checking_usage():
+            found[quantity] = tuple(float(Amount(quantity, number).value) for number in numbers)
     return found
 
 

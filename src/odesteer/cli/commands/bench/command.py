@@ -9,16 +9,21 @@ import typer
 
 from odesteer.cli.arguments.options import (
     ChatTemplateKwargs,
+    Columns,
     Debug,
     Device,
     Dtype,
+    Duplicates,
+    Identical,
     Json,
     Revision,
 )
 from odesteer.cli.commands.bench import arguments
+from odesteer.cli.commands.bench.paper import PaperOptions, PaperRun
+from odesteer.cli.commands.bench.paper_report import show_outcome, show_plan_of_paper
 from odesteer.cli.commands.bench.report import progress, show, show_equal_cost, show_plan
 from odesteer.cli.errors import UsageError
-from odesteer.cli.help import DATA, JUDGES, MACHINE, SEARCH, STEERING
+from odesteer.cli.help import DATA, JUDGES, MACHINE, PAPER, SEARCH, STEERING
 from odesteer.cli.model.backend import (
     Backend,
     EngineName,
@@ -71,6 +76,9 @@ def bench(
             rich_help_panel=DATA,
         ),
     ] = None,
+    column: Columns = None,
+    duplicates: Duplicates = "drop",
+    identical: Identical = "error",
     methods: Annotated[
         str | None,
         typer.Option(
@@ -129,10 +137,10 @@ def bench(
         ),
     ] = None,
     amounts: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="X,…",
-            help="To begin with, in each method's natural quantity.",
+            metavar="QUANTITY=X,…",
+            help="To begin with: level, T, strength or interpolation; may be given several times.",
             rich_help_panel=STEERING,
         ),
     ] = None,
@@ -179,6 +187,30 @@ def bench(
             metavar="N",
             help="The first N folds of each task only.",
             rich_help_panel=DATA,
+        ),
+    ] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Repeat arXiv 2602.17560 with one of its models, published figures beside"
+            " measured ones: llama-3.1-8b, falcon-7b, mistral-7b-v0.3 or qwen2.5-7b. --model"
+            " names one that stands in its place.",
+            rich_help_panel=PAPER,
+        ),
+    ] = None,
+    table: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --paper: table 2, 3, 5, 6, 7, 8 or 9.  [default: 2]",
+            rich_help_panel=PAPER,
+        ),
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="With --paper: figure 2, 3, 4, 5 or 6.", rich_help_panel=PAPER
         ),
     ] = None,
     quick: Annotated[
@@ -259,8 +291,48 @@ def bench(
     odesteer bench truthfulqa --model Qwen/Qwen2.5-0.5B-Instruct --chat --methods odesteer,caa
 
     odesteer bench contrast --model Qwen/Qwen2.5-0.5B --data pairs.jsonl --layers 8,12,16
+
+    odesteer bench --paper llama-3.1-8b --task truthfulqa --dry-run
     """
     with Screen(json=json, debug=debug) as screen:
+        if paper is not None:
+            unused = {"--methods": methods, "--vary": vary, "--chat": chat, "--quick": quick}
+            for option in [option for option, value in unused.items() if value]:
+                raise UsageError(f"{option} does not go with --paper, which has rows of its own.")
+            if engine != "local":
+                raise UsageError(f"--engine {engine} does not go with --paper.")
+            named = (suite,) if suite != "terrarium" else ()
+            run = PaperRun(
+                screen,
+                PaperOptions(
+                    paper,
+                    table,
+                    figure,
+                    tuple(dict.fromkeys((*named, *(task or ())))),
+                    ModelChoice(model, revision, device, dtype),
+                    Path(f"bench-{paper}") if output is None else output,
+                    data,
+                    layer=arguments.one_layer(layers),
+                    lengths=arguments.lengths(amounts) if amounts else None,
+                    seeds=None if seeds is None else arguments.seeds_of_paper(seeds),
+                    limit=limit,
+                    fit_limit=fit_limit,
+                    judges=None if judge is None else tuple(judge),
+                    judge_options=arguments.judge_options(judge_option or []),
+                    perplexity_model=perplexity_model,
+                    batch_size=batch_size,
+                    dry_run=dry_run,
+                ),
+            )
+            if dry_run:
+                show_plan_of_paper(screen, run)
+                return
+            arguments.check_folder(run.options.folder)
+            show_outcome(screen, run, run.run())
+            return
+        given = {"--table": table, "--figure": figure}
+        for option in [option for option, choice in given.items() if choice is not None]:
+            raise UsageError(f"{option} goes with --paper; say --paper llama-3.1-8b as well.")
         folder = Path(f"bench-{suite}") if output is None else output
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
         backend = Backend(engine, workers, worker_threads, ray_address)
@@ -282,12 +354,13 @@ def bench(
             seeds=None if seeds is None else arguments.seeds(seeds),
             layers=numbers,
             every_layer=every,
-            amounts=None if amounts is None else arguments.amounts(amounts),
+            amounts=arguments.amounts(amounts) if amounts else None,
             variants=arguments.variants(vary or []),
             judges=None if judge is None else tuple(judge),
             judge_options=arguments.judge_options(judge_option or []),
             perplexity_model=perplexity_model,
             chat=chat,
+            data_options=arguments.data_options(suite, column or [], duplicates, identical),
             budget=budget,
             refinements=refinements,
             at_kl=arguments.costs(at_kl, default=() if model is None else _COSTS),
@@ -318,7 +391,11 @@ def bench(
         # Raises for judges with invalid options, before a model is loaded.
         request.judge_panel(None, tasks, size)
         with backend.started() as cluster, choice.opened(screen) as own:
-            from odesteer.evaluation.equal_cost import EqualCostComparison, write_equal_cost
+            from odesteer.evaluation.equal_cost import (
+                EqualCostComparison,
+                html_section,
+                write_equal_cost,
+            )
             from odesteer.evaluation.report import write_report
             from odesteer.evaluation.runner import Runner
 
@@ -363,7 +440,10 @@ def bench(
                     )
                     outcome = runner.run()
                 screen.note("writing the report …")
-                lines = write_report(outcome, folder, title=title, about=request.about())
+                opening = html_section(comparison, plan, rows, folder) if request.at_kl else ""
+                lines = write_report(
+                    outcome, folder, title=title, about=request.about(), opening=opening
+                )
         if request.at_kl:
             show_equal_cost(screen, comparison, plan, rows)
         if request.best:

@@ -224,6 +224,7 @@ def tune(
         steer_position = checked_position(steer_position)
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
 
+        from odesteer.data import ContrastData
         from odesteer.terrarium import world as world_named
         from odesteer.tuning import Halving, from_world
         from odesteer.tuning import tune as select
@@ -245,6 +246,8 @@ def tune(
         )
         if layer:
             choice.check_layers(layer, screen)
+        if isinstance(source, ContrastData):
+            choice.check_chats(source)
         if kl is not None:
             run_at_cost(
                 screen,
