@@ -7,7 +7,7 @@ import typer
 
 from odesteer.cli.arguments.prompts import unescaped
 from odesteer.cli.errors import checking_usage
-from odesteer.cli.help import DATA, GENERATION, MACHINE, STEERING
+from odesteer.cli.help import DATA, GENERATION, MACHINE, SEARCH, STEERING
 
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON document to stdout, and nothing else.")
@@ -175,3 +175,12 @@ BatchSize = Annotated[
     int, typer.Option(min=1, metavar="N", help="Texts in one pass.", rich_help_panel=MACHINE)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result.")]
+Refinements = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="How often to look between the best and the next.",
+        rich_help_panel=SEARCH,
+    ),
+]

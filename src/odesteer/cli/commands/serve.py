@@ -11,6 +11,7 @@ from odesteer.cli.arguments.options import (
     Device,
     Dtype,
     Json,
+    ModelArgument,
     Revision,
 )
 from odesteer.cli.errors import UsageError, checking_usage
@@ -26,14 +27,7 @@ EngineName = Literal["hf", "vllm"]
 
 
 def serve(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Id on the Hugging Face hub, or a folder; without it the bundled model.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelArgument = None,
     steer: Annotated[
         list[str] | None,
         typer.Option(

@@ -16,6 +16,7 @@ from odesteer.cli.arguments.options import (
     Duplicates,
     Identical,
     Json,
+    Refinements,
     Revision,
 )
 from odesteer.cli.commands.bench import arguments
@@ -153,15 +154,7 @@ def bench(
             rich_help_panel=STEERING,
         ),
     ] = None,
-    refinements: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="How often to look between the best and the next.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = 1,
+    refinements: Refinements = 1,
     limit: Annotated[
         int | None,
         typer.Option(

@@ -26,6 +26,7 @@ from odesteer.cli.arguments.options import (
     Negative,
     Params,
     Positive,
+    Refinements,
     Revision,
     SteeredTokens,
     Subset,
@@ -157,15 +158,7 @@ def tune(
             rich_help_panel=SEARCH,
         ),
     ] = 3,
-    refinements: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="How often to look between the best and the next.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = 1,
+    refinements: Refinements = 1,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(
