@@ -5,9 +5,10 @@
 ``worlds`` are the three of the terrarium; ``state`` are two tasks in which one steerer has to move
 different states in different directions. For each setup (a method and its amounts) and task, the
 layer and the position of capture and then the amount are chosen on validation prompts by the search
-of `odesteer.tuning`; the joint attribute-and-validity rate is then measured on test prompts over
-several seeds (of the data that the steerer is fitted to, of the prompts, of the sampling). Beside
-it stands the untuned rate, at the task's own layer and position and the setup's first amount.
+of `odesteer.tuning`; the joint attribute-and-validity rate is then measured on other validation
+prompts, since test prompts are for `odesteer bench` and no default is chosen on them, over several
+seeds (of the data that the steerer is fitted to, of the prompts, of the sampling). Beside it stands
+the untuned rate, at the task's own layer and position and the setup's first amount.
 """
 
 import json
@@ -27,7 +28,13 @@ from rich.progress import track
 from rich.table import Table
 
 from odesteer import CAA, Amount, Method, ODESteer, Site, SteeredModel, Steerer
-from odesteer.barriers import Centred, LinearBarrier, NeuralBarrier, PolynomialBarrier
+from odesteer.barriers import (
+    Centred,
+    LinearBarrier,
+    NeuralBarrier,
+    PolynomialBarrier,
+    Standardized,
+)
 from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
 from odesteer.models.tokens.capture_positions import CapturePosition
@@ -54,6 +61,7 @@ def setups() -> tuple[Setup, ...]:
     """Everything compared."""
     smooth, sharp = PolynomialBarrier(), PolynomialBarrier(C=100.0)
     centred = PolynomialBarrier(gamma=1.0, C=10.0, inputs=Centred())
+    damped = PolynomialBarrier(C=10.0, inputs=Standardized(1.0))
     grid = tuple(10.0**k for k in range(-1, 5))
     chosen = PolynomialBarrier(C=grid)
     one_step, many = Euler(1), Euler(30)
@@ -72,6 +80,8 @@ def setups() -> tuple[Setup, ...]:
         Setup("C by cross-validation, level", ODESteer(chosen), levels),
         Setup("centred, C = 10, level", ODESteer(centred), levels),
         Setup("centred, covariance metric, level", ODESteer(centred, metric=Covariance()), levels),
+        Setup("damped C = 10, level", ODESteer(damped), levels),
+        Setup("ODESteer.standardized(), level", ODESteer.standardized(), levels),
         Setup("degree 3, level", ODESteer(PolynomialBarrier(degree=3)), levels),
         Setup("linear, logistic, level", ODESteer(LinearBarrier()), levels),
         Setup(
@@ -109,7 +119,7 @@ class Sizes:
 
 
 def measure(lm: SteeredModel, task: Task, setup: Setup, sizes: Sizes) -> Result:
-    """Choose on validation prompts, measure on test prompts."""
+    """Choose on validation prompts of one seed, measure on those of others."""
     method, amounts = setup.method, setup.amounts
     positions = tuple(dict.fromkeys((task.position, *POSITIONS)))
     where = search(lm, task, method, sizes, positions, sizes.layers, amounts[:1])
@@ -118,7 +128,7 @@ def measure(lm: SteeredModel, task: Task, setup: Setup, sizes: Sizes) -> Result:
     layer, amount = chosen.setting.layer, chosen.setting.amount
     tuned, untuned, quality = [], [], []
     for seed in sizes.seeds:
-        test = task.prompts("test", seed=seed, n=sizes.n_test)
+        test = task.prompts("validation", seed=seed, n=sizes.n_test)
         (steerer,) = fit(lm, task, method, (layer,), position, seed).values()
         (default,) = fit(lm, task, method, (task.layer,), task.position, seed).values()
         tuned += complete(lm, task, test, steerer, amount, seed)
@@ -213,7 +223,7 @@ def unsteered(lm: SteeredModel, task: Task, sizes: Sizes) -> Rates:
             judged
             for seed in sizes.seeds
             for judged in complete(
-                lm, task, task.prompts("test", seed=seed, n=sizes.n_test), None, None, seed
+                lm, task, task.prompts("validation", seed=seed, n=sizes.n_test), None, None, seed
             )
         ]
     )
@@ -236,7 +246,7 @@ def show(console: Console, results: list[Result], baselines: dict[str, Rates]) -
             "joint, untuned",
             "AUC",
             "log loss",
-            title=f"{task}: joint rate on test prompts; unsteered {baseline}",
+            title=f"{task}: joint rate on validation prompts; unsteered {baseline}",
         )
         rows = sorted((o for o in results if o.task == task), key=lambda o: -o.untuned.joint)
         for o in rows:

@@ -140,10 +140,10 @@ def compositions() -> dict[str, dict[str, Build]]:
 def measure(
     lm: SteeredModel, task: Task, build: Build | None, seeds: Sequence[int], n: int
 ) -> Rates:
-    """The joint rate on test prompts."""
+    """The joint rate on validation prompts."""
     judged: list[Judged] = []
     for seed in seeds:
-        prompts = task.prompts("test", seed=seed, n=n)
+        prompts = task.prompts("validation", seed=seed, n=n)
         with lm.steering(*(build(lm, seed) if build else ())):
             judged += complete(lm, task, prompts, None, None, seed)
     return Rates.of(judged)
@@ -166,7 +166,7 @@ def main(
         for task, name, build in track(cells, console=Console(stderr=True))
     }
     console.print(describe_machine())
-    table = Table("task", "composition", "joint rate on test prompts")
+    table = Table("task", "composition", "joint rate on validation prompts")
     for (task, name), rates in figures.items():
         table.add_row(task, name, str(rates))
     console.print(table)

@@ -1,7 +1,7 @@
 """What steering gains on real language models for what it costs, by barrier, layer and level.
 
     python -m studies.effect_at_cost MODEL --data FOLDER --layers 10,15,20
-        [--tasks truthfulqa,persona,reviews] [--only TEXT] [--n 100] [--json FILE]
+        [--tasks truthfulqa,persona,reviews] [--only TEXT] [--n 100] [--kl .03] [--json FILE]
 
 MODEL is smollm2 or gemma3 (`make llms`), a folder or an id; FOLDER holds the public data sets of
 `studies.real_data`. Steerers are fitted on one part of each data set and measured on questions,
@@ -33,7 +33,7 @@ from rich.table import Table
 from scripts.llms import located
 
 from odesteer import CAA, ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
-from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier
+from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier, Standardized
 from odesteer.data import Example
 from odesteer.evaluation.metrics import mc2
 from studies.likelihoods import ContinuationScorer, SteeringFactory
@@ -140,7 +140,7 @@ TASKS: dict[str, Callable[[SteeredModel, Path, int, int], Effect]] = {
 
 LEVELS = (1.0, 1.5, 2.5)
 CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
-    "CAA": (CAA, "level", LEVELS),
+    "CAA": (CAA, "strength", (0.5, 1.0, 1.5)),
     "ODESteer()": (ODESteer, "level", LEVELS),
     "LinearBarrier()": (lambda: ODESteer(LinearBarrier()), "level", LEVELS),
     "sphere C=100": (lambda: ODESteer(PolynomialBarrier(C=100.0)), "level", LEVELS),
@@ -149,7 +149,19 @@ CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
         "level",
         LEVELS,
     ),
+    "damped C=10": (
+        lambda: ODESteer(PolynomialBarrier(C=10.0, inputs=Standardized(1.0))),
+        "level",
+        LEVELS,
+    ),
+    "standardised C=100": (
+        lambda: ODESteer(PolynomialBarrier(C=100.0, inputs=Standardized())),
+        "level",
+        LEVELS,
+    ),
+    "ODESteer.standardized()": (ODESteer.standardized, "level", LEVELS),
 }
+_TRIES = 5
 
 
 def measure(
@@ -160,6 +172,9 @@ def measure(
     only: Annotated[str, typer.Option(help="Candidates whose name holds this.")] = "",
     n: Annotated[int, typer.Option(help="Held-out items a task.")] = 100,
     seed: Annotated[int, typer.Option()] = 0,
+    kl: Annotated[
+        list[float] | None, typer.Option(help="Costs to compare at, instead of the amounts.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure effect and cost of every candidate at every layer and amount."""
@@ -181,6 +196,10 @@ def measure(
                 method = make().fit(states[0], states[1], effect.data.groups)
                 steerer = Steerer(method, Site(layer, "last"))
                 held_out = getattr(getattr(method, "barrier", None), "held_out_", None)
+                if kl:
+                    values = tuple(
+                        amount_of_cost(lm, steerer, quantity, values[0], cost) for cost in kl
+                    )
                 for value in values:
                     steering = _steered(lm, steerer, quantity, value)
                     gains = [b - a for a, b in zip(before, effect(steering), strict=True)]
@@ -201,6 +220,24 @@ def measure(
     Console().print(table(results))
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(result) for result in results], indent=1))
+
+
+def amount_of_cost(
+    lm: SteeredModel, steerer: Steerer, quantity: str, first: float, cost: float
+) -> float:
+    """The amount, of several tried, whose KL is nearest to ``cost``; KL grows about by its square.
+
+    Levels of a barrier that is blind may have none: even level 0 costs more.
+    """
+    tried: dict[float, float] = {}
+    amount = first
+    for _ in range(_TRIES):
+        tried[amount] = max(lm.divergence(steerer, **{quantity: amount}).mean, 1e-9)
+        ratio = cost / tried[amount]
+        if abs(math.log(ratio)) < 0.1:
+            break
+        amount *= min(4.0, max(0.25, math.sqrt(ratio)))
+    return min(tried, key=lambda value: abs(math.log(tried[value] / cost)))
 
 
 def table(results: Sequence[Result]) -> Table:

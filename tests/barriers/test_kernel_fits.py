@@ -12,6 +12,7 @@ from sklearn.preprocessing import PolynomialFeatures
 from barrier_cases import contrast, queries
 from odesteer.barriers import (
     Centred,
+    KernelApproximation,
     LinearBarrier,
     PolynomialBarrier,
     Raw,
@@ -277,3 +278,17 @@ def test_linear_barrier_is_logistic_regression():
     torch.testing.assert_close(barrier.value(a), expected, rtol=1e-6, atol=1e-8)
     expected_slope = torch.from_numpy(model.coef_).expand(len(a), -1)
     torch.testing.assert_close(barrier.gradient(a), expected_slope, rtol=1e-6, atol=1e-8)
+
+
+def test_the_approximation_is_one_object_and_its_parameters_are_taken_one_by_one():
+    barrier = PolynomialBarrier(rank_tolerance=0.0, max_exact=20)
+    assert barrier.approximation.max_exact == 20
+    assert repr(barrier) == repr(
+        PolynomialBarrier(approximation=KernelApproximation(0.0, max_exact=20))
+    )
+    assert barrier.with_params(n_landmarks=7).approximation.rank_tolerance == 0.0
+    assert barrier.set_params(approximation__n_landmarks=9).approximation.n_landmarks == 9
+    assert PolynomialBarrier().approximation.max_exact == 4000  # not shared
+    assert len(PolynomialBarrier.parameter_names()) == 8
+    with pytest.raises(InvalidInputError, match="approximation must be a KernelApproximation"):
+        PolynomialBarrier(approximation=3).fit(*contrast())

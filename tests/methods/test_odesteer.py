@@ -6,7 +6,7 @@ import pytest
 import torch
 from method_cases import steering
 
-from barrier_cases import WIDTH, contrast, queries
+from barrier_cases import MASSIVE, WIDTH, contrast, massive_contrast, massive_queries, queries
 from odesteer.barriers import LinearBarrier, PolynomialBarrier, TensorSketchBarrier, UnitSphere
 from odesteer.errors import InvalidInputError, NotFittedError
 from odesteer.flows import (
@@ -167,3 +167,21 @@ def test_levels_without_a_usable_barrier():
     with pytest.raises(InvalidInputError, match=r"level 1\.5 has no meaning.*use T or strength"):
         method.steer(noise[0])
     assert method.steer(noise[0], strength=0.1).shape == noise[0].shape
+
+
+def test_the_standardised_form_sees_what_a_massive_coordinate_hides():
+    positive, negative = massive_contrast(100)
+    negative[:, MASSIVE] = positive[torch.randperm(100), MASSIVE]
+    plain, standardized = ODESteer(), ODESteer.standardized()
+    assert repr(standardized) == (
+        "ODESteer(barrier=PolynomialBarrier(C=100.0, inputs=Standardized()), metric=Covariance())"
+    )
+    auc = [
+        method.fit(positive, negative).barrier.held_out_["auc"] for method in (plain, standardized)
+    ]
+    assert auc[1] > 0.9
+    assert auc[0] < auc[1] - 0.1
+    a = massive_queries(20)
+    solution = standardized.solve(a)
+    assert solution.reached is not None
+    assert bool(solution.reached.all())

@@ -26,7 +26,7 @@ from odesteer.barriers.linear import (
 )
 from odesteer.barriers.neural import NeuralBarrier
 from odesteer.barriers.pairing import Pairing, pair
-from odesteer.barriers.polynomial import PolynomialBarrier
+from odesteer.barriers.polynomial import KernelApproximation, PolynomialBarrier
 from odesteer.barriers.potential import (
     GatedPotential,
     LinearPotential,
@@ -103,6 +103,7 @@ __all__ = [
     "HeadBarrier",
     "HomogeneousBarrier",
     "Inputs",
+    "KernelApproximation",
     "LinearBarrier",
     "LinearDiscriminantBarrier",
     "LinearPotential",

@@ -1,6 +1,7 @@
 """Polynomial barriers with the exact kernel."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,12 +18,46 @@ from odesteer.barriers.quadratic import (
     truncate,
 )
 from odesteer.errors import InvalidInputError
+from odesteer.estimator import Parametrised
+from odesteer.untrusted import is_integer
 
 # How the rank is chosen: activations, Euler steps, their length in mean norms, factor of safety.
 _RANK_SAMPLE = 64
 _RANK_STEPS = 4
 _RANK_STRENGTH = 0.5
 _RANK_MARGIN = 2.0
+
+
+class KernelApproximation(Parametrised):
+    """How closely a kernel barrier follows the exact kernel on all examples.
+
+    Parameters:
+        rank_tolerance: the rank of a quadratic function is the smallest that displaces the
+            training activations with no more than this relative error; 0 keeps the full rank.
+        max_exact: above this many examples a Nyström approximation replaces the Gram matrix.
+        n_landmarks: landmarks of that approximation.
+    """
+
+    family: ClassVar[str] = "approximation"
+
+    def __init__(
+        self, rank_tolerance: float = 1e-4, max_exact: int = 4000, n_landmarks: int = 1024
+    ) -> None:
+        self.rank_tolerance = rank_tolerance
+        self.max_exact = max_exact
+        self.n_landmarks = n_landmarks
+
+    def check(self) -> None:
+        """Raise `InvalidInputError` for parameters with which nothing can be fitted."""
+        if not is_integer(self.max_exact, 0) or not is_integer(self.n_landmarks, 1):
+            raise InvalidInputError(
+                "max_exact must be at least 0 and n_landmarks at least 1, both integers, not"
+                f" {self.max_exact!r} and {self.n_landmarks!r}."
+            )
+        if not 0 <= self.rank_tolerance < 1:
+            raise InvalidInputError(
+                f"rank_tolerance must be in [0, 1), not {self.rank_tolerance}; 0 keeps every rank."
+            )
 
 
 class PolynomialBarrier(ComposedBarrier):
@@ -38,14 +73,16 @@ class PolynomialBarrier(ComposedBarrier):
         C: inverse strength of the regularisation, as in scikit-learn; or several, to choose from
             by the log loss on held-out groups.
         inputs: what the kernel sees: the direction a/‖a‖ (paper), or `Centred` activations.
-        rank_tolerance: the rank of a quadratic function is the smallest that displaces the
-            training activations with no more than this relative error; 0 keeps the full rank.
-        max_exact: above this many examples a Nyström approximation replaces the Gram matrix.
-        n_landmarks: landmarks of that approximation.
+        approximation: of the kernel, see `KernelApproximation`; its parameters are also taken one
+            by one, as in ``PolynomialBarrier(rank_tolerance=0)``.
         folds, seed: see `Barrier`; the seed also draws the landmarks.
 
     Learned: ``C_``, the regularisation used.
     """
+
+    moved_parameters: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("rank_tolerance", "max_exact", "n_landmarks"), "approximation"
+    )
 
     C_: float
 
@@ -56,9 +93,7 @@ class PolynomialBarrier(ComposedBarrier):
         c0: float = 1.0,
         C: float | Sequence[float] = 1.0,
         inputs: Inputs = UnitSphere(),
-        rank_tolerance: float = 1e-4,
-        max_exact: int = 4000,
-        n_landmarks: int = 1024,
+        approximation: KernelApproximation = KernelApproximation(),
         folds: int = 5,
         seed: int = 0,
     ) -> None:
@@ -67,9 +102,7 @@ class PolynomialBarrier(ComposedBarrier):
         self.c0 = c0
         self.C = C
         self.inputs = inputs
-        self.rank_tolerance = rank_tolerance
-        self.max_exact = max_exact
-        self.n_landmarks = n_landmarks
+        self.approximation = approximation
         self.folds = folds
         self.seed = seed
 
@@ -86,8 +119,8 @@ class PolynomialBarrier(ComposedBarrier):
         y = contrast.labels.to(x.device)
         machine = (
             ExactMachine(self.kernel, x)
-            if len(x) <= self.max_exact
-            else NystromMachine(self.kernel, x, self.n_landmarks, self.seed)
+            if len(x) <= self.approximation.max_exact
+            else NystromMachine(self.kernel, x, self.approximation.n_landmarks, self.seed)
         )
         self.C_, held_out = self._cross_validate(machine, contrast)
         weights, intercept = machine.expand(machine.fit(None, y, self.C_))
@@ -106,7 +139,7 @@ class PolynomialBarrier(ComposedBarrier):
             slope = self.gamma * (weights @ points)
             return linear_function(slope, self.c0 * float(weights.sum()) + offset).to(dtype=a.dtype)
         full = quadratic_from_kernel(points, weights, self.gamma, self.c0, offset)
-        rank = choose_rank(full, self.inputs, a, self.rank_tolerance)
+        rank = choose_rank(full, self.inputs, a, self.approximation.rank_tolerance)
         return truncate(full, rank).to(dtype=a.dtype)
 
     def _cross_validate(
@@ -136,15 +169,11 @@ class PolynomialBarrier(ComposedBarrier):
             raise InvalidInputError(
                 f"the kernel needs gamma > 0 and c0 >= 0, not gamma={self.gamma}, c0={self.c0}."
             )
-        if self.max_exact < 0 or self.n_landmarks < 1:
+        if not isinstance(self.approximation, KernelApproximation):
             raise InvalidInputError(
-                "max_exact must be at least 0 and n_landmarks at least 1, not"
-                f" {self.max_exact} and {self.n_landmarks}."
+                f"approximation must be a KernelApproximation(...), not {self.approximation!r:.80}."
             )
-        if not 0 <= self.rank_tolerance < 1:
-            raise InvalidInputError(
-                f"rank_tolerance must be in [0, 1), not {self.rank_tolerance}; 0 keeps every rank."
-            )
+        self.approximation.check()
 
 
 class KernelExpansion(Function):

@@ -8,10 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Barrier, Contrast, PolynomialBarrier, TensorSketchBarrier
+from odesteer.barriers import (
+    Barrier,
+    Contrast,
+    PolynomialBarrier,
+    Standardized,
+    TensorSketchBarrier,
+)
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import FittedPart
 from odesteer.flows import (
+    Covariance,
     Euclidean,
     Euler,
     GradientField,
@@ -68,6 +75,18 @@ class ODESteer(Method):
         self.metric = metric
         self.amount = amount
         self.max_strength = max_strength
+
+    @classmethod
+    def standardized(cls, C: float = 100.0, amount: Amount | float | None = 1.5) -> "ODESteer":
+        """A barrier that sees what a standardised linear probe sees, climbed in the metric Σ.
+
+        For activations in which a few coordinates hold most of the norm, where the default is
+        nearly blind. A sharp barrier points along directions in which activations hardly vary; the
+        metric turns the flow to those in which they do. It has no compiled form, and its file
+        holds Σ, `[d, d]`.
+        """
+        barrier = PolynomialBarrier(C=C, inputs=Standardized())
+        return cls(barrier=barrier, metric=Covariance(), amount=amount)
 
     @classmethod
     def paper(cls, T: float = 5.0, seed: int = 0) -> "ODESteer":
