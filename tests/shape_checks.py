@@ -99,6 +99,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "Prepared.solve": {"a": Rows},
     "Potential.begun": {"activations": floats("n d")},
     "EndToEnd.begun": {"activations": floats("n d")},
+    "Method.constant_displacement": {"return": floats("d") | None},
+    "SubspaceMap.from_edit": {
+        "rotation": floats("r d"),
+        "source": floats("r d"),
+        "bias": floats("r"),
+    },
     "Conditional.acts": {"a": Rows, "return": bools("*b")},
     "HPR.angle": {"a": Rows, "return": Batch},
     "HeadITI.head_accuracies": {**FIT, "return": floats("heads")},
