@@ -107,7 +107,7 @@ def lm() -> SteeredModel:
 
 def comparison(lm: SteeredModel, folder: Path, layers: tuple[int, ...]) -> tuple[object, Plan]:
     tasks = [UpOrDown()]
-    rows = contenders(("prompt-only", "odesteer", "caa", "mimic"))
+    rows = contenders(("prompt-only", "odesteer", "caa", "mimic", "head-iti"))
     plan = Plan(tasks, rows, (0,), {"up": LayerRange(layers, range(4))}, budget=0.5)
     panel = JudgePanel(lm, tasks)
     return EqualCostComparison(lm, plan, panel, folder, targets=TARGETS, n_texts=3), plan
@@ -124,7 +124,9 @@ def finish(lm: SteeredModel, folder: Path, layers: tuple[int, ...] = (1,)) -> di
 def test_a_run_has_every_method_at_the_costs(lm: SteeredModel, tmp_path: Path) -> None:
     document = finish(lm, tmp_path)
     rows = {row["contender"]: row for row in document["rows"]}  # type: ignore[attr-defined]
-    assert set(rows) == {"odesteer", "caa", "mimic"}
+    assert set(rows) == {"odesteer", "caa", "mimic", "head-iti"}
+    assert rows["head-iti"]["curve"]
+    assert not rows["head-iti"]["failures"]
     for target in TARGETS:
         assert rows["caa"]["effects"][f"{target:g}"]["n"] == 8
     costs = [each["kl"] for each in rows["caa"]["curve"]]

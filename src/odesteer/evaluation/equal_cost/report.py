@@ -170,7 +170,8 @@ def cells_of(
     for row in ordered(rows, middle, less_is_better=less_is_better):
         near = _nearest(row, middle)
         cells = [row.contender, *effects_of(row, targets)]
-        cells += [interval(row.against.get(name, {}).get(middle)) for name in references]
+        differences = [row.against.get(name, {}).get(middle) for name in references]
+        cells += ["" if each is None else interval(each) for each in differences]
         amounts = sorted({f"{p['amount']}, layer {p['layer']}" for p in _all_near(row, middle)})
         cells.append("; ".join(amounts) if row.effects else "")
         cells += [_figure(near, name) for name in ("neutral_perplexity", "unrelated_mc")]
