@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
 RAY := $(VENV)/.ray
+CLIENTS := $(VENV)/.clients
 DOCS := $(VENV)/.docs
 VENV_VLLM ?= .venv-vllm
 BIN_VLLM := $(VENV_VLLM)/bin
@@ -13,7 +14,7 @@ INSTALLED_VLLM := $(VENV_VLLM)/.installed
 LLMS ?= smollm2 gemma3
 DATA ?= data
 
-.PHONY: demo bench bench-llms llms test test-browser test-vllm test-ray lint docs docs-serve terrarium clean help
+.PHONY: demo bench bench-llms llms test test-browser test-vllm test-ray test-clients lint docs docs-serve terrarium clean help
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +27,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(BROWSER): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	@touch $@
+
+$(CLIENTS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clients]'
 	@touch $@
 
 $(RAY): $(INSTALLED)
@@ -64,6 +69,9 @@ test-browser: $(BROWSER)  ## Use the playground in Chromium, which root installs
 
 test-vllm: $(INSTALLED_VLLM)  ## Steer vLLM, which gets an environment of its own (3.11 or newer).
 	NUMBA_CACHE_DIR=$(abspath $(VENV_VLLM))/numba $(BIN_VLLM)/python -m pytest tests/vllm
+
+test-clients: $(CLIENTS)  ## Use the server by LangChain's, LiteLLM's and OpenAI's clients and by lm-eval.
+	$(BIN)/python -m pytest tests/serving/test_clients.py
 
 test-ray: $(RAY)  ## Capture, fit, write and compare with two workers on Ray.
 	$(BIN)/python -m pytest tests/cluster

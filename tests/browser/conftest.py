@@ -58,6 +58,24 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def chat_server(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """SmolLM2 with one steerer."""
+    file = tmp_path_factory.mktemp("steerers") / "joy.safetensors"
+    lm = odesteer.SteeredModel.from_pretrained(str(smollm2), device="cpu")
+    things = ("day", "house", "weather", "dinner", "work", "music")
+    sides = [
+        tuple(
+            odesteer.Example("", f"The {thing} was {word}.") for thing in things for word in words
+        )
+        for words in (("wonderful", "happy", "lovely"), ("awful", "sad", "dreadful"))
+    ]
+    groups = tuple(thing for thing in things for _ in range(3))
+    pairs = odesteer.ContrastData(*sides, groups, groups)
+    lm.fit(odesteer.ODESteer(), pairs, 15).save(file)
+    yield from _serving(str(smollm2), "--steer", f"joy={file}")
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     path = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
     assert path, "no Chromium here; make test-browser says how to get one"

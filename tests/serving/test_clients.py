@@ -197,7 +197,7 @@ def test_lm_eval_scores_a_steered_server_as_the_library_does(
     requests = [
         Instance("loglikelihood", {}, pair, i, ("task", 0, 1)) for i, pair in enumerate(pairs)
     ]
-    library = register()(None, steer=str(steerer_files["truth"]), level=1.5)
+    library = register()(None, steer=str(steerer_files["truth"]), level=1.5, device="cpu")
     remote = LocalCompletionsAPI(
         base_url=f"{server.api}/completions",
         model="bundled+truth@1.5",

@@ -23,6 +23,7 @@ CHECKS = [
 OPERATIONS = (
     "POST /v1/chat/completions",
     "POST /v1/completions",
+    "POST /v1/responses",
     "GET /v1/models",
     "GET /v1/models/{name}",
     "GET /v1/steerers",
