@@ -33,7 +33,7 @@ MEGABYTE = 2**20
 
 
 def mixed_bodies() -> list[dict[str, Any]]:
-    """Prompts of each world, each steered in several ways."""
+    """Prompts of each world, each steered in several ways, and prompts of hundreds of tokens."""
     steerings: tuple[list[dict[str, Any]], ...] = (
         [],
         [{"name": "truth", "level": 1.5}],
@@ -42,11 +42,15 @@ def mixed_bodies() -> list[dict[str, Any]]:
         [{"name": "mood", "level": 1}, {"name": "truth", "level": -1.5}],
         [{"name": "civility", "observe": True}],
     )
+    prompts = [prompt for its in worlds() for prompt in its.prompts("test", 9, N_PROMPTS)]
+    long = [" ".join(its.prompts("test", 5, 12)) for its in worlds()]
     return [
-        completion("bundled", prompt, steering=steering)
-        for world in worlds()
-        for prompt in world.prompts("test", 9, N_PROMPTS)
-        for steering in steerings
+        *(completion("bundled", prompt, steering=each) for prompt in prompts for each in steerings),
+        *(
+            completion("bundled", prompt, steering=each)
+            for prompt in long
+            for each in steerings[:2]
+        ),
     ]
 
 
