@@ -205,6 +205,7 @@ def test_lm_eval_scores_a_steered_server_as_the_library_does(
         tokenizer_backend="huggingface",
         header=None if marker is None else {"X-Odesteer-Prompt-End": marker},
         max_length=library.max_length,
+        add_bos_token=True,  # as the library, whose tokenizer does
     )
     expected = [value for value, _ in library.loglikelihood(requests)]
     found = [value for value, _ in remote.loglikelihood(requests)]
