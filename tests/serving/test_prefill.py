@@ -167,6 +167,21 @@ def test_scored_prompts_equal_a_pass_of_the_library(
     assert all(len(token.alternatives) == 3 for token in tokens[1:])
 
 
+def test_the_end_of_a_text_is_a_token_behind_a_scored_prompt() -> None:
+    """lm-eval drops the last token of an answer: it must be there when the text ends at once."""
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    ids = lm.encode(SHORT).ids
+    end = lm.tokenizer.eos_token_id
+    lm.model.generation_config.eos_token_id = end
+    sampling = SamplingParams(1, temperature=0, logprobs=1, logit_bias=((end, 100.0),))
+    (text,) = generated(lm, [GenerationRequest(ids, sampling, echo=True)])
+    tokens = [token for chunk in text.chunks for token in chunk.tokens]
+    assert text.last.finish_reason == "stop"
+    assert text.text == SHORT
+    assert len(tokens) == len(ids) + 1
+    assert tokens[-1].logprob is not None
+
+
 def test_a_failed_step_of_a_recurrent_model_isolates_its_offender(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

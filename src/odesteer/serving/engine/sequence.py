@@ -155,7 +155,11 @@ class SequenceState:
             return
         self.tokens.append(token_id)
         if token_id in self.eos_tokens:
-            self._finish([], "stop")
+            last = []
+            if self.request.is_scored and logprobs is not None:
+                # Clients that score a prompt count on one token behind it, whatever it is.
+                last = [GeneratedToken("", logprobs[0], tuple(logprobs[1]), barriers)]
+            self._finish(last, "stop")
             return
         self.sampler.append(token_id)
         logprob, alternatives = logprobs or (None, ())
