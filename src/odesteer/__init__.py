@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from odesteer.methods import CAA as CAA
     from odesteer.methods import HPR as HPR
     from odesteer.methods import ITI as ITI
+    from odesteer.methods import Ablation as Ablation
     from odesteer.methods import Amount as Amount
     from odesteer.methods import Angular as Angular
     from odesteer.methods import Conditional as Conditional
     from odesteer.methods import Distillation as Distillation
     from odesteer.methods import EndToEnd as EndToEnd
+    from odesteer.methods import GatedDirection as GatedDirection
     from odesteer.methods import HeadITI as HeadITI
+    from odesteer.methods import LeastIntervention as LeastIntervention
     from odesteer.methods import Likelihood as Likelihood
     from odesteer.methods import LinearAcT as LinearAcT
     from odesteer.methods import Method as Method
@@ -48,10 +51,12 @@ if TYPE_CHECKING:
     from odesteer.methods import SubspaceMap as SubspaceMap
     from odesteer.methods import Sum as Sum
     from odesteer.methods import TruthFlow as TruthFlow
+    from odesteer.methods import TwoSided as TwoSided
     from odesteer.models import SteeredModel as SteeredModel
 
 
 _HOMES = {
+    "Ablation": "odesteer.methods",
     "Amount": "odesteer.methods",
     "Angular": "odesteer.methods",
     "CAA": "odesteer.methods",
@@ -61,10 +66,12 @@ _HOMES = {
     "EndToEnd": "odesteer.methods",
     "Example": "odesteer.data",
     "Gate": "odesteer.artifact",
+    "GatedDirection": "odesteer.methods",
     "HPR": "odesteer.methods",
     "HeadITI": "odesteer.methods",
     "ITI": "odesteer.methods",
     "Likelihood": "odesteer.methods",
+    "LeastIntervention": "odesteer.methods",
     "LinearAcT": "odesteer.methods",
     "LinearBarrier": "odesteer.barriers",
     "Message": "odesteer.data",
@@ -89,6 +96,7 @@ _HOMES = {
     "Sum": "odesteer.methods",
     "TruthFlow": "odesteer.methods",
     "citation": "odesteer.citations",
+    "TwoSided": "odesteer.methods",
     "load": "odesteer.artifact",
     "load_contrast": "odesteer.data",
     "save": "odesteer.artifact",

@@ -43,18 +43,22 @@ from odesteer.flows import (
     Geodesic,
     MatrixMetric,
     Midpoint,
+    NullSpace,
     ThreeEighths,
 )
 from odesteer.methods import (
     CAA,
     HPR,
     ITI,
+    Ablation,
     Amount,
     Angular,
     Conditional,
     Distillation,
     EndToEnd,
+    GatedDirection,
     HeadITI,
+    LeastIntervention,
     Likelihood,
     LinearAcT,
     Method,
@@ -69,6 +73,7 @@ from odesteer.methods import (
     SubspaceMap,
     Sum,
     TruthFlow,
+    TwoSided,
 )
 
 METHODS = [
@@ -94,6 +99,10 @@ METHODS = [
     CAA(T=0.5),
     Spherical(),
     SubspaceMap(rank=3),
+    Ablation(),
+    TwoSided(LinearBarrier()),
+    LeastIntervention(metric=NullSpace()),
+    GatedDirection(),
     HPR(hidden=(5,)),
     REControl(n_steps=3, regularisation=0.5),
     TruthFlow(rank=4, solver=Midpoint(3), hidden=(6,)),

@@ -63,17 +63,21 @@ from odesteer.flows import (
     Geodesic,
     MatrixMetric,
     Midpoint,
+    NullSpace,
     ThreeEighths,
 )
 from odesteer.methods import (
     CAA,
     HPR,
     ITI,
+    Ablation,
     Angular,
     Conditional,
     Distillation,
     EndToEnd,
+    GatedDirection,
     HeadITI,
+    LeastIntervention,
     Likelihood,
     LinearAcT,
     Method,
@@ -88,6 +92,7 @@ from odesteer.methods import (
     SubspaceMap,
     Sum,
     TruthFlow,
+    TwoSided,
 )
 
 FOLDER = Path(__file__).with_name("stored")
@@ -149,6 +154,10 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "spherical": Spherical(),
         "conditional": Conditional(CAA(), gate=FrozenBarrier(LinearBarrier().fit(*contrast()))),
         "subspace-map": SubspaceMap(rank=3),
+        "ablation": Ablation("positive"),
+        "two-sided": TwoSided(LinearBarrier()),
+        "least-intervention": LeastIntervention(),
+        "gated-direction": GatedDirection(),
         "sum": Sum((ODESteer(LinearBarrier()), RepE()), weights=(1.0, -0.5)),
     }
     barriers = {
@@ -192,6 +201,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
     metrics = {
         "euclidean": Euclidean(),
         "covariance": Covariance(),
+        "null-space": NullSpace(),
         "matrix": MatrixMetric(torch.diag(torch.arange(1.0, WIDTH + 1))),
     }
     learned = {

@@ -14,14 +14,25 @@ from odesteer.barriers import (
     TensorSketchBarrier,
     ValueBarrier,
 )
-from odesteer.flows import RK4, BogackiShampine, Certified, Covariance, Euler, Geodesic, Midpoint
+from odesteer.flows import (
+    RK4,
+    BogackiShampine,
+    Certified,
+    Covariance,
+    Euler,
+    Geodesic,
+    Midpoint,
+)
 from odesteer.methods import (
     CAA,
     HPR,
     ITI,
+    Ablation,
     Angular,
     Conditional,
+    GatedDirection,
     HeadITI,
+    LeastIntervention,
     LinearAcT,
     Method,
     MiMiC,
@@ -34,6 +45,7 @@ from odesteer.methods import (
     SubspaceMap,
     Sum,
     TruthFlow,
+    TwoSided,
 )
 
 METHODS: dict[str, Method] = {
@@ -46,6 +58,13 @@ METHODS: dict[str, Method] = {
     "odesteer-adaptive": ODESteer(PolynomialBarrier(folds=0), BogackiShampine()),
     "odesteer-certified": ODESteer(PolynomialBarrier(folds=0), Certified(Euler(5))),
     "odesteer-covariance": ODESteer(PolynomialBarrier(folds=0), metric=Covariance()),
+    "ablation": Ablation(),
+    "ablation-positive": Ablation("positive"),
+    "two-sided": TwoSided(),
+    "two-sided-linear": TwoSided(LinearBarrier(folds=0)),
+    "least-intervention": LeastIntervention(),
+    "least-intervention-linear": LeastIntervention(LinearBarrier(folds=0), Covariance()),
+    "gated-direction": GatedDirection(),
     "caa": CAA(),
     "repe": RepE(),
     "repe-centred": RepE(centred=True),

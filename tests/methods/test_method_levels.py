@@ -5,7 +5,7 @@ import torch
 from method_cases import METHODS, steering
 
 from barrier_cases import contrast, queries
-from odesteer.methods import Amount, Angular, Conditional, Sum
+from odesteer.methods import Amount, Angular, Conditional, GatedDirection, Sum, TwoSided
 
 every_method = pytest.mark.parametrize("name", list(METHODS))
 
@@ -13,7 +13,7 @@ every_method = pytest.mark.parametrize("name", list(METHODS))
 LEVELS = [
     name
     for name, method in METHODS.items()
-    if "level" in method.quantities and not isinstance(method, Sum)
+    if "level" in method.quantities and not isinstance(method, (Sum, TwoSided))
 ]
 
 
@@ -60,6 +60,7 @@ def test_negative_amounts_steer_the_other_way(name):
             h = method.barrier.value(a)
             up = method.barrier.value(method.steer(a, **{quantity: 0.1}))
             down = method.barrier.value(method.steer(a, **{quantity: -0.1}))
-            acts = method.acts(a) if isinstance(method, Conditional) else h == h
+            gated = isinstance(method, (Conditional, GatedDirection))
+            acts = method.acts(a) if gated else h == h
             assert bool(((up > h) & (h > down))[acts].all())
             assert int(acts.sum()) >= 2

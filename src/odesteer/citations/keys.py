@@ -34,6 +34,10 @@ METHODS: Mapping[str, tuple[str, ...]] = {
         "rafailov2023dpo",
         "loshchilov2019adamw",
     ),
+    "ablation": ("arditi2024refusal", "marshall2024affine"),
+    "two-sided": ("zhao2026odesteer", "arditi2024refusal", "marshall2024affine"),
+    "least-intervention": ("zhao2026odesteer", "tran2026barriersteer", "ames2019cbf"),
+    "gated-direction": ("sheng2025alphasteer",),
     "subspace-map": ("wu2024reft", "singh2024mimic"),
 }
 
@@ -75,6 +79,7 @@ SOLVERS: Mapping[str, tuple[str, ...]] = {
 METRICS: Mapping[str, tuple[str, ...]] = {
     "euclidean": (),
     "covariance": ("amari1998natural", "ledoit2004covariance"),
+    "null-space": ("sheng2025alphasteer",),
     "matrix": ("amari1998natural",),
 }
 

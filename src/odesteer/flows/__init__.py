@@ -9,7 +9,7 @@ from odesteer.flows.field import (
     VectorField,
 )
 from odesteer.flows.fused import FlowInPlace, flow_in_place
-from odesteer.flows.metrics import Covariance, Euclidean, MatrixMetric, Metric
+from odesteer.flows.metrics import Covariance, Euclidean, MatrixMetric, Metric, NullSpace
 from odesteer.flows.problem import ReachValue, Solution
 from odesteer.flows.solve import solve
 from odesteer.flows.solvers import (
@@ -45,6 +45,7 @@ metric_registry: Registry[Metric] = Registry(
     {
         "euclidean": "odesteer.flows.metrics:Euclidean",
         "covariance": "odesteer.flows.metrics:Covariance",
+        "null-space": "odesteer.flows.metrics:NullSpace",
         "matrix": "odesteer.flows.metrics:MatrixMetric",
     },
     entry_point_group="odesteer.metrics",
@@ -66,6 +67,7 @@ __all__ = [
     "MatrixMetric",
     "Metric",
     "Midpoint",
+    "NullSpace",
     "PlainGradientField",
     "ReachValue",
     "Solution",

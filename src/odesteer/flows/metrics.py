@@ -10,6 +10,7 @@ from typing_extensions import Self
 from odesteer.barriers import pooled_covariance
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
+from odesteer.untrusted import is_number
 
 
 class Metric(Estimator, ABC):
@@ -67,6 +68,52 @@ class Covariance(Metric):
     def apply(self, g: Tensor) -> Tensor:
         self.check_fitted()
         return g @ self.matrix_.to(g)
+
+
+class NullSpace(Metric):
+    """G = the projector on the directions that positive examples use least.
+
+    The flow then leaves what activations like the positives are made of alone (AlphaSteer, arXiv
+    2506.07022, uses this space). Where all activations are benign in most directions, steering in
+    the rest costs little.
+
+    Parameters:
+        share: the share of directions that are kept, above 0 and at most 1: those with the
+            smallest energy, eigenvalues of AᵀA over the positives A.
+
+    Learned: ``axes_``, orthonormal, `[d, k]`.
+    """
+
+    axes_: Tensor
+
+    def __init__(self, share: float = 0.5) -> None:
+        self.share = share
+
+    def fit(self, positive: Tensor, negative: Tensor) -> Self:
+        self.forget()
+        # A plain tensor without a graph, in whatever gradient mode.
+        with torch.inference_mode(False), torch.no_grad():
+            self.axes_ = least_energy_directions(positive, self.share).to(positive.dtype)
+        return self
+
+    def apply(self, g: Tensor) -> Tensor:
+        self.check_fitted()
+        axes = self.axes_.to(g)
+        return (g @ axes) @ axes.T
+
+
+def least_energy_directions(a: Tensor, share: float) -> Tensor:
+    """The eigenvectors of AᵀA with the smallest eigenvalues, `[n, d] -> [d, k]` in float64.
+
+    k is ``share`` of d, rounded, and at least 1. Raises `InvalidInputError` unless 0 < share ≤ 1.
+    """
+    if not is_number(share) or not 0 < share <= 1:
+        raise InvalidInputError(
+            f"the share of directions must be above 0 and at most 1, not {share!r}."
+        )
+    wide = a.double()
+    k = max(1, round(share * a.shape[1]))
+    return torch.linalg.eigh(wide.T @ wide).eigenvectors[:, :k].contiguous()
 
 
 class MatrixMetric(Metric):

@@ -1,13 +1,16 @@
 """Steering methods: the base class, one file for each method, the registry."""
 
+from odesteer.methods.ablation import Ablation
 from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.angular import Angular
 from odesteer.methods.base import Method, Prepared
 from odesteer.methods.conditional import Conditional
 from odesteer.methods.constant import CAA, ITI, RepE
 from odesteer.methods.end_to_end import EndToEnd
+from odesteer.methods.gated_direction import GatedDirection
 from odesteer.methods.head_iti import HeadITI
 from odesteer.methods.hpr import HPR
+from odesteer.methods.least_intervention import LeastIntervention
 from odesteer.methods.linear_act import LinearAcT
 from odesteer.methods.mimic import MiMiC
 from odesteer.methods.norm_preserving import NormPreserving
@@ -25,6 +28,7 @@ from odesteer.methods.spherical import Spherical
 from odesteer.methods.subspace_map import SubspaceMap
 from odesteer.methods.sum import Sum
 from odesteer.methods.truthflow import TruthFlow
+from odesteer.methods.two_sided import TwoSided
 from odesteer.methods.wrapper import Wrapper
 from odesteer.registry import Registry
 
@@ -46,6 +50,10 @@ registry: Registry[Method] = Registry(
         "angular": "odesteer.methods.angular:Angular",
         "norm-preserving": "odesteer.methods.norm_preserving:NormPreserving",
         "spherical": "odesteer.methods.spherical:Spherical",
+        "ablation": "odesteer.methods.ablation:Ablation",
+        "two-sided": "odesteer.methods.two_sided:TwoSided",
+        "least-intervention": "odesteer.methods.least_intervention:LeastIntervention",
+        "gated-direction": "odesteer.methods.gated_direction:GatedDirection",
         "conditional": "odesteer.methods.conditional:Conditional",
         "sum": "odesteer.methods.sum:Sum",
         "subspace-map": "odesteer.methods.subspace_map:SubspaceMap",
@@ -67,12 +75,15 @@ __all__ = [
     "HPR",
     "ITI",
     "QUANTITIES",
+    "Ablation",
     "Amount",
     "Angular",
     "Conditional",
     "Distillation",
     "EndToEnd",
+    "GatedDirection",
     "HeadITI",
+    "LeastIntervention",
     "Likelihood",
     "LinearAcT",
     "Method",
@@ -90,6 +101,7 @@ __all__ = [
     "Sum",
     "TrainingObjective",
     "TruthFlow",
+    "TwoSided",
     "Wrapper",
     "objective_registry",
     "registry",
