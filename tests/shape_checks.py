@@ -106,6 +106,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "bias": floats("r"),
     },
     "Conditional.acts": {"a": Rows, "return": bools("*b")},
+    "GatedDirection.acts": {"a": Rows, "return": bools("*b")},
     "HPR.angle": {"a": Rows, "return": Batch},
     "HeadITI.head_accuracies": {**FIT, "return": floats("heads")},
     "Contrast.__init__": {

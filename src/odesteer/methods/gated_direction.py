@@ -40,7 +40,7 @@ class GatedDirection(Method):
     dynamics: ClassVar[str] = "a' = a + T·max(0, w·a)(μ₊ - μ₋)"
     barrier_summary: ClassVar[str] = "(μ₊ - μ₋)·(a - (μ₊ + μ₋)/2)"
     cost: ClassVar[str] = "O(d)"
-    reference: ClassVar[str] = "AlphaSteer, arXiv 2506.07022, in rank one; PSR, arXiv 2605.03907"
+    reference: ClassVar[str] = "AlphaSteer, arXiv 2506.07022, in rank one"
 
     barrier_: MeanDifferenceBarrier
     direction_: Tensor
