@@ -113,7 +113,8 @@ def least_energy_directions(a: Tensor, share: float) -> Tensor:
         )
     wide = a.double()
     k = max(1, round(share * a.shape[1]))
-    return torch.linalg.eigh(wide.T @ wide).eigenvectors[:, :k].contiguous()
+    vectors: Tensor = torch.linalg.eigh(wide.T @ wide).eigenvectors
+    return vectors[:, :k].contiguous()
 
 
 class MatrixMetric(Metric):
