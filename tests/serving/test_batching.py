@@ -98,7 +98,7 @@ def test_windows_and_phases_while_sequences_join_and_leave(position: str) -> Non
     unsteered = [replace(request, steering=()) for request in requests]
     plain = [expected(lm, request) for request in unsteered]
     marker = next(c for c in plain[2] if c.isascii())
-    site = Site(1, position.replace("MARKER", marker))
+    site = Site(3, position.replace("MARKER", marker))
     own = Steerer(odesteer.CAA().fit(*clouds()), site)
 
     async def write() -> list[Text]:
@@ -107,7 +107,14 @@ def test_windows_and_phases_while_sequences_join_and_leave(position: str) -> Non
 
     texts = asyncio.run(write())
     check(lm, requests, texts, {"caa": own})
-    assert [text.text for text in texts] != plain
+    moved = [text.last.steering[0].tokens for text in texts]
+    own_moved = []
+    for request in requests:
+        with lm.steering(own, strength=20.0, receipt=True) as steering:
+            expected(lm, replace(request, steering=()))
+        own_moved.append(len(steering.receipt()))
+    assert moved == own_moved
+    assert sum(moved) > 0
 
 
 def test_sequences_join_and_leave_while_others_run(
