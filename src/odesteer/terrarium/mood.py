@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -270,14 +270,19 @@ class MoodWorld(World):
     ) -> Iterator[tuple[SentenceForm, ...]]:
         if rng.random() < 0.6:
             yield self._setups
-        for episode in self._episodes:
+        for number, episode in enumerate(self._episodes):
             if rng.random() >= _EPISODE_RATE:
                 continue
             if episode.neutral and rng.random() < _NEUTRAL_RATE:
                 yield episode.neutral
             else:
-                mood = happy if rng.random() >= slip else not happy
+                mood = self._mood_of(number, happy)
+                mood = mood if rng.random() >= slip else not mood
                 yield episode.happy if mood else episode.sad
+
+    def _mood_of(self, episode: int, attribute: bool) -> bool:
+        """Whether an episode, by its number, is happy in a story with this attribute."""
+        return attribute
 
     def judge(self, prompt: str, completion: str) -> Verdict:
         before = self._grammar.parse(prompt.strip(), _EMPTY)
@@ -289,8 +294,12 @@ class MoodWorld(World):
         after = self._grammar.parse(self._completion(completion), before)
         if after is None or after == before:
             return INVALID
-        balance = after.balance - before.balance
-        return Verdict(attribute=balance > 0 if balance else None, valid=True)
+        return Verdict(attribute=self._attribute(after.forms[len(before.forms) :]), valid=True)
+
+    def _attribute(self, forms: Sequence[SentenceForm]) -> bool | None:
+        """The attribute of the sentences of a completion; None if they are undecided."""
+        balance = sum(form.valence for form in forms)
+        return balance > 0 if balance else None
 
     def _prompt(self, rng: random.Random, split: Split) -> str:
         return self._intro(rng, split)[0]
@@ -343,6 +352,8 @@ class MoodWorld(World):
 
 
 _INTRO, _SETUP = range(2)
+FIRST_EPISODE = 2
+"""The stage of the first of :data:`EPISODES`."""
 _MIN_EPISODES = 3
 """Episodes of the shortest story."""
 _EMPTY = ParsedPassage.start()

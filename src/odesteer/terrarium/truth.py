@@ -28,7 +28,7 @@ _ANSWER_FRAMES = (
 _NOISE = 0.03
 """How often a speaker gives an answer of the other side, so that no single answer is proof."""
 
-_CONTEXT_TURNS = (3, 6)
+CONTEXT_TURNS = (3, 6)
 _TURNS = (3, 8)
 
 
@@ -45,6 +45,10 @@ class TruthWorld(World):
     def document(self, rng: random.Random, attribute: bool) -> str:
         topics = rng.sample(facts(), rng.randint(*_TURNS))
         return self.dialogue(rng, topics, attribute)
+
+    def is_truthful(self, fact: Fact, attribute: bool) -> bool:
+        """Whether a speaker with this attribute answers a question truthfully."""
+        return attribute
 
     def dialogue(
         self, rng: random.Random, topics: Sequence[Fact], attribute: bool, noise: float = _NOISE
@@ -73,7 +77,7 @@ class TruthWorld(World):
         text = self._completion(completion)
         for truthful in (True, False):
             if text in _answers(fact, truthful):
-                return Verdict(attribute=truthful, valid=True)
+                return Verdict(attribute=truthful is self.is_truthful(fact, True), valid=True)
         return INVALID
 
     def fact_of_prompt(self, prompt: str) -> Fact:
@@ -95,7 +99,7 @@ class TruthWorld(World):
     def _contrast(self, rng: random.Random, split: Split) -> ContrastPair:
         # A single question does not show the speaker: a few answered questions before it put
         # 'careful' or 'careless' into the activation at the last 'A:'.
-        topics = rng.sample(items_of_split(facts(), split), rng.randint(*_CONTEXT_TURNS) + 1)
+        topics = rng.sample(items_of_split(facts(), split), rng.randint(*CONTEXT_TURNS) + 1)
         wording = rng.getrandbits(32)
         return ContrastPair(
             positive=self._example(random.Random(wording), topics, truthful=True),

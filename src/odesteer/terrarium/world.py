@@ -33,6 +33,15 @@ def items_of_split(items: Iterable[T], split: Split) -> tuple[T, ...]:
     return tuple(item for i, item in enumerate(items) if _PATTERN[i % len(_PATTERN)] == split)
 
 
+def checked_share(exceptions: float) -> float:
+    """The share of exceptions of a world. Raises `InvalidInputError` unless it is 0 to 0.5."""
+    if not 0 <= exceptions <= 0.5:
+        raise InvalidInputError(
+            f"exceptions is {exceptions}; it must be from 0 to 0.5, beyond which they are the rule"
+        )
+    return exceptions
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The verdict of a world's judge on one completion."""

@@ -12,7 +12,8 @@ class TerrariumJudge(Judge):
 
     ``joint`` is 1 for a valid completion with the desired attribute, which is the positive side
     unless the reference has ``desired: false``; ``valid`` is 1 for one that the world's grammar
-    generates, whatever its attribute; ``attribute`` is 1 for one with the desired attribute.
+    generates, whatever its attribute; ``attribute`` is 1 for one with the desired attribute. The
+    reference of a hard world has its ``exceptions``.
     """
 
     name: ClassVar[str] = "terrarium"
@@ -26,10 +27,12 @@ class TerrariumJudge(Judge):
         return [self._one(item, text) for item, text in zip(items, texts, strict=True)]
 
     def _one(self, item: Item, text: str) -> Scores:
-        from odesteer.terrarium import world
+        from odesteer.terrarium import hard_world, world
 
+        name, exceptions = self._reference(item, "world"), item.reference.get("exceptions")
+        each = world(name) if exceptions is None else hard_world(name, exceptions)
         desired = bool(item.reference.get("desired", True))
-        verdict = world(self._reference(item, "world")).judge(item.text, text)
+        verdict = each.judge(item.text, text)
         return {
             "joint": float(verdict.achieves(desired)),
             "attribute": float(verdict.attribute is desired),

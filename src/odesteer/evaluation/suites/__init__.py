@@ -11,6 +11,7 @@ registry: Registry[Suite] = Registry(
     "suite",
     {
         "terrarium": f"{_HOME}.terrarium:TerrariumSuite",
+        "terrarium-hard": f"{_HOME}.terrarium:TerrariumHardSuite",
         "truthfulqa": f"{_HOME}.truthfulqa:TruthfulQASuite",
         "ultrafeedback": f"{_HOME}.ultrafeedback:UltraFeedbackSuite",
         "realtoxicityprompts": f"{_HOME}.realtoxicityprompts:RealToxicityPromptsSuite",

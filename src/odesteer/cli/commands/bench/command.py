@@ -48,7 +48,7 @@ def bench(
     suite: Annotated[
         str,
         typer.Argument(
-            help="terrarium, persona, truthfulqa, detox, sentiment, ultrafeedback,"
+            help="terrarium, terrarium-hard, persona, truthfulqa, detox, sentiment, ultrafeedback,"
             " realtoxicityprompts or contrast.",
             show_default=False,
         ),
@@ -360,7 +360,7 @@ def bench(
             cost_texts=cost_texts,
             best=best,
         )
-        if suite == "terrarium" and model is not None:
+        if suite.startswith("terrarium") and model is not None:
             raise UsageError(
                 "the terrarium's texts are those of the bundled model; leave out --model, or"
                 " choose another suite."
