@@ -28,6 +28,7 @@ ROOMS = (
     "terrarium",
     "tuning",
     "evaluation",
+    "concepts",
     "cluster",
     "vllm",
     "serving",

@@ -21,6 +21,7 @@ from odesteer.cli.commands.generate.command import generate
 from odesteer.cli.commands.import_ import import_file
 from odesteer.cli.commands.inspect import inspect
 from odesteer.cli.commands.methods import methods
+from odesteer.cli.commands.pairs import pairs
 from odesteer.cli.commands.push import push
 from odesteer.cli.commands.serve import serve
 from odesteer.cli.commands.tune.command import tune
@@ -38,7 +39,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Begin with: odesteer demo",
 )
-for _command in (bench, demo, fit, generate, serve, tune, inspect, detect, export, push, methods):
+for _command in (
+    bench,
+    demo,
+    pairs,
+    fit,
+    generate,
+    serve,
+    tune,
+    inspect,
+    detect,
+    export,
+    push,
+    methods,
+):
     app.command(cls=PanelCommand)(_command)
 app.command("import", cls=PanelCommand)(import_file)
 

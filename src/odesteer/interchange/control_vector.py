@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from odesteer.artifact import POSITIONS, Site, Steerer, SteererSet
+from odesteer.artifact import Site, Steerer, SteererSet
 from odesteer.errors import InvalidInputError
 from odesteer.methods import CAA, Amount
 from odesteer.methods.given_direction import checked_direction
@@ -52,8 +52,7 @@ class ControlVector:
                 " model have one."
             )
         for layer, position in self.positions.items():
-            if layer not in checked or position not in POSITIONS:
-                raise InvalidInputError(f"layer {layer} has the position {position!r:.40}.")
+            Site(layer, position)  # raises for words that are no position
         object.__setattr__(self, "directions", checked)
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from odesteer.cli.arguments.concept import has_chats, read_concept, report_pairs
 from odesteer.cli.arguments.contrast import check_sources, read_data
 from odesteer.cli.arguments.options import (
     DATA_HELP,
@@ -43,7 +44,9 @@ from odesteer.cli.output.text import format_figures, format_nats
 
 if TYPE_CHECKING:
     from odesteer.artifact import Steerer, SteererSet
+    from odesteer.concepts import Concept
     from odesteer.data import ContrastData
+    from odesteer.models import SteeredModel
 
 LayerPart = Literal["residual", "heads"]
 
@@ -67,6 +70,15 @@ def fit(
     ] = None,
     positive: Positive = None,
     negative: Negative = None,
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A:B",
+            help="Instead of data: a quality and its opposite, as in polite:rude; the model itself"
+            " writes pairs of answers, see: odesteer pairs",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -165,10 +177,18 @@ def fit(
         has_data = check_sources(data, positive, negative)
         if (distil is None) != (prompts is None):
             raise UsageError("--distil TEXT and --prompts FILE belong together; give both.")
-        if distil is not None and has_data:
+        if distil is not None and (has_data or concept is not None):
             raise UsageError("--distil learns from --prompts alone; leave the data out.")
-        if distil is None and not has_data:
-            raise UsageError("there are no data; give --data FILE, or --positive and --negative.")
+        if has_data and concept is not None:
+            raise UsageError("--concept writes its own data; leave it out, or the files.")
+        if concept is not None and engine != "local":
+            raise UsageError("--concept writes with the model in this process; leave out --engine.")
+        if distil is None and concept is None and not has_data:
+            raise UsageError(
+                "there are no data; give --data FILE, or --positive and --negative, or"
+                " --concept polite:rude."
+            )
+        named = None if concept is None else read_concept(concept)
         check_output(output, force=force)
         steer_position = checked_position(steer_position)
         choice = ModelChoice(model, revision, device, dtype, chat_template_kwargs)
@@ -177,10 +197,10 @@ def fit(
         unfitted = trained_method(method, param or [], seed, kl, distil)
         if neutral is not None and not unfitted.needs_model:
             raise UsageError("--neutral is for --method end-to-end; leave it out.")
-        examples: ContrastData | list[str]
+        examples: ContrastData | list[str] = []
         if prompts is not None:
             examples = read_prompt_file(prompts, "--prompts")
-        else:
+        elif named is None:
             examples = read_data(
                 data,
                 positive,
@@ -199,6 +219,8 @@ def fit(
         with backend.started() as cluster, choice.opened(screen, cluster) as lm:
             ready = f"loaded {lm.model_id}" if cluster is None else f"started {cluster}"
             screen.note(f"{ready} in {perf_counter() - started:.1f} s; fitting …")
+            if named is not None:
+                examples = _written(named, lm, batch_size, seed, screen)
             started = perf_counter()
             steerer = lm.fit(
                 unfitted,
@@ -231,6 +253,20 @@ def fit(
                 **describe(steerer),
             }
         )
+
+
+def _written(
+    concept: "Concept", lm: "SteeredModel", batch_size: int, seed: int, screen: Screen
+) -> "ContrastData":
+    """Pairs for a concept that the model itself writes."""
+    from odesteer.concepts import ModelWriter, write_pairs
+    from odesteer.models.divergence import neutral_prompts
+
+    screen.note(f"writing {concept.positive} and {concept.negative} answers …")
+    writer = ModelWriter(lm, batch_size=batch_size, seed=seed)
+    found = write_pairs(concept, writer, neutral_prompts())
+    report_pairs(found, screen)
+    return found.contrast(chats=has_chats(lm))
 
 
 def _summary(steerer: "Steerer") -> dict[str, str]:
