@@ -103,7 +103,8 @@ class ConceptPairs:
                 text = f"Q: {prompt}\nA:"
                 examples.append((Example(text, f" {good}"), Example(text, f" {bad}")))
         groups = tuple(str(i) for i in range(len(self.rows)))
-        return ContrastData(*map(tuple, zip(*examples, strict=True)), groups, groups)  # type: ignore[arg-type]
+        positive, negative = zip(*examples, strict=True)
+        return ContrastData(tuple(positive), tuple(negative), groups, groups)
 
 
 class PairWriter(ABC):
