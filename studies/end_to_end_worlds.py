@@ -1,7 +1,7 @@
 """Barriers learned end to end in the bundled worlds: effect at equal cost, by exact judges.
 
     python -m studies.end_to_end_worlds [--worlds truth,civility,mood] [--layers 2,4]
-        [--pairs 128] [--kl 0.1] [--n 64] [--out FILE]
+        [--pairs 128] [--kl 0.1] [--n 64] [--neutral 48] [--out FILE]
 
 Every method is fitted on the same pairs and used at the amount that costs ``--kl`` nats a token on
 neutral texts: prompts of the other two worlds, of their validation split (training sees those of
@@ -112,6 +112,7 @@ def measure(
     pairs: Annotated[str, typer.Option(help="Numbers of pairs, with commas between.")] = "128",
     kl: Annotated[float, typer.Option(help="Cost, nats a token.")] = 0.1,
     n: Annotated[int, typer.Option(help="Test pairs, and test prompts.")] = 64,
+    neutral_prompts: Annotated[int, typer.Option("--neutral", help="A multiple of 12.")] = 48,
     only: Annotated[str, typer.Option(help="Methods whose name holds this.")] = "",
     out: Annotated[Path, typer.Option()] = Path("end_to_end_worlds.jsonl"),
 ) -> None:
@@ -128,10 +129,14 @@ def measure(
                 for other in others
                 for prompt in other.prompts(split, 0, size)
             ]
-            for split, size in (("fit", 16), ("validation", 8))
+            for split, size in (("fit", neutral_prompts // 3), ("validation", neutral_prompts // 6))
         )
         # Every third prompt is for validation.
-        neutral = [p for i in range(16) for p in (seen[2 * i], seen[2 * i + 1], unseen[i])]
+        neutral = [
+            p
+            for i in range(neutral_prompts // 3)
+            for p in (seen[2 * i], seen[2 * i + 1], unseen[i])
+        ]
         test = world.contrast("test", 0, n)
         prompts = list(world.prompts("test", 0, n))
         plain = log_odds(lm, test, _unsteered)
@@ -141,7 +146,7 @@ def measure(
             for layer in map(int, layers.split(",")):
                 for name in METHODS:
                     key = {"world": world.name, "layer": layer, "pairs": size, "method": name}
-                    key |= {"asked": kl, "n": n}
+                    key |= {"asked": kl, "n": n, "neutral": neutral_prompts}
                     if only not in name or results.has(**key):
                         continue
                     start = time.time()
