@@ -25,6 +25,7 @@ def test_all_flips_of_few_prompts_are_tried() -> None:
     # Both tails of 2^6 flips.
     assert p_value(_cells(np.ones(6)), _cells(np.zeros(6))) == pytest.approx(2 / 64)
     assert p_value(_cells(np.ones(6)), _cells(np.ones(6))) == 1.0
+    assert p_value(_cells(np.array([1.0, 0, 0])), _cells(np.zeros(3))) == 1.0
     assert p_value([], _cells(np.ones(6))) is None
 
 

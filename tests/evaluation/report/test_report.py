@@ -14,7 +14,13 @@ import pytest
 import tiny_models
 from odesteer import ContrastData, SteeredModel
 from odesteer.evaluation.item import Item
-from odesteer.evaluation.report import FINAL, PlotsWarning, SummaryRow, write_report
+from odesteer.evaluation.report import (
+    FINAL,
+    PlotsWarning,
+    SummaryRow,
+    about_model,
+    write_report,
+)
 from odesteer.evaluation.runner import JudgePanel, LayerRange, Plan, Runner, RunResults, contenders
 from odesteer.evaluation.task import Fold, Task
 
@@ -129,6 +135,56 @@ def test_the_page_stands_alone(folder: Path) -> None:
     assert text.count("data:image/png;base64,") == 4
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+
+
+def test_the_report_leads_with_what_can_be_concluded(folder: Path) -> None:
+    document = _document(folder)
+    (sentence,) = document["conclusions"]
+    assert sentence.startswith("words: nothing can be concluded, as dist-1 is indicative only")
+    assert document["contrasts"] == [], "no contrast of a metric that can be won by a trick"
+    page = (folder / "report.html").read_text()
+    places = [page.index(part) for part in ("nothing can be concluded", "<table>", "<h2>Time")]
+    assert places == sorted(places)
+    assert "dist-1 (indicative)" in page
+    assert "**dist-1**" not in (folder / "summary.md").read_text()
+    assert "5 prompts resolve ±43.8 points" in page
+    assert "standard error of" in page
+    assert set(document["about"]["data_digests"]) == {"words"}
+
+
+def test_no_table_is_wider_than_a_screen(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+        assert table.partition("</tr>")[0].count("<th") <= 7
+    assert "overflow-x" not in page
+
+
+def test_declared_contrasts_are_corrected_together(
+    outcome: RunResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from odesteer.evaluation.report import conclusions
+
+    monkeypatch.setattr(outcome, "gates", {})  # as if the judge were exact
+    found = conclusions.contrasts(outcome)
+    assert [(c.ours, c.reference) for c in found] == [("odesteer", "caa"), ("odesteer", "one-step")]
+    assert conclusions.best_baseline(outcome, outcome.plan.tasks[0]) == "caa"
+    first, second = sorted(found, key=lambda contrast: contrast.p)
+    assert first.corrected == pytest.approx(min(1.0, 2 * first.p))
+    assert second.corrected >= max(second.p, first.corrected)
+    (sentence,) = conclusions.conclusions(outcome, found)
+    for contrast in found:
+        verdict = "cannot be told from" if contrast.corrected >= 0.05 else "is"
+        assert verdict in contrast.text
+        assert contrast.text in sentence
+
+
+def test_what_is_said_of_a_model() -> None:
+    lm = SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
+    about = about_model(lm)
+    assert about["dtype"] == "float32"
+    assert about["device"] == "cpu"
+    assert len(about["model_digest"]) == 16
+    assert "model_revision" in about
 
 
 def test_no_folder_of_this_machine_is_told(folder: Path) -> None:

@@ -282,6 +282,17 @@ def test_the_expected_maximum_needs_all_samples(toxicity: Path) -> None:
     assert {"toxicity", "max_toxicity", "toxicity_rate"} <= {*task.lower_is_better}
 
 
+def test_no_prompt_of_the_terrarium_has_chosen_a_default() -> None:
+    """Kernel and level of ODESteer were chosen on the test prompts of `studies.barriers`."""
+    for task in _suite("terrarium").tasks():
+        world = task._world
+        studied = {p for seed in (1, 2, 3) for p in world.prompts("test", seed, 100)}
+        for seed in range(3):
+            (fold,) = task.folds(seed)
+            assert len(fold.test) == 60
+            assert not studied & {item.text for item in fold.test}
+
+
 def test_the_terrarium_is_fixed_and_split() -> None:
     for task in _suite("terrarium", sizes=Sizes(10, 3, 4)).tasks():
         (fold,) = task.folds(0)

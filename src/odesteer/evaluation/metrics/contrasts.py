@@ -27,7 +27,7 @@ def p_value(a: Iterable[Observation], b: Iterable[Observation], seed: int = 0) -
         return None
     means = unit_means(differences)
     means = means[means != 0]  # no sign to flip
-    if not means.size:
+    if means.size < 2:  # either sign of one prompt is as extreme
         return 1.0
 
     def statistic(values: np.ndarray, axis: int = -1) -> np.ndarray:

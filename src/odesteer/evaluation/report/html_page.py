@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from odesteer.evaluation.report.conclusions import DeclaredContrast, conclusions, limits
 from odesteer.evaluation.report.summary import SummaryRow
 from odesteer.evaluation.report.tables import columns, compared, interval, judge_text, ordered
 from odesteer.evaluation.runner import Result, RunResults
@@ -14,12 +15,15 @@ from odesteer.evaluation.task import Task
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
+th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right;vertical-align:top}
+td,pre,li{overflow-wrap:anywhere} pre{white-space:pre-wrap} .lead{font-size:1.1rem}
+td:nth-child(n+3):not(.t){white-space:nowrap}
 th:first-child,td:first-child,td.t,th.t{text-align:left}
 td.t{white-space:pre-wrap;max-width:34rem}
-.wide{overflow-x:auto} img{max-width:100%} .dim{color:#777} code{background:#f4f4f4}
+img{max-width:100%} .dim{color:#777} code{background:#f4f4f4}
 """
 _N_EXAMPLES = 3
+_MOST_COLUMNS = 5  # with intervals, beside the row's name, on a screen of 1,280 pixels
 
 
 def page(
@@ -32,16 +36,21 @@ def page(
     environment: dict[str, Any],
     times: Sequence[dict[str, Any]],
     opening: str = "",
+    declared: Sequence[DeclaredContrast] = (),
 ) -> str:
-    """The whole report; ``opening`` is HTML in front of the tasks."""
-    parts = [f"<h1>{_escape(title)}</h1>", opening]
+    """The whole report: conclusions, ``opening`` (HTML: effects at equal cost), tasks, the rest."""
+    parts = [f"<h1>{_escape(title)}</h1>"]
+    parts += [f'<p class="lead">{_escape(text)}</p>' for text in conclusions(run, declared)]
+    parts.append(opening)
     for task in run.plan.tasks:
         mine = [line for line in lines if line.task == task.name]
         parts.append(f"<h2>{_escape(task.name)}</h2><p>{_escape(task.title)}.")
         parts.append(f" Version {_escape(task.version)}; {_escape(task.source)}.</p>")
         if task.differences:
             parts.append(_list(task.differences))
-        parts.append(_results(run, task, ordered(run, task, mine)))
+        rows = ordered(run, task, mine)
+        parts.append(_headline(run, task, rows))
+        parts += _others(task, rows)
         if task.name in run.gates:
             parts.append(f"<p>{_escape(run.gates[task.name].text)}</p>")
         about_judges = run.judges.about()
@@ -61,6 +70,7 @@ def page(
         parts.append("<h2>Judges that could not work here</h2>")
         parts.append(_list([f"{n}: {reason}" for n, reason in run.judges.unavailable.items()]))
     parts.append("<h2>Time</h2>" + _times(times))
+    parts.append("<h2>What the sizes resolve</h2>" + _list([*limits(run), *run.notes()]))
     parts.append("<h2>How it was made</h2><pre>")
     run_facts = {"configuration": about, "environment": environment}
     parts.append(_escape(json.dumps(run_facts, indent=1, ensure_ascii=False)) + "</pre>")
@@ -72,24 +82,36 @@ def page(
     )
 
 
-def _results(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> str:
-    headline = task.headline
-    shown = [name for name in columns(lines) if name != "nll"]
+def _headline(run: RunResults, task: Task, lines: Sequence[SummaryRow]) -> str:
+    """The headline metric of every row, and its differences from the references."""
     references = compared(lines)
-    names = [
-        f"{name} (indicative)" if name == headline and run.is_indicative(task) else name
-        for name in shown
-    ]
-    head = ["", "setting", *names, *(f"{headline} − {name}" for name in references), "missing"]
+    name = f"{task.headline} (indicative)" if run.is_indicative(task) else task.headline
+    head = ["", "setting", name, *(f"− {reference}" for reference in references), "missing"]
     rows = []
     for line in lines:
-        estimate = line.metrics.get(headline)
+        estimate = line.metrics.get(task.headline)
         cells = [line.contender, "; ".join(dict.fromkeys(line.settings.values()))]
-        cells += [interval(line.metrics.get(name)) for name in shown]
+        cells.append(interval(estimate))
         cells += [interval(line.against.get(name), signed=True) for name in references]
         cells.append("" if estimate is None else str(estimate.n_missing))
         rows.append(cells)
     return _table(head, rows)
+
+
+def _others(task: Task, lines: Sequence[SummaryRow]) -> list[str]:
+    """Tables of the other metrics, no wider than a screen."""
+    shown = [name for name in columns(lines) if name not in ("nll", task.headline)]
+    # What fluency costs comes before everything else.
+    shown.sort(key=lambda name: name != "perplexity")
+    found = []
+    for start in range(0, len(shown), _MOST_COLUMNS):
+        part = shown[start : start + _MOST_COLUMNS]
+        rows = [
+            [line.contender, "", *(interval(line.metrics.get(name)) for name in part)]
+            for line in lines
+        ]
+        found.append(_table(["", "", *part], rows))
+    return found
 
 
 def _examples(results: Sequence[Result]) -> str:
@@ -136,7 +158,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = F
         "<tr>" + "".join(f"<td{mark}>{_escape(cell)}</td>" for cell in row) + "</tr>\n"
         for row in rows
     )
-    return f'<div class="wide"><table><tr>{cells}</tr>\n{body}</table></div>'
+    return f"<table><tr>{cells}</tr>\n{body}</table>"
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -54,6 +54,16 @@ def lower_is_better(run: RunResults, task: Task) -> set[str]:
     return {*task.lower_is_better, *run.judges.lower_is_better()}
 
 
+def headlines(run: RunResults, task: Task) -> dict[str, list[Observation]]:
+    """The headline metric of every test item, by row."""
+    scored: dict[str, list[tuple[Result, dict[str, float | None]]]] = {}
+    for first, scores in per_item(r for r in run.results if r.spec.task.name == task.name):
+        scored.setdefault(first.spec.contender.name, []).append((first, scores))
+    if task.headline == "win_rate":
+        _add_wins(scored, task.wins)
+    return {name: _observations(rows, task.headline) for name, rows in scored.items()}
+
+
 def _of_task(run: RunResults, task: Task, bootstrap: PairedBootstrap) -> list[SummaryRow]:
     scored: dict[str, list[tuple[Result, dict[str, float | None]]]] = {}
     results = [r for r in run.results if r.spec.task.name == task.name]

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from odesteer.evaluation.metrics import Estimate
+from odesteer.evaluation.report.conclusions import DeclaredContrast, conclusions, limits
 from odesteer.evaluation.report.summary import REFERENCES, SummaryRow, lower_is_better
 from odesteer.evaluation.runner import RunResults
 from odesteer.evaluation.runner.selection import CurvePoint
 from odesteer.evaluation.task import Task
 
 
-def as_json(run: RunResults, lines: Sequence[SummaryRow], about: dict[str, Any]) -> str:
+def as_json(
+    run: RunResults,
+    lines: Sequence[SummaryRow],
+    about: dict[str, Any],
+    declared: Sequence[DeclaredContrast] = (),
+) -> str:
     """All results as JSON, for programs."""
     tasks = [
         {
@@ -41,6 +47,9 @@ def as_json(run: RunResults, lines: Sequence[SummaryRow], about: dict[str, Any])
         "gates": {name: gate.to_json() for name, gate in run.gates.items()},
         "notes": run.notes(),
         "failures": run.failures(),
+        "conclusions": conclusions(run, declared),
+        "contrasts": [contrast.to_json() for contrast in declared],
+        "limits": limits(run),
         "lines": [line.to_json() for line in lines],
         "curve": [point.to_json() for point in run.curve],
     }
@@ -80,9 +89,14 @@ def curve_csv(curve: Sequence[CurvePoint]) -> str:
     return out.getvalue()
 
 
-def as_markdown(run: RunResults, lines: Sequence[SummaryRow], title: str) -> str:
-    """A Markdown table for each task, with the judges and what was left out."""
-    parts = [f"# {title}\n"]
+def as_markdown(
+    run: RunResults,
+    lines: Sequence[SummaryRow],
+    title: str,
+    declared: Sequence[DeclaredContrast] = (),
+) -> str:
+    """What can be concluded, then a table for each task, the judges and what was left out."""
+    parts = [f"# {title}\n", *(f"{text}\n" for text in conclusions(run, declared))]
     for task in run.plan.tasks:
         mine = [line for line in lines if line.task == task.name]
         parts += [f"## {task.name}\n", f"{task.title}. Version {task.version}, {task.source}.\n"]
@@ -100,10 +114,13 @@ def as_markdown(run: RunResults, lines: Sequence[SummaryRow], title: str) -> str
     for name, reason in sorted(run.judges.unavailable.items()):
         parts.append(f"Not judged by {name}: {reason}\n")
     parts.append(
-        "Means over prompts and seeds with 95 % paired-bootstrap intervals. Settings were chosen"
+        "Means over prompts and seeds with 95 % intervals over prompts (BCa, exact where almost all"
+        " scores are alike). p-values of declared contrasts are of sign flips by prompt, corrected"
+        " by Holm over all of the run. Settings were chosen"
         " on validation items, the same for all seeds of a fold. Missing scores are left out of"
         " the means and counted.\n"
     )
+    parts += [f"{text}\n" for text in limits(run)]
     return "\n".join(parts)
 
 

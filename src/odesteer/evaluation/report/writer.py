@@ -10,16 +10,21 @@ from typing import Any
 
 from odesteer.errors import DataError, MissingDependencyError
 from odesteer.evaluation.metrics import PairedBootstrap
+from odesteer.evaluation.report.conclusions import contrasts
 from odesteer.evaluation.report.html_page import page
 from odesteer.evaluation.report.plots import plots
 from odesteer.evaluation.report.summary import SummaryRow, summarize
 from odesteer.evaluation.report.tables import as_csv, as_json, as_markdown, curve_csv
 from odesteer.evaluation.runner import RunResults
+from odesteer.evaluation.runner.digests import digest, item_digest, model_digest
 from odesteer.evaluation.runner.pipeline import TIMES
 from odesteer.files import replace_file
 from odesteer.version import __version__
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "datasets")
+_PACKAGES = (
+    "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn",
+    "numba", "datasets", "lm-eval", "autorubric",
+)  # fmt: skip
 
 
 FINAL = ("summary.json", "summary.csv", "summary.md", "curve.csv", "items.jsonl")
@@ -47,11 +52,12 @@ def write_report(
     cannot be written; the results of the run are safe then.
     """
     lines = summarize(run, bootstrap)
-    configuration = dict(about)
+    declared = contrasts(run, bootstrap)
+    configuration = {**about, "data_digests": data_digests(run)}
     texts = {
-        "summary.json": as_json(run, lines, configuration),
+        "summary.json": as_json(run, lines, configuration, declared),
         "summary.csv": as_csv(lines),
-        "summary.md": as_markdown(run, lines, title),
+        "summary.md": as_markdown(run, lines, title, declared),
         "curve.csv": curve_csv(run.curve),
         "items.jsonl": "".join(
             json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
@@ -75,6 +81,7 @@ def write_report(
         environment=versions,
         times=times,
         opening=opening,
+        declared=declared,
     )
     try:
         for name, text in texts.items():
@@ -88,6 +95,34 @@ def write_report(
             " safe; give the same command again once that is mended."
         ) from error
     return lines
+
+
+def data_digests(run: RunResults) -> dict[str, str]:
+    """For each task a digest of all that is fitted to, chosen by and reported on."""
+    return {
+        task.name: digest(
+            [
+                [
+                    fold.name,
+                    fold.digest,
+                    [item_digest(item) for item in (*fold.validation, *fold.test)],
+                ]
+                for seed in run.plan.seeds
+                for fold in run.plan.folds[task.name, seed]
+            ]
+        )
+        for task in run.plan.tasks
+    }
+
+
+def about_model(lm: Any) -> dict[str, Any]:
+    """Name, revision, type and device of a model, and the digest that results are stored under."""
+    return {
+        "model_revision": getattr(lm, "model_revision", None),
+        "model_digest": model_digest(lm),
+        "dtype": str(getattr(lm.model, "dtype", None)).removeprefix("torch."),
+        "device": str(lm.device),
+    }
 
 
 def speeds(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from odesteer.tuning import Candidate, Setting
 ContenderKind = Literal["none", "prompt", "method"]
 
 NONE, PROMPT, ONE_STEP, DEFAULT = "none", "prompt-only", "one-step", "odesteer-default"
+CAA_ROW = "caa"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Choice of each contender's setting on validation items, and the curve of all settings."""
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ class CurvePoint:
         n: items that it was measured on.
         missing: those without the headline metric.
         means: of every metric, over those that are not missing.
+        error: standard error of the mean headline metric; None for fewer than two results.
         state: `measured` on all items, or why not, see `odesteer.tuning.Halving`.
         chosen: whether it is the contender's setting.
     """
@@ -34,6 +36,7 @@ class CurvePoint:
     n: int = 0
     missing: int = 0
     means: dict[str, float] = field(default_factory=dict)
+    error: float | None = None
     state: str = "measured"
     chosen: bool = False
 
@@ -65,6 +68,9 @@ def points(results: Iterable[tuple[CompletionSpec, ItemScores]]) -> list[CurvePo
             known = [value for _, scores in group if (value := scores.get(metric)) is not None]
             if known:
                 point.means[metric] = math.fsum(known) / len(known)
+        values = [v for _, scores in group if (v := scores.get(first.task.headline)) is not None]
+        if len(values) > 1:
+            point.error = statistics.stdev(values) / math.sqrt(len(values))
         point.missing = sum(scores.get(first.task.headline) is None for _, scores in group)
         table.append(point)
     return table

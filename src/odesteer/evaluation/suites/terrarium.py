@@ -9,7 +9,9 @@ from odesteer.evaluation.task import Fold, Task
 from odesteer.terrarium import Split, World, hard_worlds, worlds
 
 _N_PAIRS, _N_VALIDATION, _N_TEST = 150, 20, 60
-_N_DRAWS = 4
+_N_DRAWS = 12
+_FIRST_SEED = 1_000
+_STUDIED_SEEDS, _STUDIED = (1, 2, 3), 100  # of studies.barriers
 _SHOTS = {"truth": 1, "civility": 1, "mood": 3}
 """Examples of truth and civility have several turns; those of mood have one story."""
 
@@ -66,9 +68,12 @@ class TerrariumTask(Task):
 
     name = "terrarium"
     title = "completions that show the attribute and that the world could have said"
-    version = "1"
+    version = "2"
     source = "odesteer's own miniature worlds (docs/terrarium.md); no published counterpart"
-    changelog = ("1: the first version",)
+    changelog = (
+        "2: none of the prompts that the default of ODESteer was chosen on",
+        "1: the first version",
+    )
 
     judges = ("terrarium", "perplexity")
     headline = "joint"
@@ -109,9 +114,19 @@ class TerrariumTask(Task):
     def _items(self, split: Split, seed: int, n: int) -> tuple[Item, ...]:
         # Duplicate prompts add nothing: draw more, and keep the first n distinct ones.
         world = self._tested if split == "test" else self._world
-        drawn = world.prompts(split, seed, _N_DRAWS * n)
-        prompts = list(dict.fromkeys(drawn))[:n]
+        drawn = world.prompts(split, _FIRST_SEED + seed, _N_DRAWS * n)
+        studied = _studied(world) if split == "test" else frozenset[str]()
+        prompts = [prompt for prompt in dict.fromkeys(drawn) if prompt not in studied][:n]
         return tuple(
             Item(f"{split}/{seed}/{i}", prompt, f"prompt {prompt}", self._reference)
             for i, prompt in enumerate(prompts)
         )
+
+
+def _studied(world: World) -> frozenset[str]:
+    """Prompts that studies drew to choose defaults by: what is reported on must be others."""
+    if all(world.name != studied.name for studied in worlds()):
+        return frozenset()
+    return frozenset(
+        prompt for seed in _STUDIED_SEEDS for prompt in world.prompts("test", seed, _STUDIED)
+    )

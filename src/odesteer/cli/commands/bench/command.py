@@ -389,7 +389,7 @@ def bench(
                 html_section,
                 write_equal_cost,
             )
-            from odesteer.evaluation.report import write_report
+            from odesteer.evaluation.report import about_model, write_report
             from odesteer.evaluation.runner import Runner
 
             lm, completions = with_workers(own, choice, cluster)
@@ -402,6 +402,7 @@ def bench(
             for name, reason in judges.unavailable.items():
                 screen.note(f"not judged by {name}: {reason}")
             title = f"odesteer bench {suite}, {request.model}"
+            about = {**request.about(), **about_model(lm)}
             rows: list[EqualCostRow] = []
             lines: list[SummaryRow] = []
             if request.at_kl:
@@ -416,9 +417,7 @@ def bench(
                 )
                 with progress(screen) as on_progress:
                     curves = comparison.measure(size, on_progress, completions)
-                rows = write_equal_cost(
-                    comparison, curves, plan, folder, title=title, about=request.about()
-                )
+                rows = write_equal_cost(comparison, curves, plan, folder, title=title, about=about)
             if request.best:
                 with progress(screen) as on_progress:
                     runner = Runner(
@@ -434,9 +433,7 @@ def bench(
                     outcome = runner.run()
                 screen.note("writing the report …")
                 opening = html_section(comparison, plan, rows, folder) if request.at_kl else ""
-                lines = write_report(
-                    outcome, folder, title=title, about=request.about(), opening=opening
-                )
+                lines = write_report(outcome, folder, title=title, about=about, opening=opening)
         if request.at_kl:
             show_equal_cost(screen, comparison, plan, rows)
         if request.best:

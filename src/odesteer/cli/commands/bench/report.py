@@ -59,6 +59,8 @@ def show_plan(
     at_kl: Sequence[float] = (),
 ) -> None:
     """Print what would be run, and its cost."""
+    from odesteer.evaluation.metrics import resolution
+
     cost = plan.cost()
     rows = {}
     for task in plan.tasks:
@@ -70,6 +72,10 @@ def show_plan(
         )
         layers = ", ".join(map(str, plan.layers[task.name].first))
         rows[task.name] = f"{task.headline}; layer {layers}; {sizes}"
+        n = len({f"{at.fold.name}/{at.item.group}" for at in plan.test(task)})
+        rows[f"  {task.name} resolves"] = (
+            f"±{100 * resolution(n):.1f} points of a share or win rate, with {n} prompts"
+        )
         rows[f"  judges of {task.name}"] = ", ".join(judges.of(task)) or "none can work here"
     rows["rows"] = ", ".join(contender.name for contender in plan.contenders)
     rows["seeds"] = ", ".join(map(str, plan.seeds))
