@@ -330,8 +330,8 @@ def test_costly_sizes_are_refused(tmp_path: Path) -> None:
 
 def test_every_whole_number_of_a_class_is_bounded_or_used_in_fits_only() -> None:
     fit_only = {
-        *("batch_size", "folds", "hidden", "max_epochs", "max_exact", "max_iterations"),
-        *("n_landmarks", "patience", "rank", "seed"),
+        *("batch_size", "folds", "hidden", "max_epochs", "max_iterations"),
+        *("max_new_tokens", "patience", "rank", "samples", "seed"),
         *("heads", "n_heads", "top_k"),  # bounded by the width, or choose among heads in a fit
     }
     constant_cost = {("KernelExpansion", "degree"), ("PolynomialBarrier", "degree")}
