@@ -1,5 +1,6 @@
 """Other clients against `odesteer serve`: the Responses API, LangChain, LiteLLM, lm-eval."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,9 +148,20 @@ def test_langchain(server: Server, answer: str) -> None:
     assert responses.invoke(QUESTION).text == answer
 
 
+@pytest.fixture
+def event_loop() -> Iterator[None]:
+    """A current event loop that is closed at the end: LiteLLM opens one and leaves it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.usefixtures("event_loop")
 def test_litellm(server: Server, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is downloaded
     litellm = pytest.importorskip("litellm", reason=INSTALL)
