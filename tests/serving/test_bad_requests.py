@@ -6,9 +6,12 @@ from typing import Any
 import httpx
 import pytest
 from servers import Server, completion
+from starlette.testclient import TestClient
 
+import tiny_models
+from odesteer import SteeredModel
 from odesteer.errors import InvalidInputError
-from odesteer.serving import Settings
+from odesteer.serving import Engine, Settings, create_app
 
 JSON = {"Content-Type": "application/json"}
 
@@ -241,3 +244,18 @@ def test_local_addresses_need_none(host: str) -> None:
 def test_a_token_is_one_word(token: str) -> None:
     with pytest.raises(InvalidInputError, match="token"):
         Settings(token=token)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [({"max_tokens": 10**6}, "at most"), ({"verbosity": "low"}, "--strict")],
+)
+def test_a_strict_server_refuses_what_others_lower_or_ignore(
+    field: dict[str, Any], message: str
+) -> None:
+    engine = Engine(SteeredModel(tiny_models.llama(), tiny_models.tokenizer()), "tiny")
+    app = create_app(engine, Settings(strict=True))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        answer = client.post("/v1/completions", json={**completion("tiny", "a"), **field})
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]

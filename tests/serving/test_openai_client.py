@@ -233,11 +233,9 @@ def test_models_are_listed(client: OpenAI) -> None:
         ({"model": "bundled+truth@much"}, openai.BadRequestError, "not an amount"),
         ({"model": "bundled+truth@interpolation=1"}, openai.BadRequestError, "interpolation"),
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens"),
-        ({"max_tokens": 4000}, openai.BadRequestError, "set max_tokens to"),
-        ({"max_tokens": 5000}, openai.BadRequestError, "4096 at most"),
         ({"prompt": "a " * 2000}, openai.BadRequestError, "context"),
         ({"temperature": 3}, openai.BadRequestError, "temperature"),
-        ({"frequency_penalty": 0.5}, openai.BadRequestError, "no frequency_penalty"),
+        ({"frequency_penalty": 3}, openai.BadRequestError, "frequency_penalty"),
         ({"extra_body": {"steer": 1}}, openai.BadRequestError, "steer: there is no such field"),
         (
             {"extra_body": {"steering": [{"name": "truth", "level": 1, "T": 2}]}},
