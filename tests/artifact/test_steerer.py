@@ -76,7 +76,7 @@ def test_sites_refuse_other_layers(layer: object) -> None:
 
 
 def test_sites_refuse_other_positions() -> None:
-    with pytest.raises(InvalidInputError, match=r"last, generated, prompt, all, not 'first'"):
+    with pytest.raises(InvalidInputError, match=r"last, generated, prompt, all, .* not 'first'"):
         Site(0, "first")
 
 
