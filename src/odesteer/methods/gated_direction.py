@@ -29,14 +29,14 @@ class GatedDirection(Method):
     Parameters:
         null_share: the share of directions that w may use, above 0 and at most 1.
         ridge: λ, as a share of the mean energy of the negatives in these directions.
-        amount: default; a number is a T.
+        amount: default; a number is a strength, in class deviations.
         folds, seed: of the held-out quantiles of the barrier, see `Barrier`.
 
     Learned: ``direction_`` z = μ₊ - μ₋ `[d]`, ``gate_weight_`` w `[d]`, and ``barrier_``
     (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
     """
 
-    quantities: ClassVar[tuple[str, ...]] = ("T", "strength")
+    quantities: ClassVar[tuple[str, ...]] = ("strength", "T")
     dynamics: ClassVar[str] = "a' = a + T·max(0, w·a)(μ₊ - μ₋)"
     barrier_summary: ClassVar[str] = "(μ₊ - μ₋)·(a - (μ₊ + μ₋)/2)"
     cost: ClassVar[str] = "O(d)"
@@ -50,7 +50,7 @@ class GatedDirection(Method):
         self,
         null_share: float = 0.5,
         ridge: float = 0.01,
-        amount: Amount | float = 1.0,
+        amount: Amount | float = Amount("T", 1.0),
         folds: int = 5,
         seed: int = 0,
     ) -> None:
