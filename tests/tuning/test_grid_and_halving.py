@@ -76,7 +76,7 @@ def test_neighbours_are_half_way_to_the_nearest_settings() -> None:
     first = neighbours(setting(4, 1.0), tried, range(32))
     assert [(c.layer, c.value) for c in first] == [(6, 1.0), (4, 0.5), (4, 1.5)]
     whole = [setting(1, value, "interpolation") for value in (0.5, 1.0)]
-    assert [c.value for c in neighbours(whole[1], whole, [1])] == [0.75]
+    assert [c.value for c in neighbours(whole[1], whole, [1])] == [0.75, 1.5]
     alone = [setting(3, 1.0)]
     beside = neighbours(alone[0], alone, range(2, 5))
     assert [(c.layer, c.value) for c in beside] == [(2, 1.0), (4, 1.0), (3, 0.5), (3, 2.0)]
