@@ -29,7 +29,9 @@ def test_export_and_import(run: Run, caa: str, model: str, tmp_path: Path) -> No
     shown = run("inspect", "back.safetensors")
     assert re.search(r"mean norm +unknown", shown.out)
     assert "have no meaning" in shown.out
-    generated = run("generate", model, "Hello", "--steer", "back.safetensors", "--max-new-tokens", 3)
+    generated = run(
+        "generate", model, "Hello", "--steer", "back.safetensors", "--max-new-tokens", 3
+    )
     assert generated.code == 0, generated.err
 
 

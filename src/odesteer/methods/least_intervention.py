@@ -45,6 +45,8 @@ class LeastIntervention(Method):
         "this project, pointwise; control barriers in steering: BarrierSteer, arXiv 2602.20102"
     )
 
+    step_parameters: ClassVar[tuple[str, ...]] = ("n_steps",)
+
     barrier = FittedPart[Barrier]()
     barrier_: Barrier
     metric = FittedPart[Metric]()

@@ -83,7 +83,7 @@ def test_published_data_on_a_real_model(
     lm = SteeredModel.from_pretrained(str(shared / "models" / "stories260K-hf"), device="cpu")
     outcome = run(lm, tmp_path, suite, shared / "data" / files, judges=judges)
     found = metrics(tmp_path)
-    assert found.keys() == expected.keys()
+    assert found.keys() >= expected.keys()
     for task, names in expected.items():
         assert names <= found[task]
     assert outcome.failures() == []
@@ -119,7 +119,8 @@ def test_answers_that_a_reward_model_likes(tmp_path: Path, model_folder: str) ->
     )
     assert metrics(tmp_path / "out")["ultrafeedback"] == {"reward", "reward-p90", "win_rate"}
     assert metrics(tmp_path / "out", "none")["ultrafeedback"] == {"reward", "reward-p90"}
-    rewards = [result.scores["reward"] for result in outcome.results]
+    # Blank answers have no reward.
+    rewards = [r.scores["reward"] for r in outcome.results if "reward" in r.scores]
     assert len(set(rewards)) > 1
 
 
@@ -177,13 +178,13 @@ def test_no_steerer_that_answers_a_question_has_seen_it(
         return fit(method, activations, data, *rest)
 
     def generating(
-        lm: Any, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None]
+        lm: Any, specs: Sequence[CompletionSpec], steerers: Sequence[Steerer | None], *rest: Any
     ) -> Any:
         for spec, steerer in zip(specs, steerers, strict=True):
             if steerer is not None:
                 word = spec.item.group.removeprefix("Is ").removesuffix("?")
                 tested.append((word, str(steerer.provenance.data_digest)))
-        return generate(lm, specs, steerers)
+        return generate(lm, specs, steerers, *rest)
 
     monkeypatch.setattr(fit_cache, "fit_steerers", fitting)
     monkeypatch.setattr(completions, "generate_completions", generating)
@@ -214,7 +215,8 @@ def test_chats_are_asked_with_one_bos(
     forward = lm.model.forward
 
     def counting(input_ids: Any, *rest: Any, **named: Any) -> Any:
-        if input_ids.shape[1] > 1:
+        cache = named.get("past_key_values")  # answers are scored behind their common prompt
+        if input_ids.shape[1] > 1 and (cache is None or cache.get_seq_length() == 0):
             seen.extend((input_ids == lm.tokenizer.bos_token_id).sum(dim=1).tolist())
         return forward(input_ids, *rest, **named)
 
