@@ -7,6 +7,7 @@ BROWSER := $(VENV)/.browser
 RAY := $(VENV)/.ray
 CLIENTS := $(VENV)/.clients
 DOCS := $(VENV)/.docs
+TUTORIALS := $(VENV)/.tutorials
 VENV_VLLM ?= .venv-vllm
 BIN_VLLM := $(VENV_VLLM)/bin
 INSTALLED_VLLM := $(VENV_VLLM)/.installed
@@ -14,7 +15,7 @@ INSTALLED_VLLM := $(VENV_VLLM)/.installed
 LLMS ?= smollm2 gemma3
 DATA ?= data
 
-.PHONY: demo bench bench-llms llms test test-browser test-vllm test-ray test-clients lint docs docs-serve terrarium clean help
+.PHONY: demo bench bench-llms llms test test-browser test-vllm test-ray test-clients lint docs docs-serve terrarium clean help tutorials
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,6 +40,11 @@ $(RAY): $(INSTALLED)
 
 $(DOCS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+$(TUTORIALS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tutorials]'
+	$(BIN)/python -m ipykernel install --sys-prefix --name python3
 	@touch $@
 
 $(INSTALLED_VLLM): pyproject.toml constraints-vllm.txt
@@ -88,6 +94,12 @@ docs: $(DOCS)  ## Build the documentation site into site/, offline.
 docs-serve: $(DOCS)  ## Show the documentation site, built anew at every change.
 	$(BIN)/python scripts/write_reference.py
 	$(BIN)/zensical serve
+
+tutorials: $(TUTORIALS) llms  ## Run the tutorials and write what they print into their pages.
+	cd docs/tutorials && for tutorial in *.py; do \
+	  $(abspath $(BIN))/python -m jupytext --to ipynb --execute $$tutorial && \
+	  $(abspath $(BIN))/python -m jupyter nbconvert --to markdown $${tutorial%.py}.ipynb || exit 1; \
+	done
 
 terrarium: $(INSTALLED)  ## Train the bundled model again, about 40 minutes on two cores.
 	$(BIN)/python scripts/train_terrarium.py
