@@ -254,6 +254,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] = 
     "no width": (learned_as(width_=None), "has width None"),
     "huge width": (learned_as(width_=2**40), "no tensor is as long"),
     "width text": (learned_as(width_="12"), "has width '12'"),
+    "unknown norm": (learned_as(mean_norm_={"number": "unknown"}), "mean norm nan"),
     "unknown parameter value": (params_as(T={"number": "unknown"}), "describes no value"),
     "list as learned": (method_as(learned=[]), "values by name|belong to nothing"),
     "negative norm": (learned_as(mean_norm_=-1.0), "mean norm -1.0"),

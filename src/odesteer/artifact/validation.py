@@ -23,7 +23,9 @@ def check_method(method: object, tensors: Mapping[str, Tensor]) -> Method:
 def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
     """Check width, mean norm and unit of strength of a method, and the widths of its parts."""
     width, norm = getattr(method, "width_", None), getattr(method, "mean_norm_", None)
-    if not is_integer(width, 1) or type(norm) is not float or norm < 0 or norm == math.inf:
+    given = any(map(_is_given, _parts(method)))
+    unknown = type(norm) is float and math.isnan(norm) and given
+    if not is_integer(width, 1) or type(norm) is not float or not (unknown or 0 <= norm < math.inf):
         raise ArtifactError(f"its method has width {width!r} and mean norm {norm!r}.")
     unit = vars(method).get("strength_unit_", norm)  # NaN, where unknown, counts nothing
     if type(unit) is not float or not 0 <= unit < math.inf:
@@ -36,6 +38,13 @@ def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
             raise ArtifactError(
                 f"its method has width {width}, but its {part.family} has width {part.width_}."  # type: ignore[attr-defined]
             )
+
+
+def _is_given(part: Estimator) -> bool:
+    """Whether it was made of given vectors: without examples its barrier has no quantiles."""
+    barrier = vars(part).get("barrier_")
+    given = isinstance(part, Method) and part.may_be_given
+    return given and (barrier is None or math.isnan(getattr(barrier, "upper_", math.nan)))
 
 
 def _parts(estimator: Estimator) -> list[Estimator]:

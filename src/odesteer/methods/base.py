@@ -37,6 +37,8 @@ class Method(Estimator, ABC):
         barrier_summary: the barrier it climbs, "" for none.
         solver_summary: how the field is followed or the map is evaluated.
         keeps_norm: whether ‖a‖ stays as it is.
+        may_be_given: whether it can be made of given vectors, without examples and so with an
+            unknown ``mean_norm_``.
         cost: of steering one token, in operations.
         reference: the paper.
         needs_model: whether it is trained through the model, by `SteeredModel.fit` alone.
@@ -56,6 +58,7 @@ class Method(Estimator, ABC):
     barrier_summary: ClassVar[str] = ""
     solver_summary: ClassVar[str] = "closed form"
     keeps_norm: ClassVar[bool] = False
+    may_be_given: ClassVar[bool] = False
     cost: ClassVar[str] = ""
     reference: ClassVar[str] = ""
     needs_model: ClassVar[bool] = False

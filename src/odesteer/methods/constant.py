@@ -117,6 +117,7 @@ class CAA(ConstantMethod):
 
     dynamics: ClassVar[str] = "constant, a' = a + T(μ₊ - μ₋)"
     barrier_summary: ClassVar[str] = "(μ₊ - μ₋)·(a - (μ₊ + μ₋)/2)"
+    may_be_given: ClassVar[bool] = True
     reference: ClassVar[str] = "Rimsky et al., ACL 2024, arXiv 2312.06681"
 
     barrier_: MeanDifferenceBarrier

@@ -37,6 +37,7 @@ class SubspaceMap(Method):
 
     quantities: ClassVar[tuple[str, ...]] = ("interpolation",)
     dynamics: ClassVar[str] = "affine map in a subspace, a' = a + λRᵀ(Wa + b - Ra)"
+    may_be_given: ClassVar[bool] = True
     cost: ClassVar[str] = "O(rd)"
     reference: ClassVar[str] = "Wu et al., NeurIPS 2024, arXiv 2404.03592"
 

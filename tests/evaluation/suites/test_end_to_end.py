@@ -56,13 +56,13 @@ def metrics(folder: Path, contender: str = "caa") -> dict[str, set[str]]:
             "ultrafeedback",
             "preference-llamafactory/dpo_en_demo.json",
             ("perplexity", "diversity"),
-            {"ultrafeedback": {"nll", "dist-1"}},
+            {"ultrafeedback": {"nll", "dist-1"}, "ultrafeedback-preference": set()},
         ),
         (
             "ultrafeedback",
             "hh-rlhf-harmless-test/test.jsonl.gz",
             ("diversity",),
-            {"ultrafeedback": {"dist-1"}},
+            {"ultrafeedback": {"dist-1"}, "ultrafeedback-preference": set()},
         ),
         (
             "realtoxicityprompts",
@@ -83,7 +83,7 @@ def test_published_data_on_a_real_model(
     lm = SteeredModel.from_pretrained(str(shared / "models" / "stories260K-hf"), device="cpu")
     outcome = run(lm, tmp_path, suite, shared / "data" / files, judges=judges)
     found = metrics(tmp_path)
-    assert found.keys() >= expected.keys()
+    assert found.keys() == expected.keys()
     for task, names in expected.items():
         assert names <= found[task]
     assert outcome.failures() == []
@@ -119,8 +119,8 @@ def test_answers_that_a_reward_model_likes(tmp_path: Path, model_folder: str) ->
     )
     assert metrics(tmp_path / "out")["ultrafeedback"] == {"reward", "reward-p90", "win_rate"}
     assert metrics(tmp_path / "out", "none")["ultrafeedback"] == {"reward", "reward-p90"}
-    # Blank answers have no reward.
-    rewards = [r.scores["reward"] for r in outcome.results if "reward" in r.scores]
+    written = [r for r in outcome.results if r.spec.task.name == "ultrafeedback"]
+    rewards = [result.scores["reward"] for result in written]
     assert len(set(rewards)) > 1
 
 

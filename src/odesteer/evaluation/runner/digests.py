@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from odesteer.barriers.training import Training
 from odesteer.estimator import Parametrised
 from odesteer.evaluation.item import Item
 from odesteer.evaluation.runner.plan import CompletionSpec
@@ -70,10 +69,10 @@ def to_plain(value: Any) -> Any:
 
 
 def _parameters(value: Parametrised) -> dict[str, Any]:
-    """All parameters; those of training side by side with the others, as they are stored."""
+    """All parameters; those that moved into an object side by side with the others, as before."""
     found: dict[str, Any] = {}
     for name, inner in value.get_params(deep=False).items():
-        if isinstance(inner, Training):
+        if isinstance(inner, Parametrised) and name in value.moved_parameters.values():
             found |= _parameters(inner)
         else:
             found[name] = to_plain(inner)
