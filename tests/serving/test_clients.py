@@ -198,6 +198,7 @@ def test_lm_eval_scores_a_steered_server_as_the_library_does(
     server: Server, steerer_files: dict[str, Path], marker: str | None
 ) -> None:
     pytest.importorskip("lm_eval", reason="pip install 'odesteer[bench]'")
+    pytest.importorskip("tenacity", reason=INSTALL)  # of lm-eval's clients of APIs
     from lm_eval.api.instance import Instance
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 

@@ -3,7 +3,14 @@
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Mapping,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -64,21 +71,22 @@ async def generate_response(
     """Generate the texts of a request; a client that disconnects cancels them."""
     streams = engine.submit(parsed.requests, at_end=not stream)
     metrics.prompt_tokens.inc(parsed.n_prompt)
-    chunks = _count_and_check(_merge(streams), metrics)
+    merged = _MergedStreams(streams)
+    chunks = _count_and_check(merged, metrics)
     try:
         if not stream:
             texts = await _unless_disconnected(request, _collect(chunks, len(streams)))
             return ASCIIJSONResponse(writer.whole(parsed, texts), headers=parsed.headers)
         # Errors before the first token can still set the status of the response.
-        first = asyncio.ensure_future(anext(chunks))
+        first = merged.begin(anext(chunks))
         await _unless_disconnected(request, asyncio.wait((first,), timeout=ping_interval))
         if first.done():
             first.result()
     except BaseException:
-        _cancel(streams)
+        merged.cancel()
         raise
     events = _with_pings(writer.events(parsed, _after(first, chunks)), ping_interval)
-    return _EventStreamResponse(events, streams, parsed.headers)
+    return _EventStreamResponse(events, merged, parsed.headers)
 
 
 class _EventStreamResponse(StreamingResponse):
@@ -86,20 +94,22 @@ class _EventStreamResponse(StreamingResponse):
 
     def __init__(
         self,
-        events: AsyncIterator[bytes],
-        streams: Sequence[OutputStream],
+        events: AsyncGenerator[bytes, None],
+        merged: "_MergedStreams",
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(
             events, media_type="text/event-stream", headers={**_STREAM_HEADERS, **headers}
         )
-        self._streams = streams
+        self._events = events
+        self._merged = merged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            _cancel(self._streams)
+            self._merged.cancel()
+            await self._events.aclose()
 
 
 class CompletionsWriter(AnswerWriter):
@@ -149,7 +159,7 @@ async def _after(first: "asyncio.Future[tuple[int, OutputChunk]]", rest: Chunks)
         yield each
 
 
-async def _with_pings(events: AsyncIterator[bytes], interval: float) -> AsyncIterator[bytes]:
+async def _with_pings(events: AsyncIterator[bytes], interval: float) -> AsyncGenerator[bytes, None]:
     """Events, and a comment after each interval without any: proxies cut silent connections."""
     waiting: asyncio.Future[bytes] | None = None
     try:
@@ -172,28 +182,48 @@ def event(content: Any, name: str | None = None) -> bytes:
     return kind + b"data: " + json.dumps(content, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def _merge(streams: Sequence[OutputStream]) -> AsyncIterator[tuple[int, OutputChunk]]:
-    """The chunks of several texts as they come, each with the index of its text."""
-    if len(streams) == 1:
-        async for chunk in streams[0]:
-            yield 0, chunk
-        return
-    waiting = {asyncio.ensure_future(anext(stream)): i for i, stream in enumerate(streams)}
-    try:
+class _MergedStreams:
+    """The chunks of several texts as they come, each with the index of its text.
+
+    Waiting for a chunk is a task of its own, which a reader that is gone would leave behind:
+    `cancel` ends those tasks, and the texts.
+    """
+
+    def __init__(self, streams: Sequence[OutputStream]) -> None:
+        self._streams = streams
+        self._waiting: set[asyncio.Future[Any]] = set()
+
+    def begin(self, work: Awaitable[T]) -> "asyncio.Future[T]":
+        """Start a task that `cancel` ends."""
+        task = asyncio.ensure_future(work)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+        return task
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, OutputChunk]]:
+        if len(self._streams) == 1:
+            async for chunk in self._streams[0]:
+                yield 0, chunk
+            return
+        waiting = {self.begin(anext(stream)): i for i, stream in enumerate(self._streams)}
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 i, chunk = waiting.pop(task), task.result()
                 if chunk.finish_reason is None:
-                    waiting[asyncio.ensure_future(anext(streams[i]))] = i
+                    waiting[self.begin(anext(self._streams[i]))] = i
                 yield i, chunk
-    finally:
-        for task in waiting:
+
+    def cancel(self) -> None:
+        """Stop generating the texts, and waiting for them."""
+        for stream in self._streams:
+            stream.cancel()
+        for task in list(self._waiting):
             task.cancel()
 
 
 async def _count_and_check(
-    chunks: AsyncIterator[tuple[int, OutputChunk]], metrics: Metrics
+    chunks: AsyncIterable[tuple[int, OutputChunk]], metrics: Metrics
 ) -> AsyncIterator[tuple[int, OutputChunk]]:
     """Pass chunks on, counted. Raises `APIError` for one with an error."""
     async for i, chunk in chunks:
@@ -227,8 +257,3 @@ async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _cancel(streams: Sequence[OutputStream]) -> None:
-    for stream in streams:
-        stream.cancel()
