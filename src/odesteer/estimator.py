@@ -47,8 +47,10 @@ class Parametrised:
     A default that is itself such an object is copied for each instance, never shared.
 
     ``family`` names the registry of the concrete classes (``"barrier"``, ``"solver"``…).
-    ``moved_parameters`` maps parameters of earlier versions to the parameter whose object holds
-    them now; constructors, `with_params` and stored artifacts may still use them.
+    ``formerly_separate`` are parameters of an object that its owners once had themselves. An owner
+    still takes them by name: in its constructor, `with_params`, `set_params`, stored artifacts and
+    as attributes. ``moved_parameters`` maps them to the owner's parameter that holds them now; it
+    follows from the defaults, and a class may state its own for one of them.
     ``added_parameters`` are those that stored artifacts may lack, and what they stand for there.
 
     ``step_parameters`` are counts of steps and ``size_parameters`` sizes of tensors, on which the
@@ -56,6 +58,7 @@ class Parametrised:
     """
 
     family: ClassVar[str]
+    formerly_separate: ClassVar[tuple[str, ...]] = ()
     moved_parameters: ClassVar[Mapping[str, str]] = {}
     step_parameters: ClassVar[tuple[str, ...]] = ()
     size_parameters: ClassVar[tuple[str, ...]] = ()
@@ -64,6 +67,9 @@ class Parametrised:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
+            cls.moved_parameters = _moved_parameters(cls)
+            for name, holder in cls.moved_parameters.items():
+                setattr(cls, name, _MovedParameter(holder, name))
             cls.__init__ = _with_own_defaults(cls.__init__, cls.moved_parameters)  # type: ignore[method-assign]
 
     @classmethod
@@ -210,6 +216,48 @@ class Estimator(Parametrised):
         return moved
 
 
+class _MovedParameter:
+    """A parameter that lies in the object ``holder``, read and set as if it were the owner's."""
+
+    def __init__(self, holder: str, name: str) -> None:
+        self._holder, self._name = holder, name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return getattr(_held(instance, self._holder, getattr(instance, self._holder)), self._name)
+
+    def __set__(self, instance: object, value: Any) -> None:
+        held = _held(instance, self._holder, getattr(instance, self._holder))
+        setattr(instance, self._holder, held.with_params(**{self._name: value}))
+
+
+def _held(owner: object, name: str, held: Any) -> Parametrised:
+    """The object in a parameter. Raises `InvalidInputError` where something else is."""
+    if isinstance(held, Parametrised):
+        return held
+    default = inspect.signature(type(owner)).parameters[name].default
+    kind = type(default).__name__
+    raise InvalidInputError(
+        f"{name} of {type(owner).__name__} must be a {kind}(...), such as {default!r}, not"
+        f" {held!r:.80}."
+    )
+
+
+def _moved_parameters(cls: type[Parametrised]) -> dict[str, str]:
+    """Which parameters of objects among a constructor's defaults the class takes itself."""
+    own = dict(vars(cls).get("moved_parameters", {}))
+    parameters = inspect.signature(cls.__init__).parameters
+    found = {
+        former: name
+        for name, parameter in parameters.items()
+        if isinstance(parameter.default, Parametrised) and name not in own.values()
+        for former in parameter.default.formerly_separate
+        if former not in parameters
+    }
+    return {**found, **own}
+
+
 def _with_own_defaults(init: Callable[..., None], moved: Mapping[str, str]) -> Callable[..., None]:
     """``init`` with a copy of every default that is an object, and with moved parameters."""
     parameters = inspect.signature(init).parameters
@@ -221,11 +269,13 @@ def _with_own_defaults(init: Callable[..., None], moved: Mapping[str, str]) -> C
 
     @functools.wraps(init)
     def with_own_defaults(self: Parametrised, *args: Any, **kwargs: Any) -> None:
+        if len(args) <= len(names) and not kwargs.keys() & names[: len(args)]:
+            args, kwargs = (), {**dict(zip(names, args, strict=False)), **kwargs}
         for name in objects.keys() - names[: len(args)] - kwargs.keys():
             kwargs[name] = _clone(objects[name])
-        for name in moved.keys() & kwargs.keys():
-            value = kwargs.pop(name)
-            kwargs[moved[name]] = kwargs[moved[name]].with_params(**{name: value})
+        for name in sorted(moved.keys() & kwargs.keys()):
+            value, holder = kwargs.pop(name), moved[name]
+            kwargs[holder] = _held(self, holder, kwargs[holder]).with_params(**{name: value})
         init(self, *args, **kwargs)
 
     return with_own_defaults

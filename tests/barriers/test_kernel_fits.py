@@ -289,6 +289,6 @@ def test_the_approximation_is_one_object_and_its_parameters_are_taken_one_by_one
     assert barrier.with_params(n_landmarks=7).approximation.rank_tolerance == 0.0
     assert barrier.set_params(approximation__n_landmarks=9).approximation.n_landmarks == 9
     assert PolynomialBarrier().approximation.max_exact == 4000  # not shared
-    assert len(PolynomialBarrier.parameter_names()) == 8
+    assert len(PolynomialBarrier.parameter_names()) == 7
     with pytest.raises(InvalidInputError, match="approximation must be a KernelApproximation"):
         PolynomialBarrier(approximation=3).fit(*contrast())

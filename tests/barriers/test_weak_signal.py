@@ -37,6 +37,17 @@ def test_labels_without_signal_are_noticed(barrier):
         ODESteer(barrier).fit(*noise())
 
 
+def test_chance_counts_groups_and_not_rows():
+    """Many tokens of few texts: what tells the texts apart tells nothing about others."""
+    generator = torch.Generator().manual_seed(1)
+    texts = torch.randn(2, 12, 12, generator=generator).repeat_interleave(40, dim=1)
+    positive, negative = texts + 0.01 * torch.randn(2, 480, 12, generator=generator)
+    positive[:, 0] += 0.8
+    groups = [[f"{side}{i // 40}" for i in range(480)] for side in "+-"]
+    with pytest.warns(WeakSignalWarning, match=r"0\.6\d ± 0\.1\d, near chance"):
+        LinearBarrier().fit(positive, negative, groups)
+
+
 def test_good_fits_and_fits_without_folds_say_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

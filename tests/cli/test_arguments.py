@@ -177,8 +177,8 @@ def test_parts_of_composites() -> None:
     method = build_method("sum", words, seed=3)
     assert isinstance(method, Sum)
     first, second = method.methods
-    assert repr(first) == "CAA(amount=Amount('T', 2), seed=3)"
-    assert repr(second) == "ODESteer(barrier=LinearBarrier(seed=3))"
+    assert repr(first) == "CAA(amount=Amount('T', 2), fitting=Fitting(seed=3))"
+    assert repr(second) == "ODESteer(barrier=LinearBarrier(fitting=Fitting(seed=3)))"
     assert method.weights == (1, 0.5)
     words = ["method=sum", "gate=minimum", "gate.barriers=linear,polynomial", "gate.barriers.0.C=9"]
     gated = build_method("conditional", [*words, "below=-0.5"], seed=0)

@@ -3,6 +3,7 @@
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.combined import FrozenBarrier, MinimumBarrier, ProductBarrier
 from odesteer.barriers.contrast import Contrast, Groups, check_contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.gaussian import (
     LinearDiscriminantBarrier,
     QuadraticDiscriminantBarrier,
@@ -97,6 +98,7 @@ __all__ = [
     "Barrier",
     "Centred",
     "Contrast",
+    "Fitting",
     "FrozenBarrier",
     "GatedPotential",
     "Groups",

@@ -16,6 +16,7 @@ from odesteer.barriers.held_out import (
     HeldOutValues,
     auc_error,
     check_folds,
+    count_groups,
     group_folds,
     held_out_quality,
     recalibration_slope,
@@ -49,8 +50,8 @@ class Barrier(Estimator, ABC):
     Regularisation shrinks such a logit. Where there are folds, h is multiplied by the slope with
     which held-out values predict the labels best, so that on new examples it is in nats.
 
-    Every barrier has the parameters ``folds`` (cross-validation folds for the held-out figures;
-    0 for none, then the quantiles are those of the training examples) and ``seed``.
+    Every barrier has the parameter ``fitting``, cross-validation folds and the seed (`Fitting`),
+    whose ``folds`` and ``seed`` are also attributes and arguments of its own.
 
     Learned: ``width_`` (d); ``held_out_`` (AUC, log loss, calibration error on held-out folds, or
     None); ``calibration_``, the factor that is in h, 1 without folds; ``upper_`` and ``lower_``,
@@ -75,8 +76,8 @@ class Barrier(Estimator, ABC):
         ``groups`` is a pair of sequences, of lengths n₊ and n₋, of hashable labels; examples of
         one group are never split between folds. Raises `InvalidInputError` for sets that are
         empty, differ in width, hold NaN or infinities, or do not vary. Warns with a
-        `WeakSignalWarning` where held-out examples are told apart no better than by chance, and
-        where there are folds but too few groups for them.
+        `WeakSignalWarning` where held-out examples are told apart no better than so many groups
+        would be by chance, and where there are folds but too few groups for them.
         """
         contrast = check_contrast(positive, negative, groups)
         check_folds(self.folds)
@@ -105,7 +106,7 @@ class Barrier(Estimator, ABC):
                 self._rescale(recalibration_slope(h, y))
                 h = self.calibration_ * h
             self.held_out_ = held_out_quality(h, y)
-            self._warn_of_chance(self.held_out_["auc"], y)
+            self._warn_of_chance(self.held_out_["auc"], *count_groups(contrast.groups[rated], y))
         self.upper_ = float(h[y == 1].double().quantile(0.9))
         self.lower_ = float(h[y == 0].double().quantile(0.1))
 
@@ -126,8 +127,9 @@ class Barrier(Estimator, ABC):
                 stacklevel=4,
             )
 
-    def _warn_of_chance(self, auc: float, y: Tensor) -> None:
-        error = auc_error(auc, int(y.sum()), int((1 - y).sum()))
+    def _warn_of_chance(self, auc: float, n_positive: int, n_negative: int) -> None:
+        """Warn where an AUC of so many groups of each class is near one half."""
+        error = auc_error(auc, n_positive, n_negative)
         if auc - 2 * error < 0.5:
             warnings.warn(
                 f"the held-out AUC of {type(self).__name__} is {auc:.2f} ± {error:.2f}, near"

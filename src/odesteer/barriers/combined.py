@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.contrast import Contrast, Groups
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.held_out import HeldOutValues
 from odesteer.barriers.linear import LinearBarrier
 from odesteer.barriers.polynomial import PolynomialBarrier
@@ -32,13 +33,11 @@ class CombinedBarrier(Barrier):
         self,
         barriers: tuple[Barrier, ...],
         weights: tuple[float, ...] | None = None,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.barriers = barriers
         self.weights = weights
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @classmethod
     def of(
@@ -141,17 +140,16 @@ class ProductBarrier(CombinedBarrier):
     Parameters:
         barriers: the parts h_i; after `fit`, the fitted ones.
         weights: w_i, positive; None for 1 each.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
     """
 
     def __init__(
         self,
         barriers: tuple[Barrier, ...] = (LinearBarrier(), PolynomialBarrier()),
         weights: tuple[float, ...] | None = None,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
-        super().__init__(barriers, weights, folds, seed)
+        super().__init__(barriers, weights, fitting)
 
     def _combine(self, values: Tensor) -> tuple[Tensor, Tensor]:
         return values.sum(dim=0), torch.ones_like(values)
@@ -170,7 +168,7 @@ class MinimumBarrier(CombinedBarrier):
         weights: w_i, positive; None for 1 each. For parts in different units, one over the
             ``upper_`` of each makes the minimum one of levels.
         temperature: t in units of the weighted parts; 0 for the exact minimum.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
     """
 
     def __init__(
@@ -178,10 +176,9 @@ class MinimumBarrier(CombinedBarrier):
         barriers: tuple[Barrier, ...] = (LinearBarrier(), PolynomialBarrier()),
         weights: tuple[float, ...] | None = None,
         temperature: float = 0.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
-        super().__init__(barriers, weights, folds, seed)
+        super().__init__(barriers, weights, fitting)
         self.temperature = temperature
 
     def _fit(self, contrast: Contrast) -> None:
@@ -209,13 +206,12 @@ class FrozenBarrier(Barrier):
 
     Parameters:
         barrier: the fitted barrier.
-        folds, seed: not used; every barrier has them.
+        fitting: not used; every barrier has it.
     """
 
-    def __init__(self, barrier: Barrier, folds: int = 0, seed: int = 0) -> None:
+    def __init__(self, barrier: Barrier, fitting: Fitting = Fitting(folds=0)) -> None:
         self.barrier = barrier
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def clone(self) -> Self:
         copy = super().clone()

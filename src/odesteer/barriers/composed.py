@@ -8,6 +8,7 @@ from torch import Tensor
 
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.inputs import Inputs
 from odesteer.barriers.logistic import class_weights
 from odesteer.barriers.quadratic import QuadraticFunction
@@ -114,10 +115,9 @@ class ComposedBarrier(Barrier):
 class FixedBarrier(ComposedBarrier):
     """A given function of given inputs, not fitted to anything."""
 
-    def __init__(self, inputs: Inputs, folds: int = 0, seed: int = 0) -> None:
+    def __init__(self, inputs: Inputs, fitting: Fitting = Fitting(folds=0)) -> None:
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @classmethod
     def of(cls, inputs: Inputs, function: Function | QuadraticFunction) -> "FixedBarrier":

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.held_out import HeldOutValues, group_folds
 from odesteer.barriers.inputs import Centred, Inputs, Raw
 from odesteer.barriers.linear import halfway_function
@@ -68,13 +69,11 @@ class LinearDiscriminantBarrier(ComposedBarrier):
         self,
         shrinkage: float | None = None,
         inputs: Inputs = Raw(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.shrinkage = shrinkage
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True
@@ -95,7 +94,7 @@ class QuadraticDiscriminantBarrier(ComposedBarrier):
             (2004).
         ridge: what is added to the diagonal of both, in squared units of the inputs.
         inputs: what the Gaussians live on.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
     """
 
     def __init__(
@@ -103,14 +102,12 @@ class QuadraticDiscriminantBarrier(ComposedBarrier):
         shrinkage: float | None = None,
         ridge: float = 0.0,
         inputs: Inputs = Centred(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.shrinkage = shrinkage
         self.ridge = ridge
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True

@@ -8,6 +8,7 @@ from torch import Tensor
 from odesteer.barriers.base import Barrier
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast, Groups
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.inputs import Inputs, Raw
 from odesteer.barriers.linear import LinearBarrier, linear_normal
 from odesteer.barriers.quadratic import linear_function
@@ -28,7 +29,7 @@ class HeadBarrier(ComposedBarrier):
         heads: the chosen heads, from zero; all of them when None.
         probe: a linear barrier; fitted to each chosen head.
         inputs: activations as they are by default.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
 
     Learned: ``heads_``, the chosen heads in order; ``normals_`` θ `[k, head_width]`;
     ``deviations_`` σ `[k]`.
@@ -44,15 +45,13 @@ class HeadBarrier(ComposedBarrier):
         heads: Sequence[int] | None = None,
         probe: Barrier = LinearBarrier(),
         inputs: Inputs = Raw(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.n_heads = n_heads
         self.heads = heads
         self.probe = probe
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _fit(self, contrast: Contrast) -> None:
         n_heads, _ = check_heads(self.n_heads, contrast.width)

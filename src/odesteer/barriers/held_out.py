@@ -38,6 +38,15 @@ def auc_error(auc: float, n_positive: int, n_negative: int) -> float:
     return math.sqrt(max(variance, 0.0) / (n_positive * n_negative))
 
 
+def count_groups(groups: Tensor, y: Tensor) -> tuple[int, int]:
+    """How many different groups `[n]` the examples of each class have, labels y `[n]`.
+
+    Examples of one group, such as the tokens of a text, are no independent ones.
+    """
+    positive = y.cpu() == 1
+    return len(torch.unique(groups[positive])), len(torch.unique(groups[~positive]))
+
+
 def _calibration_error(
     p: "np.ndarray[tuple[int], np.dtype[np.float64]]",
     labels: "np.ndarray[tuple[int], np.dtype[np.int_]]",

@@ -11,6 +11,7 @@ from torch import Tensor
 from odesteer.barriers.base import Barrier
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.held_out import HeldOutValues, choose_regularisation
 from odesteer.barriers.inputs import Centred, Inputs, Raw, UnitSphere
 from odesteer.barriers.logistic import check_regularisation, fit_constant, fit_features
@@ -27,7 +28,7 @@ class LinearBarrier(ComposedBarrier):
         C: inverse strength of the regularisation, as in scikit-learn; or several, to choose from
             by the log loss on held-out groups.
         inputs: what the classifier sees; `Centred` activations by default.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
 
     Learned: ``C_``, the regularisation used.
     """
@@ -38,13 +39,11 @@ class LinearBarrier(ComposedBarrier):
         self,
         C: float | Sequence[float] = 1.0,
         inputs: Inputs = Centred(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.C = C
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True
@@ -74,16 +73,15 @@ class HomogeneousBarrier(ComposedBarrier):
     Parameters:
         C: inverse strength of the regularisation, as in scikit-learn.
         inputs: what the classifier sees; directions by default.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
     """
 
     def __init__(
-        self, C: float = 1.0, inputs: Inputs = UnitSphere(), folds: int = 5, seed: int = 0
+        self, C: float = 1.0, inputs: Inputs = UnitSphere(), fitting: Fitting = Fitting()
     ) -> None:
         self.C = C
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True
@@ -128,7 +126,7 @@ class LogisticProbeBarrier(ComposedBarrier):
         tolerance, max_iterations: of L-BFGS. Where it does not get to the tolerance, as on
             activations with a few large coordinates, Newton's method goes on to the optimum.
         inputs: what the probe sees; activations as they are by default.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
     """
 
     def __init__(
@@ -137,15 +135,13 @@ class LogisticProbeBarrier(ComposedBarrier):
         tolerance: float = 1e-4,
         max_iterations: int = 1000,
         inputs: Inputs = Raw(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.C = C
         self.tolerance = tolerance
         self.max_iterations = max_iterations
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True
@@ -187,10 +183,9 @@ class MeanDifferenceBarrier(ComposedBarrier):
     mean difference of directions.
     """
 
-    def __init__(self, inputs: Inputs = Raw(), folds: int = 5, seed: int = 0) -> None:
+    def __init__(self, inputs: Inputs = Raw(), fitting: Fitting = Fitting()) -> None:
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _fit(self, contrast: Contrast) -> None:
         x, n = self._prepare(contrast), len(contrast.positive)
@@ -209,7 +204,7 @@ class PrincipalDifferenceBarrier(ComposedBarrier):
             the classes differ in. Without, v follows the mean difference too; that is what the
             reference implementation of RepE does by shuffling the sides of each pair.
         inputs: activations as they are by default.
-        folds, seed: see `Barrier`.
+        fitting: see `Fitting`.
 
     Learned: ``n_pairs_``, and ``n_alone_``, the number of examples without a partner.
     """
@@ -218,12 +213,11 @@ class PrincipalDifferenceBarrier(ComposedBarrier):
     n_alone_: int
 
     def __init__(
-        self, centred: bool = False, inputs: Inputs = Raw(), folds: int = 5, seed: int = 0
+        self, centred: bool = False, inputs: Inputs = Raw(), fitting: Fitting = Fitting()
     ) -> None:
         self.centred = centred
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _fit(self, contrast: Contrast) -> None:
         x, n = self._prepare(contrast), len(contrast.positive)

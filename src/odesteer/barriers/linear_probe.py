@@ -3,10 +3,9 @@
 import math
 from collections.abc import Mapping
 
-import torch
-
 from odesteer.barriers.contrast import Contrast
-from odesteer.barriers.held_out import auc_error, held_out_quality
+from odesteer.barriers.fitting import Fitting
+from odesteer.barriers.held_out import auc_error, count_groups, held_out_quality
 from odesteer.barriers.inputs import Standardized
 from odesteer.barriers.linear import LinearBarrier
 from odesteer.errors import ConvergenceError, InvalidInputError
@@ -27,11 +26,10 @@ def probe_figures(
     with these ``folds`` and ``seed`` has, ``auc_error`` of the barrier's own ``auc``. Errors are
     standard errors. Empty where there are no folds.
     """
-    # Activations of one group, such as the tokens of a text, are no independent examples.
-    n_positive, n_negative = (len(torch.unique(side)) for side in contrast.group_pair)
+    n_positive, n_negative = count_groups(contrast.groups, contrast.labels)
     figures = {} if auc is None else {"auc_error": auc_error(auc, n_positive, n_negative)}
     # The inputs divide by √d too, so that the same regularisation is d times the C.
-    probe = LinearBarrier(float(contrast.width), Standardized(), folds, seed)
+    probe = LinearBarrier(float(contrast.width), Standardized(), Fitting(folds, seed))
     try:
         held_out = probe._held_out_values(contrast)
     except (ConvergenceError, InvalidInputError):

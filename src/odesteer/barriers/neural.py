@@ -10,6 +10,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.inputs import Centred, Inputs
 from odesteer.barriers.logistic import class_weights
 from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
@@ -27,7 +28,7 @@ class NeuralBarrier(ComposedBarrier):
         training: see `Training`; its parameters are also accepted as arguments of their own.
         inputs: what the network sees. Inside they are multiplied by √d, which brings inputs of
             unit length, such as `Centred` ones, to unit scale in each coordinate.
-        folds, seed: see `Barrier`; the seed also draws first weights, batches and held-out groups.
+        fitting: see `Fitting`; the seed also draws first weights, batches and held-out groups.
 
     Learned: ``n_epochs_``, the epochs behind the weights.
     """
@@ -43,14 +44,12 @@ class NeuralBarrier(ComposedBarrier):
         hidden: Sequence[int] = (64,),
         training: Training = Training(max_epochs=200, tolerance=0.0, keep_best=True),
         inputs: Inputs = Centred(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.hidden = hidden
         self.training = training
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True

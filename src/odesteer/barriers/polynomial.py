@@ -1,6 +1,6 @@
 """Polynomial barriers with the exact kernel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.held_out import HeldOutValues, choose_regularisation, group_folds
 from odesteer.barriers.inputs import Inputs, UnitSphere
 from odesteer.barriers.kernel_machine import ExactMachine, NystromMachine
@@ -39,6 +40,7 @@ class KernelApproximation(Parametrised):
     """
 
     family: ClassVar[str] = "approximation"
+    formerly_separate: ClassVar[tuple[str, ...]] = ("rank_tolerance", "max_exact", "n_landmarks")
 
     def __init__(
         self, rank_tolerance: float = 1e-4, max_exact: int = 4000, n_landmarks: int = 1024
@@ -75,14 +77,10 @@ class PolynomialBarrier(ComposedBarrier):
         inputs: what the kernel sees: the direction a/‖a‖ (paper), or `Centred` activations.
         approximation: of the kernel, see `KernelApproximation`; its parameters are also taken one
             by one, as in ``PolynomialBarrier(rank_tolerance=0)``.
-        folds, seed: see `Barrier`; the seed also draws the landmarks.
+        fitting: see `Fitting`; the seed also draws the landmarks.
 
     Learned: ``C_``, the regularisation used.
     """
-
-    moved_parameters: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("rank_tolerance", "max_exact", "n_landmarks"), "approximation"
-    )
 
     C_: float
 
@@ -94,8 +92,7 @@ class PolynomialBarrier(ComposedBarrier):
         C: float | Sequence[float] = 1.0,
         inputs: Inputs = UnitSphere(),
         approximation: KernelApproximation = KernelApproximation(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.degree = degree
         self.gamma = gamma
@@ -103,8 +100,7 @@ class PolynomialBarrier(ComposedBarrier):
         self.C = C
         self.inputs = inputs
         self.approximation = approximation
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def kernel(self, x: Tensor, y: Tensor) -> Tensor:
         """κ between the rows of x `[n, d]` and y `[m, d]`: `[n, m]`."""

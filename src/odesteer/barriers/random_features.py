@@ -9,6 +9,7 @@ from torch import Tensor
 
 from odesteer.barriers.composed import ComposedBarrier, Function
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.inputs import Inputs, Raw, UnitSphere
 from odesteer.barriers.logistic import fit_features
 from odesteer.barriers.quadratic import QuadraticFunction, linear_function, quadratic_from_matrix
@@ -31,8 +32,7 @@ class TensorSketchBarrier(ComposedBarrier):
         n_components: number of features.
         C: inverse strength of the regularisation.
         inputs: what the features see; the direction a/‖a‖ by default.
-        seed: draws hashes and signs, and the folds.
-        folds: see `Barrier`.
+        fitting: see `Fitting`; the seed also draws hashes and signs.
         class_weight: "balanced" for both classes to count alike; None for each example to, and
             log(n₋/n₊) to be added, as in the paper, where h = 0 depends on the class sizes.
     """
@@ -50,8 +50,7 @@ class TensorSketchBarrier(ComposedBarrier):
         n_components: int = 8000,
         C: float = 1.0,
         inputs: Inputs = UnitSphere(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
         class_weight: Literal["balanced"] | None = "balanced",
     ) -> None:
         self.class_weight = class_weight
@@ -61,8 +60,7 @@ class TensorSketchBarrier(ComposedBarrier):
         self.n_components = n_components
         self.C = C
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @classmethod
     def from_tables(
@@ -85,7 +83,9 @@ class TensorSketchBarrier(ComposedBarrier):
         in; without them only T and strength can be used.
         """
         degree, columns = hashes.shape
-        barrier = cls(degree, gamma, c0, len(coefficients), folds=0, class_weight=None)
+        barrier = cls(
+            degree, gamma, c0, len(coefficients), fitting=Fitting(folds=0), class_weight=None
+        )
         barrier.width_ = columns - 1
         sketch = TensorSketch(degree, gamma, c0, len(coefficients)).over(hashes, signs)
         offset = float(intercept) + math.log(class_counts[1] / class_counts[0])
@@ -254,7 +254,7 @@ class RandomFourierBarrier(ComposedBarrier):
         bandwidth: σ in units of the inputs; None takes the median distance between examples.
         C: inverse strength of the regularisation.
         inputs: what the features see; the activation itself by default, as in the ablation.
-        folds, seed: see `Barrier`; the seed also draws the features.
+        fitting: see `Fitting`; the seed also draws the features.
 
     Learned: ``bandwidth_``, the σ used.
     """
@@ -269,15 +269,13 @@ class RandomFourierBarrier(ComposedBarrier):
         bandwidth: float | None = None,
         C: float = 1.0,
         inputs: Inputs = Raw(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.n_components = n_components
         self.bandwidth = bandwidth
         self.C = C
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from odesteer.barriers.composed import ComposedBarrier
 from odesteer.barriers.contrast import Contrast, check_contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.held_out import HeldOutValues, check_folds, group_folds
 from odesteer.barriers.inputs import Centred, Inputs
 from odesteer.barriers.neural import Perceptron
@@ -56,7 +57,7 @@ class ValueBarrier(ComposedBarrier):
         hidden: widths of the hidden layers, which are smooth (SiLU).
         training: see `Training`; its parameters are also accepted as arguments of their own.
         inputs: what the network sees, see `NeuralBarrier`.
-        folds, seed: see `Barrier`; the seed also draws first weights, batches and held-out groups.
+        fitting: see `Fitting`; the seed also draws first weights, batches and held-out groups.
 
     Learned: ``middle_`` r₀; ``n_epochs_``, the epochs behind the weights; ``explained_``, the
     share of the variance of held-out rewards that V explains (R²), None without folds.
@@ -73,14 +74,12 @@ class ValueBarrier(ComposedBarrier):
         hidden: Sequence[int] = (64,),
         training: Training = Training(),
         inputs: Inputs = Centred(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.hidden = hidden
         self.training = training
         self.inputs = inputs
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def fit_rewards(
         self,

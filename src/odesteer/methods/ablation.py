@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Contrast, MeanDifferenceBarrier
+from odesteer.barriers import Contrast, Fitting, MeanDifferenceBarrier
 from odesteer.barriers.linear import linear_normal
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
@@ -26,7 +26,7 @@ class Ablation(Method):
     Parameters:
         target: c: `zero`, or the mean over `positive` or `negative` examples.
         amount: default; a number is an interpolation, λ.
-        folds, seed: of the held-out quantiles of the barrier, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``direction_`` r̂ `[d]`, ``component_`` c, activation units, and ``barrier_``
     (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2), which tells on which side an activation is.
@@ -48,13 +48,11 @@ class Ablation(Method):
         self,
         target: Target = "zero",
         amount: Amount | float = 1.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.target = target
         self.amount = amount
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -67,7 +65,7 @@ class Ablation(Method):
             raise InvalidInputError(
                 f"target must be {', '.join(get_args(Target))}, not {self.target!r}."
             )
-        barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
+        barrier = MeanDifferenceBarrier(fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         normal = linear_normal(self.barrier_)
         self.direction_ = normal / normal.norm()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Contrast, MeanDifferenceBarrier
+from odesteer.barriers import Contrast, Fitting, MeanDifferenceBarrier
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount, check_max_strength
@@ -35,7 +35,7 @@ class Angular(Method):
         max_strength: the longest arc, of turns to a level too, in class
             deviations; None for no cap, as published. Where a few coordinates hold most of the norm
             they lie in the plane, and the whole turn destroys what the model says.
-        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``barrier_``, ``plane_`` the rows b₁ and b₂ `[2, d]`, and ``separation_`` ‖μ₊ - μ₋‖,
     activation units.
@@ -60,14 +60,12 @@ class Angular(Method):
         angle: float = 0.0,
         amount: Amount | float = 1.0,
         max_strength: float | None = 3.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.angle = angle
         self.amount = amount
         self.max_strength = max_strength
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -95,7 +93,7 @@ class Angular(Method):
         upwards = float((positive.mean(dim=0) + negative.mean(dim=0)) @ second) >= 0
         second = second if upwards else -second
         self.plane_ = torch.stack([first, second]).to(contrast.positive.dtype)
-        barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
+        barrier = MeanDifferenceBarrier(fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from odesteer.barriers import (
     Barrier,
     Contrast,
+    Fitting,
     LogisticProbeBarrier,
     MeanDifferenceBarrier,
     PrincipalDifferenceBarrier,
@@ -108,7 +109,7 @@ class CAA(ConstantMethod):
         amount: default; a number is a strength, in class deviations.
         max_strength: the longest step to a level, in class deviations; None for
             no cap.
-        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``direction_`` μ₊ - μ₋ `[d]`, and ``barrier_`` (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
 
@@ -128,13 +129,11 @@ class CAA(ConstantMethod):
         self,
         amount: Amount | float = Amount("T", 1.0),
         max_strength: float | None = 10.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.amount = amount
         self.max_strength = max_strength
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @classmethod
     def from_direction(
@@ -172,13 +171,13 @@ class CAA(ConstantMethod):
         method.width_ = len(v)
         method.mean_norm_ = math.nan
         method.strength_unit_ = float(unit)
-        method.barrier_ = given_barrier(MeanDifferenceBarrier(folds=0), v)
+        method.barrier_ = given_barrier(MeanDifferenceBarrier(fitting=Fitting(folds=0)), v)
         method.direction_ = v
         return method
 
     def _fit(self, contrast: Contrast) -> None:
         check_max_strength(self.max_strength)
-        barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
+        barrier = MeanDifferenceBarrier(fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.direction_ = contrast.positive.mean(dim=0) - contrast.negative.mean(dim=0)
         rounding = 16 * torch.finfo(self.direction_.dtype).eps * self.mean_norm_
@@ -209,7 +208,7 @@ class RepE(ConstantMethod):
             see above.
         max_strength: the longest step to a level, in class deviations; None for
             no cap.
-        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``direction_`` v `[d]`, and ``barrier_`` v·(a - (μ₊ + μ₋)/2), which also knows the
     numbers of pairs and of examples without a partner (``n_pairs_``, ``n_alone_``).
@@ -228,18 +227,16 @@ class RepE(ConstantMethod):
         amount: Amount | float = 1.5,
         centred: bool = False,
         max_strength: float | None = 10.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.amount = amount
         self.centred = centred
         self.max_strength = max_strength
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _fit(self, contrast: Contrast) -> None:
         check_max_strength(self.max_strength)
-        barrier = PrincipalDifferenceBarrier(self.centred, folds=self.folds, seed=self.seed)
+        barrier = PrincipalDifferenceBarrier(self.centred, fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.direction_ = linear_normal(self.barrier_)
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Contrast, MeanDifferenceBarrier
+from odesteer.barriers import Contrast, Fitting, MeanDifferenceBarrier
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.flows.metrics import least_energy_directions
@@ -30,7 +30,7 @@ class GatedDirection(Method):
         null_share: the share of directions that w may use, above 0 and at most 1.
         ridge: λ, as a share of the mean energy of the negatives in these directions.
         amount: default; a number is a strength, in class deviations.
-        folds, seed: of the held-out quantiles of the barrier, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``direction_`` z = μ₊ - μ₋ `[d]`, ``gate_weight_`` w `[d]`, and ``barrier_``
     (μ₊ - μ₋)·(a - (μ₊ + μ₋)/2).
@@ -51,14 +51,12 @@ class GatedDirection(Method):
         null_share: float = 0.5,
         ridge: float = 0.01,
         amount: Amount | float = Amount("T", 1.0),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.null_share = null_share
         self.ridge = ridge
         self.amount = amount
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -74,7 +72,7 @@ class GatedDirection(Method):
     def _fit(self, contrast: Contrast) -> None:
         if not is_number(self.ridge) or not self.ridge > 0:
             raise InvalidInputError(f"ridge must be above 0, not {self.ridge!r}.")
-        barrier = MeanDifferenceBarrier(folds=self.folds, seed=self.seed)
+        barrier = MeanDifferenceBarrier(fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.direction_ = contrast.positive.mean(dim=0) - contrast.negative.mean(dim=0)
         axes = least_energy_directions(contrast.positive, self.null_share)

@@ -9,6 +9,7 @@ from torch import Tensor
 from odesteer.barriers import (
     Barrier,
     Contrast,
+    Fitting,
     Groups,
     HeadBarrier,
     LinearBarrier,
@@ -47,8 +48,8 @@ class HeadITI(ConstantMethod):
         max_strength: the longest step to a level, in class deviations; None for
             no cap.
         validation: fraction of the groups on which probes are ranked.
-        folds: of the held-out quantiles that levels count in, see `Barrier`.
-        seed: of the folds and of the groups held out for ranking.
+        fitting: of the quantiles that levels count in, see `Fitting`; the seed also
+            draws the groups held out for ranking.
 
     Learned: ``accuracies_`` `[n_heads]` as `head_accuracies` gives them, or None where ``heads``
     are given; ``heads_``, the heads that are shifted, in order; ``direction_``, σ_h·θ_h in the
@@ -75,8 +76,7 @@ class HeadITI(ConstantMethod):
         probe: Barrier = LinearBarrier(),
         max_strength: float | None = 10.0,
         validation: float = 0.2,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.n_heads = n_heads
         self.top_k = top_k
@@ -85,8 +85,7 @@ class HeadITI(ConstantMethod):
         self.probe = probe
         self.max_strength = max_strength
         self.validation = validation
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def head_accuracies(
         self, positive: Tensor, negative: Tensor, groups: Groups | None = None
@@ -114,7 +113,7 @@ class HeadITI(ConstantMethod):
                 f"give top_k={self.top_k} to have the best heads, or heads={heads!r} to name"
                 " them, not both."
             )
-        barrier = HeadBarrier(n_heads, heads, self.probe, folds=self.folds, seed=self.seed)
+        barrier = HeadBarrier(n_heads, heads, self.probe, fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         self.heads_ = self.barrier_.heads_
         self.direction_ = self.barrier_.direction()
@@ -149,7 +148,7 @@ class HeadITI(ConstantMethod):
                 " heads if none shall be held out to rank them."
             )
         n_folds = round(1 / self.validation)
-        for mask in group_folds(contrast.groups, contrast.labels, n_folds, self.seed):
+        for mask in group_folds(contrast.groups, contrast.labels, n_folds, self.fitting.seed):
             label = contrast.labels[mask].bool()
             if bool(label.any()) and not bool(label.all()):
                 return mask

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Centred, Contrast, HomogeneousBarrier
+from odesteer.barriers import Centred, Contrast, Fitting, HomogeneousBarrier
 from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.pairing import counterparts
 from odesteer.barriers.quadratic import QuadraticFunction
@@ -47,8 +47,8 @@ class HPR(Method):
         C: inverse strength of the probe's regularisation, see `HomogeneousBarrier`.
         hidden: widths of the network's hidden layers, which are smooth (SiLU).
         training: of the network, see `Training`; its examples are pairs.
-        folds: of the held-out quantiles that levels count in, see `Barrier`.
-        seed: of the folds, first weights, batches and held-out pairs.
+        fitting: of the quantiles that levels count in, see `Fitting`; the seed also
+            draws first weights, batches and held-out pairs.
 
     Learned: ``barrier_``, the logit of the probe w·a/‖a‖, nats; ``angle_inputs_`` and ``angle_``,
     the network; ``angle_error_``, the root mean squared error on held-out pairs in radians (on
@@ -79,16 +79,14 @@ class HPR(Method):
         C: float = 1.0,
         hidden: Sequence[int] = (64,),
         training: Training = Training(),
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.amount = amount
         self.max_angle = max_angle
         self.C = C
         self.hidden = hidden
         self.training = training
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @property
     def barrier(self) -> HomogeneousBarrier:
@@ -105,7 +103,7 @@ class HPR(Method):
         check_network(self.hidden, self.training)
         if not 0 < self.max_angle <= math.pi:
             raise InvalidInputError(f"max_angle must be in (0, π] radians, not {self.max_angle}.")
-        barrier = HomogeneousBarrier(C=self.C, folds=self.folds, seed=self.seed)
+        barrier = HomogeneousBarrier(C=self.C, fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         if not float(self._normal_and_length()[1]) > 0:
             raise InvalidInputError(
@@ -116,12 +114,12 @@ class HPR(Method):
     def _fit_angle(self, contrast: Contrast) -> None:
         negative, positive, groups = counterparts(contrast)
         target = _angle_between(negative, positive)
-        held_out = self.training.held_out_pairs(groups, self.seed)
+        held_out = self.training.held_out_pairs(groups, self.fitting.seed)
         with torch.inference_mode(False), torch.enable_grad():
             negative, target = negative.detach().clone(), target.detach().clone()
             self.angle_inputs_ = Centred().fit(negative)
             x = self.angle_inputs_(negative)
-            generator = torch.Generator().manual_seed(self.seed)
+            generator = torch.Generator().manual_seed(self.fitting.seed)
             network = Perceptron.drawn((contrast.width, *self.hidden, 1), generator, x, flat=True)
             mean = float(target.double().mean()) / math.pi
             network.offset_ = math.log(max(mean, 1e-6) / max(1 - mean, 1e-6))

@@ -10,6 +10,7 @@ from odesteer.barriers import (
     Barrier,
     Centred,
     Contrast,
+    Fitting,
     LinearBarrier,
     QuadraticDiscriminantBarrier,
     Raw,
@@ -45,7 +46,7 @@ class MiMiC(Method):
         gate: the probe; after `fit`, the fitted one. None moves every activation.
         amount: default; a number is an interpolation, λ.
         max_interpolation: the largest λ of a level.
-        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``barrier_``, ``mean_positive_`` μ₊ and ``mean_negative_`` μ₋ `[d]`, ``axes_`` U
     `[d, d]` and ``stretch_`` S `[d]` with A = USUᵀ.
@@ -72,19 +73,17 @@ class MiMiC(Method):
         self,
         shrinkage: float | None = None,
         ridge: float = 0.0,
-        gate: Barrier | None = LinearBarrier(inputs=Raw(), folds=0),
+        gate: Barrier | None = LinearBarrier(inputs=Raw(), fitting=Fitting(folds=0)),
         amount: Amount | float = 1.0,
         max_interpolation: float = 2.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.shrinkage = shrinkage
         self.ridge = ridge
         self.gate = gate
         self.amount = amount
         self.max_interpolation = max_interpolation
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @property
     def barrier(self) -> QuadraticDiscriminantBarrier:
@@ -106,7 +105,7 @@ class MiMiC(Method):
         # In centred inputs of unit scale, so that float32 squares are accurate enough.
         unit = Centred().fit(contrast.examples).scale_
         barrier = QuadraticDiscriminantBarrier(
-            self.shrinkage, self.ridge / unit**2, Centred(), self.folds, self.seed
+            self.shrinkage, self.ridge / unit**2, Centred(), self.fitting
         )
         self.barrier_ = barrier.fit(*sides, contrast.group_pair)
         if self.gate is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from odesteer.barriers import (
     Barrier,
     Contrast,
+    Fitting,
     PolynomialBarrier,
     Standardized,
     TensorSketchBarrier,
@@ -94,7 +95,7 @@ class ODESteer(Method):
         C = 1, ten Euler steps, a fixed T in activation units (about 5 for 7B models).
         """
         return cls(
-            barrier=TensorSketchBarrier(seed=seed, class_weight=None),
+            barrier=TensorSketchBarrier(fitting=Fitting(seed=seed), class_weight=None),
             solver=Euler(10),
             amount=Amount("T", T),
         )

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from odesteer.barriers import Barrier, PolynomialBarrier, TensorSketchBarrier
+from odesteer.barriers import Barrier, Fitting, PolynomialBarrier, TensorSketchBarrier
 from odesteer.flows import Euclidean, Euler, Metric
 from odesteer.methods.amount import Amount
 from odesteer.methods.odesteer import ODESteer
@@ -48,5 +48,5 @@ class OneStep(ODESteer):
     @classmethod
     def paper(cls, T: float = 5.0, seed: int = 0) -> "OneStep":
         """The barrier of `ODESteer.paper` and a fixed T in activation units."""
-        barrier = TensorSketchBarrier(seed=seed, class_weight=None)
+        barrier = TensorSketchBarrier(fitting=Fitting(seed=seed), class_weight=None)
         return cls(barrier=barrier, amount=Amount("T", T))

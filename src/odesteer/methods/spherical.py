@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Contrast, MeanDifferenceBarrier, UnitSphere
+from odesteer.barriers import Contrast, Fitting, MeanDifferenceBarrier, UnitSphere
 from odesteer.barriers.quadratic import QuadraticFunction
 from odesteer.errors import InvalidInputError
 from odesteer.flows import GradientField, Solution
@@ -26,7 +26,7 @@ class Spherical(Method):
         amount: default; a number is a level of the barrier.
         max_strength: the cap on the arc length of a flow to a level, in class
             deviations.
-        folds, seed: of the held-out quantiles that levels count in, see `Barrier`.
+        fitting: of the quantiles that levels count in, see `Fitting`.
 
     Learned: ``barrier_`` and ``direction_``, the unit vector w/‖w‖ `[d]`.
     """
@@ -49,13 +49,11 @@ class Spherical(Method):
         self,
         amount: Amount | float = 1.5,
         max_strength: float = 10.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.amount = amount
         self.max_strength = max_strength
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -70,7 +68,7 @@ class Spherical(Method):
 
     def _fit(self, contrast: Contrast) -> None:
         check_max_strength(self.max_strength)
-        barrier = MeanDifferenceBarrier(UnitSphere(), folds=self.folds, seed=self.seed)
+        barrier = MeanDifferenceBarrier(UnitSphere(), fitting=self.fitting)
         self.barrier_ = barrier.fit(contrast.positive, contrast.negative, contrast.group_pair)
         unit = UnitSphere()
         weight = unit(contrast.positive).mean(dim=0) - unit(contrast.negative).mean(dim=0)
