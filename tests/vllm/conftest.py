@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from engines import ENVIRONMENT
 from equivalent_models import fit_for_cpu
-from references import Case, Reference, fit_steerers
+from references import PHASES, Case, Reference, fit_steerers
 
 from odesteer.models import SteeredModel
 from odesteer.terrarium import model_path
@@ -44,6 +44,8 @@ def cases(
         made[name] = Case(name, path, Reference(lm, steerers))
     everywhere = SteeredModel.from_pretrained(str(model_path()), device="cpu")
     fit_steerers(everywhere, 3, steerers, "everywhere", position="all")
+    for name, position in PHASES.items():
+        fit_steerers(everywhere, 3, steerers, name, position, names=("linear",))
     return made
 
 

@@ -25,6 +25,11 @@ METHODS: dict[str, Method] = {
 }
 
 
+PHASES = {"inside": "thinking:t..e", "outside": "answer:t..e", "behind": "after:s"}
+"""Positions that depend on the text, by the prefix of their steerers. Letters are markers that come
+often."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A prompt, and what it is steered by (None: nothing)."""
@@ -55,9 +60,14 @@ def prompts(n: int, longest: int, *, vocabulary: int, seed: int = 0) -> list[tup
 
 
 def fit_steerers(
-    lm: SteeredModel, layer: int, folder: Path, prefix: str, position: str = "last"
+    lm: SteeredModel,
+    layer: int,
+    folder: Path,
+    prefix: str,
+    position: str = "last",
+    names: Sequence[str] = tuple(METHODS),
 ) -> None:
-    """Fit each of the methods to activations of the model, and save them under their names."""
+    """Fit some methods to activations of the model, and save them under their names."""
     clouds = []
     for seed, vocabulary in ((1, 200), (2, 500)):
         generator = torch.Generator().manual_seed(seed)
@@ -65,8 +75,8 @@ def fit_steerers(
         with torch.no_grad():
             states = lm.model(ids, output_hidden_states=True).hidden_states[layer + 1]
         clouds.append(states[:, -1])
-    for name, method in METHODS.items():
-        fitted = method.clone().fit(*clouds)
+    for name in names:
+        fitted = METHODS[name].clone().fit(*clouds)
         Steerer(fitted, Site(layer, position)).save(folder / f"{prefix}-{name}.safetensors")
 
 

@@ -44,12 +44,13 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert [each.digest() for each in found.values()] == [steerer().digest()] * 2
 
 
-def test_positions_that_depend_on_the_text_are_refused() -> None:
+def test_positions_that_depend_on_the_text_are_refused_where_there_is_none() -> None:
     found = PluginSteerers({"a": steerer(position="thinking"), "b": steerer(position="last::3")})
-    assert "depends on the text" in str(found.incompatible(MODEL)["a"])
-    assert "b" not in found.incompatible(MODEL)
-    with pytest.raises(ModelError, match="position 'thinking' depends on the text"):
-        found.check("a@1", MODEL)
+    assert not found.incompatible(MODEL)
+    without = ModelShape(D, 4, has_texts=False)
+    assert list(found.incompatible(without)) == ["a"]
+    with pytest.raises(ModelError, match=r"position 'thinking' depends on the text.*tokenizer"):
+        found.check("a@1", without)
 
 
 @pytest.mark.parametrize("value", ["truth", "=x", "a=x,b", "a=", "a=x,a=y"])

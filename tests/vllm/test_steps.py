@@ -1,17 +1,38 @@
 """Which rows move in a step: those that would move if each request ran alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from odesteer.artifact import Site, Steerer
+from odesteer.artifact.phases import MarkerReader, PhasedText
 from odesteer.methods import CAA, Amount, ODESteer
 from odesteer.vllm.request_steering import LayerSteering, RequestSteering, moved_tokens
 from odesteer.vllm.step import StepBatch, StepPlanner
 
 D = 8
 POSITIONS = ("last", "generated", "prompt", "all")
+
+
+def moved(
+    position: str, start: int, stop: int, prompt_length: int, text: PhasedText | None = None
+) -> list[int]:
+    ranges = moved_tokens(position, start, stop, prompt_length, text)
+    return [token for tokens in ranges for token in tokens]
+
+
+class Letters:
+    """A tokenizer whose tokens are the letters from a on."""
+
+    def decode(self, tokens: list[int], **options: bool) -> str:
+        return "".join(chr(ord("a") + token) for token in tokens)
+
+
+def letters(text: str) -> PhasedText:
+    return PhasedText([ord(letter) - ord("a") for letter in text], MarkerReader(Letters()))
 
 
 @given(
@@ -26,15 +47,14 @@ def test_pieces_move_what_the_whole_moves(
 ) -> None:
     middle, stop = start + first, start + first + second
     pieces = [
-        *moved_tokens(position, start, middle, prompt_length),
-        *moved_tokens(position, middle, stop, prompt_length),
+        *moved(position, start, middle, prompt_length),
+        *moved(position, middle, stop, prompt_length),
     ]
-    assert pieces == list(moved_tokens(position, start, stop, prompt_length))
+    assert pieces == moved(position, start, stop, prompt_length)
 
 
 def test_the_positions_by_name() -> None:
-    moved = {p: list(moved_tokens(p, 0, 5, prompt_length=3)) for p in POSITIONS}
-    assert moved == {
+    assert {p: moved(p, 0, 5, 3) for p in POSITIONS} == {
         "last": [2, 3, 4],
         "generated": [3, 4],
         "prompt": [0, 1, 2],
@@ -44,13 +64,53 @@ def test_the_positions_by_name() -> None:
 
 def test_windows_by_hand() -> None:
     windows = ("last::1", "last:1:3", "generated::2", "generated:2:")
-    moved = {w: list(moved_tokens(w, 0, 7, prompt_length=3)) for w in windows}
-    assert moved == {
+    assert {w: moved(w, 0, 7, 3) for w in windows} == {
         "last::1": [2],
         "last:1:3": [3, 4],
         "generated::2": [3, 4],
         "generated:2:": [5, 6],
     }
+
+
+def test_phases_by_hand() -> None:
+    text = "xopxxclxxopxcl"  # blocks are open at its tokens 2 to 5 and 10 to 12
+    block, outside = "thinking:op..cl", "answer:op..cl"
+    assert moved(block, 0, 14, 1, letters(text)) == [2, 3, 4, 5, 10, 11, 12]
+    assert moved(block, 0, 14, 5, letters(text)) == [4, 5, 10, 11, 12]
+    assert moved(outside, 0, 14, 5, letters(text)) == [6, 7, 8, 9, 13]
+    assert moved("after:xx", 0, 14, 5, letters(text)) == [8, 9, 10, 11, 12, 13]
+    assert moved("after:op", 0, 14, 5, letters(text)) == [10, 11, 12, 13]
+
+
+@given(
+    st.sampled_from(("thinking:op..cl", "answer:op..cl", "after:cl", "after:o")),
+    st.text("opclx", min_size=1, max_size=24),
+    st.integers(0, 24),
+    st.integers(0, 24),
+    st.integers(1, 10),
+)
+def test_phases_do_not_depend_on_how_a_text_is_cut(
+    position: str, text: str, start: int, middle: int, prompt_length: int
+) -> None:
+    stop = len(text)
+    start = min(start, stop)
+    middle = min(max(middle, start), stop)
+    growing = letters(text[:middle])
+    pieces = moved(position, start, middle, prompt_length, growing)
+    growing.continue_from(middle, letters(text).tokens[middle:])
+    pieces += moved(position, middle, stop, prompt_length, growing)
+    assert pieces == moved(position, start, stop, prompt_length, letters(text))
+
+
+def test_phases_move_rows_in_several_ranges() -> None:
+    phased = steering(("caa", "strength", 1.0), position="thinking:op..cl")
+    given = replace(
+        batch((phased, 0, 14, 1), (None, 0, 1, 1)), texts=(letters("xopxxclxxopxcl"), None)
+    )
+    hidden = torch.ones(15, D)
+    run(given, hidden, None)
+    rows = [int(row) for row in (hidden != 1).any(dim=1).nonzero().flatten()]
+    assert rows == [2, 3, 4, 5, 10, 11, 12]
 
 
 def test_a_window_ends_while_tokens_are_generated() -> None:

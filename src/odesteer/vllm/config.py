@@ -14,10 +14,14 @@ _KEY = "odesteer"
 
 
 def model_shape(config: Any) -> ModelShape:
-    """The width and number of layers in a configuration of vLLM."""
-    require_attributes(config.model_config, "get_hidden_size", "get_total_num_hidden_layers")
+    """What steerers must fit, in a configuration of vLLM."""
+    model = config.model_config
+    require_attributes(model, "get_hidden_size", "get_total_num_hidden_layers")
+    require_attributes(model, "skip_tokenizer_init", "enable_prompt_embeds")
     return ModelShape(
-        config.model_config.get_hidden_size(), config.model_config.get_total_num_hidden_layers()
+        model.get_hidden_size(),
+        model.get_total_num_hidden_layers(),
+        has_texts=not (model.skip_tokenizer_init or model.enable_prompt_embeds),
     )
 
 

@@ -7,14 +7,18 @@ everything before it, with unsteered requests too. A salt on the whole request w
 last token of a prompt, steered, is in the middle of a longer prompt, where it is not steered.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from odesteer.artifact.phases import MarkerReader, PhasedText
+from odesteer.artifact.positions import parse_position
 from odesteer.errors import ModelError
 from odesteer.vllm.compatibility import replace_everywhere, require_signature, unsupported
-from odesteer.vllm.request_steering import EXTRA_ARG, requested_steering
+from odesteer.vllm.request_steering import EXTRA_ARG, RequestSteering, requested_steering
 from odesteer.vllm.steerers import plugin_steerers
+from odesteer.vllm.texts import marker_reader, scheduled_text, use_tokenizer_of
 
 BlockHasher = Callable[[Any], Sequence[Any]]
 """Returns the hashes of a request's whole blocks that have none yet."""
@@ -33,6 +37,10 @@ def patch_prefix_cache() -> None:
         kv_cache_utils, "get_request_block_hasher", ("hash_block_size", "caching_hash_fn")
     )
 
+    resolve = require_signature(
+        kv_cache_utils, "resolve_kv_cache_block_sizes", ("kv_cache_config", "vllm_config")
+    )
+
     @wraps(make_keys)
     def extra_keys(request: Any, start_token_idx: int, end_token_idx: int, *args: Any) -> Any:
         keys, next_mm_idx = make_keys(request, start_token_idx, end_token_idx, *args)
@@ -40,7 +48,8 @@ def patch_prefix_cache() -> None:
         if text is None:
             return keys, next_mm_idx
         steering = plugin_steerers().steering(text)
-        key = steering.block_key(start_token_idx, end_token_idx, request.num_prompt_tokens)
+        read = scheduled_text(request, end_token_idx) if steering.reads_text else None
+        key = steering.block_key(start_token_idx, end_token_idx, request.num_prompt_tokens, read)
         if key is None:
             return keys, next_mm_idx
         return (*(keys or ()), ("odesteer", key)), next_mm_idx
@@ -51,20 +60,40 @@ def patch_prefix_cache() -> None:
         check_block_hashes(hasher, hash_block_size, plugin_steerers().usable_names())
         return hasher
 
+    @wraps(resolve)
+    def noted_sizes(kv_cache_config: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> Any:
+        use_tokenizer_of(vllm_config.model_config)  # the hasher, made next, is not told
+        return resolve(kv_cache_config, vllm_config, *args, **kwargs)
+
     replace_everywhere(make_keys, extra_keys)
+    replace_everywhere(resolve, noted_sizes)
     replace_everywhere(make_hasher, checked_hasher)
 
 
 def check_block_hashes(hasher: BlockHasher, block_size: int, names: Sequence[str]) -> None:
     """Hash fake requests that differ in steering only. Raises `ModelError` if they are equal.
 
-    Each has a block of prompt and a block of text, so that every position moves a token of them.
+    Each has blocks of prompt and blocks of text, so that every position moves a token of them.
     """
-    plain = tuple(hasher(_fake_request("", block_size)))
-    if len(plain) != 2:
-        raise unsupported(f"two blocks of a request have {len(plain)} hashes")
+    reader = marker_reader()
     for name in names:
-        if tuple(hasher(_fake_request(name, block_size))) == plain:
+        steering = plugin_steerers().steering(name)
+        if steering.reads_text and reader is None:
+            continue  # no request for it is served
+        prompt, text = _test_tokens(steering, reader, block_size)
+        if reader is not None:
+            whole = PhasedText([*prompt, *text], reader)
+            if steering.block_key(0, len(whole.tokens), len(prompt), whole) is None:
+                logging.getLogger("vllm.odesteer").warning(
+                    "%r will move nothing: this model has no tokens for the markers of its"
+                    " position",
+                    name,
+                )
+                continue
+        plain = tuple(hasher(_fake_request("", prompt, text)))
+        if len(plain) != (len(prompt) + len(text)) // block_size:
+            raise unsupported(f"blocks of a request have {len(plain)} hashes")
+        if tuple(hasher(_fake_request(name, prompt, text))) == plain:
             raise ModelError(
                 f"requests steered by {name!r} and by nothing have the same keys in vLLM's prefix"
                 " cache, so each would read what the other has computed; not served. Start with"
@@ -72,7 +101,24 @@ def check_block_hashes(hasher: BlockHasher, block_size: int, names: Sequence[str
             )
 
 
-def _fake_request(steering: str, block_size: int) -> Any:
+def _test_tokens(
+    steering: RequestSteering, reader: MarkerReader | None, block_size: int
+) -> tuple[list[int], list[int]]:
+    """Whole blocks of a prompt that opens every block of thinking, and of text with markers."""
+    prompt, text = list[int](), list[int]()
+    for each in steering.applied:
+        phase = parse_position(each.site.position).phase
+        if phase is None or reader is None:
+            continue
+        if phase.kind == "inside":
+            prompt += reader.encode(phase.opening)
+        elif phase.kind == "after":
+            text += reader.encode(phase.closing)
+    n_prompt, n_text = (block_size * max(-(-len(t) // block_size), 1) for t in (prompt, text))
+    return [0] * (n_prompt - len(prompt)) + prompt, text + [0] * (n_text - len(text))
+
+
+def _fake_request(steering: str, prompt: list[int], text: list[int]) -> Any:
     from vllm.v1.request import Request
 
     from vllm import SamplingParams
@@ -81,11 +127,11 @@ def _fake_request(steering: str, block_size: int) -> Any:
         params = SamplingParams(extra_args={EXTRA_ARG: steering} if steering else None)
         request = Request(
             request_id="odesteer-self-test",
-            prompt_token_ids=[0] * block_size,
+            prompt_token_ids=prompt,
             sampling_params=params,
             pooling_params=None,
         )
-        request.append_output_token_ids([0] * block_size)
+        request.append_output_token_ids(text)
     except (TypeError, AttributeError) as error:
         raise unsupported(f"a request cannot be made for the self-test: {error}") from error
     return request

@@ -3,8 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 from odesteer.artifact import Site, Steerer, SteererRequest, parse_requests
+from odesteer.artifact.phases import PhasedText
 from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
@@ -53,7 +55,15 @@ class RequestSteering:
         """Whether a steerer stops or begins to move tokens while they are generated."""
         return any(not parse_position(each.site.position).is_plain for each in self.applied)
 
-    def block_key(self, start: int, stop: int, prompt_length: int) -> str | None:
+    @cached_property
+    def reads_text(self) -> bool:
+        """Whether which tokens a steerer moves depends on the text."""
+        positions = (parse_position(each.site.position) for each in self.applied)
+        return any(position.phase is not None for position in positions)
+
+    def block_key(
+        self, start: int, stop: int, prompt_length: int, text: PhasedText | None = None
+    ) -> str | None:
         """The key of the cache block of tokens ``start`` to ``stop``; None if none is moved.
 
         It tells which of these tokens are moved, by which steerer and how far. Earlier tokens are
@@ -61,9 +71,10 @@ class RequestSteering:
         """
         moved = []
         for each in self.applied:
-            tokens = moved_tokens(each.site.position, start, stop, prompt_length)
+            tokens = moved_tokens(each.site.position, start, stop, prompt_length, text)
             if tokens:
-                moved.append(f"{each.digest}:{tokens.start - start}:{tokens.stop - start}")
+                where = ",".join(f"{one.start - start}:{one.stop - start}" for one in tokens)
+                moved.append(f"{each.digest}:{where}")
         return hashlib.sha256(" ".join(moved).encode()).hexdigest() if moved else None
 
 
@@ -92,11 +103,14 @@ def parse_steering(text: SteeringText) -> tuple[SteererRequest, ...]:
     return tuple(request for each in texts for request in parse_requests(each))
 
 
-def moved_tokens(position: str, start: int, stop: int, prompt_length: int) -> range:
+def moved_tokens(
+    position: str, start: int, stop: int, prompt_length: int, text: PhasedText | None = None
+) -> list[range]:
     """Those of the tokens ``start`` to ``stop`` of a request that a steerer at ``position`` moves.
 
     Tokens are counted from the first of the prompt, so chunked prefill and recomputation change
-    nothing: `last` is the last token of the prompt and all generated ones.
+    nothing: `last` is the last token of the prompt and all generated ones. Positions that depend on
+    the text need the ``text`` up to ``stop``.
     """
     parsed = parse_position(position)
     first, last = 0, stop
@@ -107,4 +121,12 @@ def moved_tokens(position: str, start: int, stop: int, prompt_length: int) -> ra
         first = begin + parsed.start
         last = stop if parsed.stop is None else min(begin + parsed.stop, stop)
     first = max(first, start)
-    return range(first, max(last, first))
+    if last <= first:
+        return []
+    if parsed.phase is None:
+        return [range(first, last)]
+    assert text is not None
+    inside = text.in_phase(parsed.phase, prompt_length, first)[: last - first]
+    runs = groupby(range(first, last), key=lambda token: inside[token - first])
+    found = [list(tokens) for is_inside, tokens in runs if is_inside]
+    return [range(tokens[0], tokens[-1] + 1) for tokens in found]

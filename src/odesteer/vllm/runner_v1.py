@@ -7,6 +7,7 @@ from odesteer.vllm.custom_op import running_step
 from odesteer.vllm.request_steering import requested_steering
 from odesteer.vllm.steerers import PluginSteerers
 from odesteer.vllm.step import StepBatch, StepPlanner
+from odesteer.vllm.texts import WorkerTexts
 
 
 def fits(runner: Any) -> bool:
@@ -25,22 +26,36 @@ def attach(runner: Any, steerers: PluginSteerers, planner: StepPlanner) -> None:
         runner.input_batch, "req_ids", "num_computed_tokens_cpu", "num_prompt_tokens"
     )
     require_attributes(runner.query_start_loc, "np")
+    require_attributes(runner, "input_ids")
+    require_attributes(runner.input_ids, "gpu")
     forward = require_signature(runner, "_model_forward", ("input_ids", "positions"))
 
+    texts = WorkerTexts()
+
     def model_forward(*args: Any, **kwargs: Any) -> Any:
-        with running_step(planner.step(_step_batch(runner, steerers))):
+        with running_step(planner.step(_step_batch(runner, steerers, texts))):
             return forward(*args, **kwargs)
 
     runner._model_forward = model_forward
 
 
-def _step_batch(runner: Any, steerers: PluginSteerers) -> StepBatch:
+def _step_batch(runner: Any, steerers: PluginSteerers, texts: WorkerTexts) -> StepBatch:
     batch, requests = runner.input_batch, runner.requests
-    texts = [requested_steering(requests[request].sampling_params) for request in batch.req_ids]
-    n = len(texts)
-    return StepBatch(
-        steerings=[None if text is None else steerers.steering(text) for text in texts],
+    asked = [requested_steering(requests[request].sampling_params) for request in batch.req_ids]
+    n = len(asked)
+    found = StepBatch(
+        steerings=[None if text is None else steerers.steering(text) for text in asked],
         row_offsets=runner.query_start_loc.np[: n + 1].copy(),
         first_tokens=batch.num_computed_tokens_cpu[:n].copy(),
         prompt_lengths=batch.num_prompt_tokens[:n].copy(),
     )
+    if not found.reads_texts:
+        return found
+    texts.keep(requests)
+    for request, steering in zip(batch.req_ids, found.steerings, strict=True):
+        if steering is not None and steering.reads_text:
+            state = requests[request]
+            tokens = [*state.prompt_token_ids, *state.output_token_ids]
+            texts.begin(request, state.prompt_token_ids, tokens)
+    # From the device: with asynchronous scheduling the host does not have the last tokens yet.
+    return texts.give_to(found, batch.req_ids, runner.input_ids.gpu)

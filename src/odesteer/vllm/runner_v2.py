@@ -10,6 +10,7 @@ from odesteer.vllm.custom_op import current_step, running_step, set_step
 from odesteer.vllm.request_steering import RequestSteering, requested_steering
 from odesteer.vllm.steerers import PluginSteerers
 from odesteer.vllm.step import StepBatch, StepPlanner
+from odesteer.vllm.texts import WorkerTexts
 
 
 def fits(runner: Any) -> bool:
@@ -32,13 +33,18 @@ def attach(runner: Any, steerers: PluginSteerers, planner: StepPlanner) -> None:
     prepare = require_signature(runner, "prepare_inputs", ("scheduler_output",))
     execute = require_signature(runner, "execute_model", ("scheduler_output",))
     steerings: dict[str, RequestSteering] = {}
+    texts = WorkerTexts()
 
     def add_requests(scheduler_output: Any) -> Any:
         result = add(scheduler_output)  # removes finished requests, whose ids may come again
         for request in scheduler_output.scheduled_new_reqs:
             text = requested_steering(request.sampling_params)
-            if text is not None:
-                steerings[request.req_id] = steerers.steering(text)
+            if text is None:
+                continue
+            steering = steerings[request.req_id] = steerers.steering(text)
+            if steering.reads_text:
+                tokens = request.prefill_token_ids
+                texts.begin(request.req_id, tokens, tokens)
         return result
 
     def remove_request(req_id: str) -> Any:
@@ -47,7 +53,7 @@ def attach(runner: Any, steerers: PluginSteerers, planner: StepPlanner) -> None:
 
     def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
         batch = prepare(*args, **kwargs)
-        set_step(planner.step(_step_batch(runner, batch, steerings)))
+        set_step(planner.step(_step_batch(runner, batch, steerings, texts)))
         return batch
 
     def execute_model(*args: Any, **kwargs: Any) -> Any:
@@ -58,11 +64,17 @@ def attach(runner: Any, steerers: PluginSteerers, planner: StepPlanner) -> None:
     runner.prepare_inputs, runner.execute_model = prepare_inputs, execute_model
 
 
-def _step_batch(runner: Any, batch: Any, steerings: dict[str, RequestSteering]) -> StepBatch:
+def _step_batch(
+    runner: Any, batch: Any, steerings: dict[str, RequestSteering], texts: WorkerTexts
+) -> StepBatch:
     n, prompt_lengths = len(batch.req_ids), runner.req_states.prompt_len.np
-    return StepBatch(
+    found = StepBatch(
         steerings=[steerings.get(request) for request in batch.req_ids],
         row_offsets=batch.query_start_loc_np[: n + 1].copy(),
         first_tokens=batch.num_computed_tokens_np[:n].copy(),
         prompt_lengths=prompt_lengths[batch.idx_mapping_np[:n]],
     )
+    if not found.reads_texts:
+        return found
+    texts.keep(steerings)
+    return texts.give_to(found, batch.req_ids, batch.input_ids)

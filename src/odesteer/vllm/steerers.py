@@ -22,10 +22,17 @@ ENV_VARIABLE = "ODESTEER_STEERERS"
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a steerer must fit: the width of the residual stream and the number of layers."""
+    """What a steerer must fit.
+
+    Attributes:
+        width: of the residual stream.
+        n_layers: number of decoder layers.
+        has_texts: whether the engine knows the text of every request.
+    """
 
     width: int
     n_layers: int
+    has_texts: bool = True
 
 
 class PluginSteerers(Mapping[str, Steerer | SteererSet]):
@@ -164,10 +171,10 @@ def _incompatibility(steerer: Steerer | SteererSet, model: ModelShape) -> ModelE
             return ModelError(
                 f"it has {what}, which the plugin does not serve; odesteer serve does."
             )
-        if parse_position(site.position).phase is not None:
+        if parse_position(site.position).phase is not None and not model.has_texts:
             return ModelError(
-                f"position {site.position!r} depends on the text, which the plugin does not read;"
-                " odesteer serve does. Windows such as generated:0:32 are served."
+                f"position {site.position!r} depends on the text, which this engine does not have;"
+                " start it without --skip-tokenizer-init and --enable-prompt-embeds."
             )
         if site.layer >= model.n_layers:
             return ModelError(

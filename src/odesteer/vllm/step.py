@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odesteer.artifact.phases import PhasedText
 from odesteer.methods import Amount, Method, Prepared
 from odesteer.vllm.request_steering import RequestSteering, moved_tokens
 
@@ -22,12 +23,20 @@ class StepBatch:
         row_offsets: `[n + 1]`, the first row of each, and the end.
         first_tokens: `[n]`, which token its first row is, counted from the first of its prompt.
         prompt_lengths: `[n]`, numbers of tokens.
+        texts: up to the last row of each; None where no position depends on it. None at all if
+            this holds for every request.
     """
 
     steerings: Sequence[RequestSteering | None]
     row_offsets: Any
     first_tokens: Any
     prompt_lengths: Any
+    texts: Sequence[PhasedText | None] = ()
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether which tokens are moved depends on the text of a request."""
+        return any(each is not None and each.reads_text for each in self.steerings)
 
     def continues(self, previous: "StepBatch") -> bool:
         """Whether the same rows are moved as in the step before: the same requests are decoded in
@@ -154,13 +163,14 @@ def _moved_rows(batch: StepBatch) -> dict[_GroupKey, _MovedRows]:
         start, shift = first_tokens[i], offsets[i] - first_tokens[i]
         for rank, each in steering.ranked:
             stop = offsets[i + 1] - shift
-            tokens = moved_tokens(each.site.position, start, stop, prompt_lengths[i])
+            text = batch.texts[i] if batch.texts else None
+            tokens = moved_tokens(each.site.position, start, stop, prompt_lengths[i], text)
             if tokens:
                 method, amount = each.steerer.method, each.amount
                 key = (rank, each.site.layer, id(method), amount.quantity)
                 group = groups.get(key)
                 if group is None:
                     group = groups[key] = _MovedRows(method, amount.quantity)
-                group.rows.append(range(tokens.start + shift, tokens.stop + shift))
-                group.values.append(float(amount.value))
+                group.rows += [range(one.start + shift, one.stop + shift) for one in tokens]
+                group.values += [float(amount.value)] * len(tokens)
     return dict(sorted(groups.items()))

@@ -11,6 +11,7 @@ from odesteer.vllm.hooks import add_hooks, find_layers
 from odesteer.vllm.self_test import check_steering, n_rows
 from odesteer.vllm.steerers import plugin_steerers
 from odesteer.vllm.step import StepPlanner
+from odesteer.vllm.texts import use_tokenizer_of
 
 _ADAPTERS = (runner_v1, runner_v2)
 
@@ -47,6 +48,7 @@ def attach(worker: Any) -> None:
             "steering with vLLM's model runner V2 is experimental: its adapter has not run on a GPU"
             " yet; compare with python -m benchmarks.vllm_gpu, or set VLLM_USE_V2_MODEL_RUNNER=0."
         )
+    use_tokenizer_of(config.model_config)
     custom_op.register()
     layers = steerers.layers(model)
     local = add_hooks(find_layers(runner.get_model(), model.n_layers), layers) if layers else ()

@@ -69,7 +69,9 @@ Interpolation = Annotated[
     float | None,
     typer.Option(help="How much: fraction of a transport map, 0 to 1.", rich_help_panel=STEERING),
 ]
-OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", show_default=False)]
+SteererFile = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
+]
 ModelArgument = Annotated[
     str | None,
     typer.Argument(

@@ -29,6 +29,7 @@ from odesteer.cli.arguments.options import (
     Positive,
     Revision,
     SteeredTokens,
+    SteererFile,
     Subset,
     checked_position,
 )
@@ -61,9 +62,7 @@ def fit(
             rich_help_panel=STEERING,
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
-    ],
+    output: SteererFile,
     model: ModelArgument = None,
     data: Annotated[
         str | None, typer.Option(metavar="FILE", help=DATA_HELP, rich_help_panel=DATA)

@@ -11,6 +11,7 @@ from odesteer.cli.arguments.options import (
     Force,
     Json,
     Revision,
+    SteererFile,
     checked_position,
 )
 from odesteer.cli.help import STEERING
@@ -32,9 +33,7 @@ def import_file(
             " (.safetensors), or a steering vector of vllm-lens (.json).",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to save the steerer.")
-    ],
+    output: SteererFile,
     model: Annotated[
         str | None,
         typer.Option(

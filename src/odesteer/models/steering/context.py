@@ -10,6 +10,7 @@ from torch import nn
 from typing_extensions import Self
 
 from odesteer.artifact import Gate
+from odesteer.artifact.phases import MarkerReader
 from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.architecture.hooks import Hook, HookSet
@@ -23,7 +24,6 @@ from odesteer.models.steering.positions import PromptWidth, ThreadPromptWidth
 from odesteer.models.steering.receipts import Receipt, ReceiptRecorder
 from odesteer.models.steering.rows import RowAssignment
 from odesteer.models.steering.site_hooks import BypassCheck, SiteInterventions
-from odesteer.models.steering.texts import MarkerReader
 from odesteer.models.steering.threads import SteeringWarning
 
 

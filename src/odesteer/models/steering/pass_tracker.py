@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from odesteer.artifact.phases import PADDING, MarkerReader
 from odesteer.models.steering.forward_pass import ForwardPass
 from odesteer.models.steering.known_prompts import KnownPrompts
 from odesteer.models.steering.pass_reader import ForwardPassReader
 from odesteer.models.steering.positions import Ends, PromptWidth, ThreadPromptWidth
-from odesteer.models.steering.texts import PADDING, BatchTexts, KnownTexts, MarkerReader
+from odesteer.models.steering.texts import BatchTexts, KnownTexts
 from odesteer.models.steering.threads import cover, covering, uncover, warn_uncovered
 
 _DECODING_STEP = ForwardPass(past=1)  # a single token somewhere behind the prompt

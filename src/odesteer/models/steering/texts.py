@@ -1,69 +1,28 @@
-"""The texts of a batch, token by token, and which of them lie in a phase such as thinking."""
+"""The texts of a batch, token by token, and which columns lie in a phase such as thinking."""
 
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from odesteer.artifact.phases import MarkerReader, PhasedText
 from odesteer.artifact.positions import Phase
 from odesteer.errors import ModelError
 
-PADDING = -1
-
-_UNKNOWN = "\ufffd"  # a part of a character
-
-
-class MarkerReader:
-    """Finds where markers end in token ids.
-
-    Markers are looked for in the decoded text, so they may be special tokens or any other text,
-    however it is cut into tokens.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._pieces: dict[int, str] = {}
-
-    def ends_with_last(self, tokens: Sequence[int], marker: str) -> bool:
-        """Whether the last of the tokens ends a marker that lies wholly in them."""
-        piece = self._piece(tokens[-1])
-        if marker[-1] not in piece and _UNKNOWN not in piece and not marker[-1].isspace():
-            return False
-        # A token may be one byte, and decoders may strip the beginning of a text.
-        tail = list(tokens[-len(marker.encode()) - 2 :])
-        return self._decode(tail).count(marker) > self._decode(tail[:-1]).count(marker)
-
-    def _piece(self, token: int) -> str:
-        if token not in self._pieces:
-            self._pieces[token] = self._decode([token])
-        return self._pieces[token]
-
-    def _decode(self, tokens: list[int]) -> str:
-        if not tokens:
-            return ""
-        text: str = self._tokenizer.decode(
-            tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
-
 
 class BatchTexts:
-    """The token ids of each row, by column; `PADDING` where there is none."""
+    """The tokens of each row, by column; `PADDING` where there is none."""
 
     def __init__(self, rows: Sequence[Sequence[int]], reader: MarkerReader) -> None:
-        self.rows = [list(row) for row in rows]
-        self._reader = reader
-        self._states: dict[tuple[int, Phase], tuple[int, list[bool]]] = {}
+        self.rows = [PhasedText(row, reader) for row in rows]
 
     @property
     def n_columns(self) -> int:
-        return len(self.rows[0]) if self.rows else 0
+        return len(self.rows[0].tokens) if self.rows else 0
 
     def continue_from(self, column: int, rows: Sequence[Sequence[int]]) -> None:
         """Replace everything from a column on; draft tokens are replaced so."""
         for row, more in zip(self.rows, rows, strict=True):
-            row[column:] = more
-        for _, states in self._states.values():
-            del states[column:]
+            row.continue_from(column, more)
 
     def in_phase(self, phase: Phase, ends: Sequence[int], start: int) -> list[list[bool]]:
         """By row and column from ``start`` on, whether the next token is chosen in a phase.
@@ -71,33 +30,7 @@ class BatchTexts:
         ``ends`` are where the prompts end: one for all rows, or one for a number of rows each.
         """
         copies = max(len(self.rows) // len(ends), 1)
-        found = []
-        for i in range(len(self.rows)):
-            states = self._known_states(i, phase, ends[i // copies])
-            flip = phase.kind == "outside"
-            found.append([state != flip for state in states[start:]])
-        return found
-
-    def _known_states(self, i: int, phase: Phase, end: int) -> list[bool]:
-        """Of each column, whether a block is open, or the marker has come, at its end."""
-        key = i, Phase("inside", phase.opening, phase.closing) if phase.opening else phase
-        known_end, states = self._states.get(key, (end, []))
-        if known_end != end:  # another turn: what was generated before is its prompt
-            states = []
-        self._states[key] = end, states
-        row = self.rows[i]
-        first = 0 if phase.opening else end
-        seen = [token for token in row[first : len(states)] if token != PADDING]
-        for column in range(len(states), len(row)):
-            state = states[-1] if states else False
-            if column >= first and row[column] != PADDING:
-                seen.append(row[column])
-                if self._reader.ends_with_last(seen, phase.closing):
-                    state = not phase.opening
-                elif phase.opening and self._reader.ends_with_last(seen, phase.opening):
-                    state = True
-            states.append(state)
-        return states
+        return [row.in_phase(phase, ends[i // copies], start) for i, row in enumerate(self.rows)]
 
 
 class KnownTexts:

@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from odesteer.artifact import Steerer
+from odesteer.artifact.phases import PADDING
 from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 from odesteer.models import Receipt, SteeredModel, Steering
-from odesteer.models.steering.texts import PADDING
 from odesteer.serving.engine.output import BarrierChange
 from odesteer.serving.steerers import SteererMember, SteererRegistry, SteeringSpec
 
