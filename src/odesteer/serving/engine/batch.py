@@ -1,12 +1,14 @@
 """Batch of running sequences: prompts join in chunks between two decoding steps."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 
 from odesteer.models import SteeredModel
+from odesteer.serving.engine.chunk_size import ChunkSize
 from odesteer.serving.engine.forward import ModelRunner
 from odesteer.serving.engine.kv_cache import BatchCache
 from odesteer.serving.engine.lane import Lane, append_tokens
@@ -17,7 +19,10 @@ from odesteer.serving.engine.sequence import SequenceState, fail_all
 _log = logging.getLogger("odesteer.serving")
 
 _ALONE_TOKENS = 2048
-"""The most tokens of prompts, padding included, in a pass while nothing is decoded."""
+"""The most tokens of short prompts, padding included, in a pass while nothing is decoded."""
+
+_ALONE_CHUNKS = 4
+"""Chunks of a long prompt in a pass while nothing is decoded; new requests wait for its end."""
 
 _SCORED_TOKENS = 512
 """The same where all of them have logits."""
@@ -46,6 +51,8 @@ class Batch:
         self._lm = lm
         self._chunk = chunk
         self._max_tokens = max_tokens
+        self._chunk_size = ChunkSize(chunk)
+        self._step_seconds = 0.0
         self._runner = ModelRunner(lm, pad_token)
         self._pending: deque[SequenceState] = deque()
         self._retries: deque[list[SequenceState]] = deque()
@@ -83,11 +90,13 @@ class Batch:
     @torch.no_grad()
     def step(self) -> None:
         """Compute prompts, as many as fit, and generate one more token of each sequence."""
+        began = time.perf_counter()
         for lane in self._lanes:
             lost = lane.step()
             if lost:
                 middle = len(lost) // 2
                 self._retries += [half for half in (lost[:middle], lost[middle:]) if half]
+        self._step_seconds = time.perf_counter() - began
         self._lanes = [lane for lane in self._lanes if lane.sequences]
         self._merge_lanes()
         if self.can_merge:
@@ -118,46 +127,62 @@ class Batch:
 
     def _prefill_chunk(self) -> None:
         """Short prompts that fit whole, and then some columns of a long one."""
-        left = self._chunk if self._lanes else max(_ALONE_TOKENS, self._chunk)
-        group = self._next_short(left)
+        was_decoding, computed = bool(self._lanes), 0
+        limit = self._chunk if was_decoding else max(_ALONE_TOKENS, self._chunk)
+        group = self._next_short(limit)
         if group:
-            left -= sum(len(each[0].tokens) for each in equal_prompts(group))
+            computed = sum(len(each[0].tokens) for each in equal_prompts(group))
             self._run_whole(group)
         if self._long is not None and self._long.is_cancelled:
             self._long = None
         if self._long is None:
             self._long = self._next_long()
-        if self._long is not None:
-            # A stream of short prompts does not hold it up for good.
-            self._advance(self._long, max(left, self._chunk // 2, 1))
+        if self._long is None:
+            return
+        if not self._lanes:
+            self._advance(self._long, self._long_limit)
+        elif was_decoding:
+            long, n_done, began = self._long, self._long.n_done, time.perf_counter()
+            self._advance(long, self._chunk_size.tokens(self._step_seconds, computed))
+            n_tokens = (long.n_done - n_done) * long.n_rows
+            if n_tokens:
+                self._chunk_size.note(n_tokens, time.perf_counter() - began)
+
+    @property
+    def _long_limit(self) -> int:
+        """The most tokens of a prompt in a pass."""
+        return self._chunk if self._lanes else _ALONE_CHUNKS * self._chunk
 
     def _next_short(self, limit: int) -> list[SequenceState]:
-        """The next sequences of which the prompts go into one pass; at least one retry."""
+        """The next sequences of which the prompts go into one pass; at least one retry.
+
+        ``limit`` is the most tokens of all, padding included.
+        """
         if self._retries:
             return [each for each in self._retries.popleft() if not each.finished]
         group: list[SequenceState] = []
         kept: deque[SequenceState] = deque()
         keys: set[Hashable] = set()
-        width = 0
+        width, longest = 0, min(limit, self._long_limit)
         while self._pending:
             each = self._pending.popleft()
             if each.finished:
                 continue
             n = len(each.tokens)
             more = {*keys, each.prefill_key}
-            if max(width, n) * len(more) <= limit or (n <= limit and not group):
+            if n <= longest and (max(width, n) * len(more) <= limit or not group):
                 group.append(each)
                 keys, width = more, max(width, n)
             else:
                 kept.append(each)
-                if n <= limit:  # later ones come later
+                if n <= longest:  # later ones come later
                     break
         self._pending.extendleft(reversed(kept))
         return group
 
     def _next_long(self) -> Prefill | None:
         """The first prompt that is longer than a pass, with all sequences that have it."""
-        limit = self._chunk if self._lanes else max(_ALONE_TOKENS, self._chunk)
+        limit = self._long_limit
         first = next((each for each in self._pending if len(each.tokens) > limit), None)
         if first is None:
             return None

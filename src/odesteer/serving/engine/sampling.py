@@ -104,14 +104,14 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
 
     Logits of -inf are allowed: they mask a token.
     """
-    is_valid = ~logits.isnan().any(dim=-1) & ~(logits == torch.inf).any(dim=-1)
-    valid: list[bool] = is_valid.tolist()
+    largest, tokens = logits.max(dim=-1)  # NaN where there is one
+    valid: list[bool] = (largest < torch.inf).tolist()
     adjusted = [i for i, row in enumerate(rows) if row.adjusts and valid[i]]
     if adjusted:
         logits = logits.clone()
         for i in adjusted:
             logits[i : i + 1] = rows[i].adjust(logits[i : i + 1])
-    tokens = logits.argmax(dim=-1)
+        tokens = logits.argmax(dim=-1)
     groups: dict[tuple[float, int, float, float], list[int]] = {}
     for i, row in enumerate(rows):
         its = row.sampling
