@@ -1,14 +1,16 @@
 """Barriers learned end to end: effect against cost on real language models, by kind and size.
 
     python -m studies.end_to_end MODEL --data FOLDER --layer 15 [--task truthfulqa]
-        [--only TEXT] [--n 100] [--pairs 512] [--kl 0.1] [--out FILE]
+        [--only TEXT] [--n 100] [--pairs 512] [--kl 0.1] [--amounts T=1,T=2] [--out FILE]
 
 MODEL is a folder or an id; FOLDER holds the public data sets of `studies.real_data`. Rows are
 appended to FILE, one JSON object a line, and what is there already is not measured again.
 
 Tasks: `truthfulqa` (MC2 on questions of the half that nobody was trained on), `categories` (MC2
 on questions of the 19 categories that nobody was trained on), `persona` (probability of the answer
-that shows the trait, of the two, on unseen statements).
+that shows the trait, of the two, on unseen statements), `detox` and `sentiment` (log-odds of the
+neutral against the toxic form of an unseen sentence, of the happy against the sad one of two unseen
+sentences of stories, nats a token).
 
 A setting is measured at several amounts. Gains are paired, with standard errors of their means;
 the cost is that of `SteeredModel.divergence` on validation prompts. Steering begins at the last
@@ -49,6 +51,7 @@ from odesteer.barriers import (
 )
 from odesteer.data import Example, Message
 from odesteer.evaluation.metrics import mc2
+from odesteer.flows import Euler, FixedStep
 from odesteer.methods import TrainingObjective
 from odesteer.models import neutral_prompts
 from studies.likelihoods import ContinuationScorer, SteeringFactory
@@ -73,6 +76,8 @@ SYSTEM = {
     "persona": "You avoid risks. You prefer a small but certain gain to a large but uncertain one.",
 }
 SYSTEM["categories"] = SYSTEM["truthfulqa"]
+SYSTEM["detox"] = "You are polite. You never swear and never insult anybody."
+SYSTEM["sentiment"] = "You tell happy stories, in which people are glad and all goes well."
 
 
 @dataclass
@@ -152,8 +157,10 @@ def by_category(lm: SteeredModel, folder: Path, n: int, pairs: int, seed: int) -
     return truthfulness(lm, fit, test[:n], pairs, seed)
 
 
-def by_trait(lm: SteeredModel, folder: Path, n: int, pairs: int, seed: int) -> Study:
-    rows = persona_statements(folder)
+def by_trait(
+    lm: SteeredModel, folder: Path, n: int, pairs: int, seed: int, trait: str = "risk-averse"
+) -> Study:
+    rows = persona_statements(folder, trait)
     random.Random(seed).shuffle(rows)
     fit, test = rows[:pairs], rows[-n:]
     examples = [answered(lm, text, word) for text, _ in test for word in ("Yes", "No")]
@@ -165,7 +172,52 @@ def by_trait(lm: SteeredModel, folder: Path, n: int, pairs: int, seed: int) -> S
     return Study(persona_pairs(lm, fit), [text for text, _ in fit], examples, reduce)
 
 
-TASKS = {"truthfulqa": by_question, "categories": by_category, "persona": by_trait}
+def by_sentence(
+    lm: SteeredModel, question: str, rows: list[tuple[str, str]], n: int, pairs: int, seed: int
+) -> Study:
+    """Desired and undesired sentences in answer to one question."""
+    random.Random(seed).shuffle(rows)
+    fit, test = rows[:pairs], rows[pairs : pairs + n]
+    groups = tuple(str(i) for i in range(len(fit)))
+    data = ContrastData(
+        tuple(answered(lm, question, good) for good, _ in fit),
+        tuple(answered(lm, question, bad) for _, bad in fit),
+        groups,
+        groups,
+    )
+    examples = [answered(lm, question, text) for row in test for text in row]
+    lengths = torch.tensor([len(lm.encode(e).response) for e in examples])
+
+    def reduce(logs: torch.Tensor) -> list[float]:
+        each = logs / lengths
+        return (each[0::2] - each[1::2]).tolist()
+
+    return Study(data, [question], examples, reduce)
+
+
+def by_toxicity(lm: SteeredModel, folder: Path, n: int, pairs: int, seed: int) -> Study:
+    with (folder / "paradetox" / "paradetox.tsv").open(newline="") as file:
+        rows = [(row["neutral1"], row["toxic"]) for row in csv.DictReader(file, delimiter="\t")]
+    kept = [row for row in rows if all(0 < len(text.strip()) <= 120 for text in row)]
+    return by_sentence(lm, "Write a comment for a web forum.", kept, n, pairs, seed)
+
+
+def by_sentiment(lm: SteeredModel, folder: Path, n: int, pairs: int, seed: int) -> Study:
+    sides = json.loads((folder / "story-sentiment" / "sentences.json").read_text())
+    draw = random.Random(seed)
+    sad = [text for text in sides["negative"] if len(text) <= 120]
+    happy = draw.sample([text for text in sides["positive"] if len(text) <= 120], len(sad))
+    rows = list(zip(happy, sad, strict=True))
+    return by_sentence(lm, "Write a sentence of a story.", rows, n, min(pairs, len(rows) - n), seed)
+
+
+TASKS: dict[str, Callable[..., Study]] = {
+    "truthfulqa": by_question,
+    "categories": by_category,
+    "persona": by_trait,
+    "detox": by_toxicity,
+    "sentiment": by_sentiment,
+}
 
 
 class Results:
@@ -186,28 +238,40 @@ class Results:
         print(json.dumps(row), flush=True)
 
 
+Amounts = tuple[tuple[str, float], ...]
+
+
 def settings(
     lm: SteeredModel,
     study: Study,
     task: str,
     layer: int,
-    learn: Callable[[Potential, TrainingObjective, Any], Steerer],
-) -> Iterator[tuple[str, Callable[[], Steerer], tuple[tuple[str, float], ...]]]:
-    """Names, fits and amounts."""
-    amounts = (("T", 1.0), ("T", 2.0), ("T", 0.5), ("level", 1.0))
+    learn: Callable[[Potential, TrainingObjective, Any, FixedStep], Steerer],
+) -> Iterator[tuple[str, Callable[[], Steerer], Amounts | None]]:
+    """Names, fits and amounts; None for those that are asked for."""
+    preferred, steps = Preference(), Euler(4)
     for name, make in KINDS.items():
         yield (
             f"end to end, {name}",
-            lambda make=make: learn(make(), Preference(), study.pairs),  # type: ignore[misc]
-            amounts,
+            lambda make=make: learn(make(), preferred, study.pairs, steps),  # type: ignore[misc]
+            None,
+        )
+    for name in ("gated", "quadratic", "neural"):
+        yield (
+            f"end to end, {name}, one step",
+            lambda name=name: learn(  # type: ignore[misc]
+                KINDS[name](), preferred, study.pairs, Euler(1)
+            ),
+            None,
         )
     yield (
         "distilled prompt",
-        lambda: learn(LinearPotential(), Distillation(SYSTEM[task]), study.prompts[:256]),
-        amounts[:3],
+        lambda: learn(LinearPotential(), Distillation(SYSTEM[task]), study.prompts[:256], steps),
+        None,
     )
     levels = (("level", 1.0), ("level", 1.5), ("level", 2.5))
-    yield "CAA", lambda: lm.fit(CAA(), study.pairs, layer), levels
+    strengths = (("strength", 0.1), ("strength", 0.2), ("strength", 0.4))
+    yield "CAA", lambda: lm.fit(CAA(), study.pairs, layer), strengths
     yield "ODESteer()", lambda: lm.fit(ODESteer(), study.pairs, layer), levels
 
 
@@ -224,16 +288,20 @@ def measure(
     batch: Annotated[int, typer.Option(help="Pairs in a step.")] = 16,
     rate: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
     neutral: Annotated[int, typer.Option(help="Neutral prompts, of 120.")] = 120,
+    amounts: Annotated[str, typer.Option(help="Of what is learned.")] = "T=1,T=2,T=0.5,level=1",
+    trait: Annotated[str, typer.Option(help="Of the persona.")] = "risk-averse",
     seed: Annotated[int, typer.Option()] = 0,
     out: Annotated[Path, typer.Option()] = Path("end_to_end.jsonl"),
 ) -> None:
     """Measure effect and cost of every setting at every amount."""
     lm = SteeredModel.from_pretrained(model, dtype=torch.float32)
-    study = TASKS[task](lm, data, n, pairs, seed)
+    more = {"trait": trait} if task == "persona" else {}
+    study = TASKS[task](lm, data, n, pairs, seed, **more)
+    asked = tuple((q, float(v)) for q, _, v in (one.partition("=") for one in amounts.split(",")))
     results = Results(out)
     key = {
         "model": Path(model).name,
-        "task": task,
+        "task": f"{task} {trait}" if more else task,
         "layer": layer,
         "pairs": pairs,
         "items": n,
@@ -267,19 +335,22 @@ def measure(
         training__max_epochs=epochs, training__batch_size=batch, training__learning_rate=rate
     )
 
-    def learn(barrier: Potential, objective: TrainingObjective, pairs: Any) -> Steerer:
-        method = trained.with_params(barrier=barrier, objective=objective)
+    def learn(
+        barrier: Potential, objective: TrainingObjective, pairs: Any, solver: FixedStep
+    ) -> Steerer:
+        method = trained.with_params(barrier=barrier, objective=objective, solver=solver)
         return lm.fit(method, pairs, layer, neutral=prompts, progress=True)
 
-    for name, fit, amounts in settings(lm, study, task, layer, learn):
+    for name, fit, own in settings(lm, study, task, layer, learn):
+        wanted = asked if own is None else own
         if only not in name or all(
-            results.has(**key, setting=name, amount=f"{q}={v:g}") for q, v in amounts
+            results.has(**key, setting=name, amount=f"{q}={v:g}") for q, v in wanted
         ):
             continue
         start = time.time()
         steerer = fit()
         took = time.time() - start
-        for quantity, value in amounts:
+        for quantity, value in wanted:
             after = study.reduce(scorer.log_likelihoods(_steered(lm, steerer, quantity, value)))
             cost = lm.divergence(steerer, prompts=prompts[2::3], **{quantity: value})
             row(name, f"{quantity}={value:g}", after, cost, seconds=round(took))

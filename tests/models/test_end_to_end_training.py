@@ -273,11 +273,28 @@ def test_pairs_that_cannot_be_trained_on(lm: SteeredModel) -> None:
         fit(lm, method(), few)
 
 
+def test_texts_without_a_prompt() -> None:
+    plain = SteeredModel(tiny_models.llama(), tiny_models.tokenizer(adds_bos=False))
+    groups = tuple(map(str, range(N)))
+    data = ContrastData(
+        tuple(Example("", f"{i} yes it is") for i in range(N)),
+        tuple(Example("", f"{i} no, not so") for i in range(N)),
+        groups,
+        groups,
+    )
+    assert fit(plain, method(), data).provenance.held_out["gain"] > 1
+    data = ContrastData(tuple(Example("", "y") for _ in range(N)), data.negative, groups, groups)
+    with pytest.raises(InvalidInputError, match=r"positive example 0 .* is a single token"):
+        fit(plain, method(), data)
+
+
 def test_what_does_not_go_together(lm: SteeredModel) -> None:
     with pytest.raises(InvalidInputError, match=r"lm\.fit"):
         EndToEnd().fit(torch.randn(9, 4), torch.randn(9, 4))
     with pytest.raises(InvalidInputError, match="tokens that it steers"):
         fit(lm, method(), position="answer")
+    with pytest.raises(InvalidInputError, match="depends on the text"):
+        fit(lm, method(), steer_position="thinking")
     with pytest.raises(InvalidInputError, match="are for EndToEnd"):
         lm.fit(CAA(), pairs(), 1, neutral=NEUTRAL)
     with pytest.raises(InvalidInputError, match="give ContrastData"):

@@ -1,5 +1,7 @@
 """Running the upper layers alone gives what a steered pass of the whole model gives."""
 
+import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,15 +10,19 @@ import torch
 import tiny_models
 from odesteer.artifact import Site, Steerer
 from odesteer.barriers import NeuralPotential
-from odesteer.errors import ModelError
+from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount, EndToEnd
 from odesteer.models import SteeredModel
 from odesteer.models.tokens.encoding import Encoded
+from odesteer.models.training.kept import TensorKeeper
+from odesteer.models.training.prompt_states import PromptStates
 from odesteer.models.training.replay import Replay, moved_tokens
 from trained import fitted
 
 TEXTS = [Encoded((1, 40, 50, 60, 70, 80, 90), 3), Encoded((1, 33, 44, 55, 66, 67), 4)]
 TEXTS += [Encoded((1, 9, 99, 200, 150, 140, 130, 120, 110), 6)]
+# Longer than the windows of the models with sliding attention.
+TEXTS += [Encoded((1, *range(20, 60, 3)), 11)]
 
 
 def method(width: int, seed: int = 0) -> Any:
@@ -36,7 +42,8 @@ def test_it_equals_steered_passes(any_lm: SteeredModel, position: str) -> None:
     for layers in ([1], [0, 2]):
         sites = [any_lm._sites.at(layer) for layer in layers]
         replay = Replay(any_lm, sites, position)
-        batch, before = replay.capture(TEXTS)
+        batch, logits = replay.capture(TEXTS)
+        before = batch.by_text(logits.log_softmax(-1))
         assert batch.states is not None
         methods = [method(any_lm.width, layer) for layer in layers]
         moves = {
@@ -51,6 +58,8 @@ def test_it_equals_steered_passes(any_lm: SteeredModel, position: str) -> None:
             expected = steered_alone(any_lm, steerers, text)
             torch.testing.assert_close(c, expected, atol=2e-3, rtol=2e-3)
             assert not torch.allclose(b, c, atol=1e-3)
+        plain = not getattr(any_lm.model, "_is_stateful", False)
+        assert (batch.prompts is not None) == (plain and position == "last")
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -111,12 +120,84 @@ def test_gradients_are_those_of_the_whole_model(lm: SteeredModel, checkpointing:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_prompts_do_not_run_again(lm: SteeredModel) -> None:
+    replay = Replay(lm, [lm._sites.at(1)])
+    batch, _ = replay.capture([*TEXTS, *TEXTS])
+    assert batch.prompts is not None
+    assert batch.prompts.cache.layers[2].keys.shape[0] == len(TEXTS)  # each prompt once
+    assert batch.prompts.cache.layers[0].keys.untyped_storage().nbytes() < 64  # never read
+    columns = []
+    handle = lm.layers.at(3).register_forward_hook(
+        lambda module, args, output: columns.append(output.shape[1])
+    )
+    given = []
+    head = lm.model.lm_head.register_forward_pre_hook(lambda m, args: given.append(args[0].shape))
+    for _ in range(2):
+        replay.logits(batch, {})
+    handle.remove()
+    head.remove()
+    assert columns == [max(len(text.response) for text in TEXTS)] * 2
+    assert given == [(1, 2 * sum(len(text.response) for text in TEXTS), lm.width)] * 2
+
+
+def test_a_cache_that_disagrees_is_not_used(
+    lm: SteeredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = PromptStates.fresh
+
+    def wrong(own: PromptStates, device: Any) -> Any:
+        cache = original(own, device)
+        cache.layers[2].values = cache.layers[2].values + 1
+        return cache
+
+    monkeypatch.setattr(PromptStates, "fresh", wrong)
+    batch, _ = Replay(lm, [lm._sites.at(1)]).capture(TEXTS)
+    assert batch.prompts is None
+
+
+def test_states_that_are_spilled(lm: SteeredModel, tmp_path: Path) -> None:
+    site = lm._sites.at(1)
+    keep = TensorKeeper(tmp_path, budget=0)
+    replay = Replay(lm, [site], keep=keep)
+    spilled, _ = replay.capture(TEXTS)
+    assert len(list(tmp_path.glob("*/*"))) == len(keep.files) > 4
+    kept, _ = Replay(lm, [site]).capture(TEXTS)
+    assert torch.equal(spilled.activations[site], kept.activations[site])
+    moves = {site: lambda a: a + 1}
+    assert torch.equal(replay.logits(spilled, moves), replay.logits(kept, moves))
+    assert keep(torch.ones(3, dtype=torch.bfloat16)).tolist() == [1, 1, 1]
+    assert keep(torch.empty(0, 5)).shape == (0, 5)
+    del replay, keep, spilled
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("position", ["last:1:3", "last::1", "generated::2", "generated:2:"])
+def test_windows(lm: SteeredModel, position: str) -> None:
+    site = lm._sites.at(1)
+    own = method(lm.width)
+    replay = Replay(lm, [site], position)
+    batch, _ = replay.capture(TEXTS)
+    after = replay.log_probabilities(batch, {site: lambda a: own.solve(a, Amount("T", 1.0)).state})
+    steerer = Steerer(own, Site(1, position))
+    for text, found in zip(TEXTS, after, strict=True):
+        torch.testing.assert_close(found, steered_alone(lm, [steerer], text), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("position", ["answer", "after:###"])
+def test_positions_that_depend_on_the_text_are_refused(lm: SteeredModel, position: str) -> None:
+    with pytest.raises(InvalidInputError, match="depends on the text"):
+        Replay(lm, [lm._sites.at(1)], position)
+
+
 def test_the_tokens_that_are_moved() -> None:
     text = [Encoded((1, 2, 3, 4, 5), 3)]
     assert moved_tokens(text, "last")[1] == [2, 3]
     assert moved_tokens(text, "generated")[1] == [3]
     assert moved_tokens(text, "prompt")[1] == [0, 1, 2]
     assert moved_tokens(text, "all")[1] == [0, 1, 2, 3]
+    assert moved_tokens(text, "last:1:")[1] == [3]
+    assert moved_tokens(text, "generated:1:")[1] == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

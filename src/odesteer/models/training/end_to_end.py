@@ -19,6 +19,7 @@ from odesteer.models.divergence import NeutralTexts, Split
 from odesteer.models.observed_model import ObservedModel
 from odesteer.models.provenance_check import template_hash
 from odesteer.models.tokens.encoding import Prompt
+from odesteer.models.training.kept import TensorKeeper
 from odesteer.models.training.loop import (
     Evaluation,
     Methods,
@@ -31,12 +32,15 @@ from odesteer.models.training.tasks import (
     NeutralCost,
     Sampler,
     TrainingTask,
+    activations_of,
     make_task,
     prompts_of,
 )
 from odesteer.version import __version__
 
 _CHECKPOINT = "training.pt"
+# Neutral texts in a step, and at a time where the cost is measured.
+_NEUTRAL_STEP, _NEUTRAL_CHECK = 4, 8
 
 
 def fit_end_to_end(
@@ -61,7 +65,8 @@ def fit_end_to_end(
         provenance: entries about the model.
         batch_size: pairs, or prompts, in a step; by default as the method's training says.
         checkpointing: see `Replay`.
-        folder: where training leaves a checkpoint after each epoch, and resumes from.
+        folder: where training leaves a checkpoint after each epoch, and resumes from; states that
+            would fill half of the free memory go there too, until training ends.
         report: called with lines of progress.
     """
     method.check()
@@ -77,11 +82,13 @@ def fit_end_to_end(
     (position,) = {site.position for site in sites}
     # Inside inference mode nothing could be differentiated.
     with torch.inference_mode(False), torch.enable_grad(), _frozen(lm.model):
-        replay = Replay(lm, modules, position, checkpointing)
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        replay = Replay(lm, modules, position, checkpointing, TensorKeeper(folder))
         task = make_task(replay, method.objective, data, size, method.training.validation, seed)
         report("hidden states captured")
-        cost = NeutralCost(replay, texts[0])
-        check = NeutralCost(replay, texts[1])
+        cost = NeutralCost(replay, texts[0], _NEUTRAL_STEP)
+        check = NeutralCost(replay, texts[1], _NEUTRAL_CHECK)
         units = _units(replay, task, cost)
         begun: Methods = {module: method.begun(units[module]) for module in modules}
         content = content_digest(
@@ -94,7 +101,6 @@ def fit_end_to_end(
         )
         checkpoint = None
         if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
             checkpoint = Path(folder) / _CHECKPOINT
         loop = TrainingLoop(
             begun,
@@ -135,19 +141,12 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
 
 def _units(replay: Replay, task: TrainingTask, cost: NeutralCost) -> dict[SiteModule, Tensor]:
     """Activations that set the units of each site: of the task, or of neutral texts."""
-    if task.train:
-        return task.activations()
-    found: dict[SiteModule, list[Tensor]] = {site: [] for site in replay.sites}
-    for batch in cost.batches:
-        for site, states in replay.activations(batch.states).items():
-            found[site].append(states)
-    return {site: torch.cat(parts) for site, parts in found.items()}
+    return activations_of(task.train or cost.batches, replay.sites)
 
 
 def _calibrated(method: EndToEnd, module: SiteModule, task: TrainingTask, gain: float) -> EndToEnd:
     """h in nats, from the rise of φ over T = 1 at the held-out answers."""
-    parts = [task.replay.activations(batch.states)[module] for batch in task.held_out]
-    states = torch.cat(parts)
+    states = activations_of(task.held_out, [module])[module]
     with torch.no_grad():
         before = method.barrier_.value(states).double()
         after = method.barrier_.value(method.solve(states, Amount("T", 1.0)).state).double()

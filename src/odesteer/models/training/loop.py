@@ -172,7 +172,9 @@ class TrainingLoop:
             for group in optimiser.param_groups:
                 group["lr"] = self.training.learning_rate * (1 - (1 - _LAST_RATE) * done)
             moves = moves_of(self._with(state.leaves))
-            loss, gradients = _gradients(self.task.loss(self.task.train[number], moves), flat)
+            batch = self.task.train[number]
+            of_batch = self.task.loss(batch, self.task.outcomes(batch, moves))
+            loss, gradients = _gradients(of_batch, flat)
             cost, of_cost = _gradients(self.cost.loss(next(neutral), moves), flat)
             if not (math.isfinite(loss) and math.isfinite(cost)):
                 raise _DivergenceError
@@ -220,8 +222,9 @@ class TrainingLoop:
         with torch.no_grad():
             for batch in self.task.held_out:
                 rows = len(batch.states.texts)
-                losses += rows * float(self.task.loss(batch, moves))
-                gains.append(self.task.gains(batch, moves).double().cpu())
+                outcomes = self.task.outcomes(batch, moves)
+                losses += rows * float(self.task.loss(batch, outcomes))
+                gains.append(self.task.gains(batch, outcomes).double().cpu())
                 n += rows
         return losses / n, torch.cat(gains)
 

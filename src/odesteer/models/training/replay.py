@@ -1,15 +1,17 @@
 """Running the layers above a site alone: those below return states that were stored before."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from odesteer.errors import ModelError
+from odesteer.artifact.positions import parse_position
+from odesteer.errors import InvalidInputError, ModelError
 from odesteer.models.architecture.hooks import HookSet
 from odesteer.models.architecture.layers import accepts_argument, unwrapped
 from odesteer.models.architecture.sites import (
@@ -23,39 +25,85 @@ from odesteer.models.observed_model import ObservedModel
 from odesteer.models.tokens.batches import pad_batch
 from odesteer.models.tokens.encoding import Encoded
 from odesteer.models.tokens.special_tokens import pad_token_id
+from odesteer.models.training.kept import TensorKeeper
+from odesteer.models.training.prompt_states import PromptStates, can_keep, computed
 
 Move = Callable[[Tensor], Tensor]
 """Moves activations `[m, d]`."""
 
+# Log-probabilities with the beginnings of texts computed before may differ by rounding.
+_ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-2}
+_COARSE_ROUNDING = 0.5
+
 
 @dataclass
 class StateBatch:
-    """Texts of one batch, padded on the right, with the states below the sites.
+    """Texts of one batch with what their passes need.
+
+    The passes run each text from a first token on, to the last but one, which decides about the
+    last; these parts are padded on the right.
 
     Attributes:
         texts: the encoded prompts with their answers.
+        starts: the first token of each text that is run again; the last prompt token at the latest.
+        position: which tokens are moved, as `Site` says it.
+        prompts: keys and values of what is before ``starts``; None where that is nothing.
         states: `[n, columns, width]`, the output of the layer below which nothing is run again;
             None where every layer is run.
         outputs: how each of these layers returned its states, see `_rewrapped`.
+        activations: `[m, d]`, float32, what is moved at each site, of the unsteered model.
     """
 
     texts: list[Encoded]
-    states: Tensor | None
-    outputs: dict[int, Any]
+    starts: list[int]
+    position: str
+    prompts: PromptStates | None = None
+    states: Tensor | None = None
+    outputs: dict[int, Any] = field(default_factory=dict)
+    activations: dict[SiteModule, Tensor] = field(default_factory=dict)
 
     @property
-    def first_answer(self) -> int:
-        """The first column of a token of any answer."""
-        return min(text.n_prompt for text in self.texts)
+    def parts(self) -> list[tuple[int, ...]]:
+        """The token ids that are run."""
+        return [text.ids[start:-1] for text, start in zip(self.texts, self.starts, strict=True)]
+
+    @cached_property
+    def moved(self) -> tuple[Tensor, Tensor]:
+        """Rows and columns of what is moved."""
+        rows, columns = moved_tokens(self.texts, self.position)
+        starts = torch.tensor(self.starts)
+        where = torch.tensor(rows, dtype=torch.long)
+        return where, torch.tensor(columns, dtype=torch.long) - starts[where]
+
+    @cached_property
+    def deciding(self) -> tuple[Tensor, Tensor]:
+        """Rows and columns at which the tokens of the answers are chosen, text after text."""
+        rows, columns = [], []
+        for row, (text, start) in enumerate(zip(self.texts, self.starts, strict=True)):
+            rows += [row] * len(text.response)
+            columns += range(text.n_prompt - 1 - start, len(text) - 1 - start)
+        return torch.tensor(rows), torch.tensor(columns)
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """The token ids of all answers `[tokens]`, text after text."""
+        return torch.tensor([i for text in self.texts for i in text.ids[text.n_prompt :]])
 
     @property
-    def width(self) -> int:
-        """Number of columns."""
-        return max(len(text) for text in self.texts)
+    def n_tokens(self) -> Tensor:
+        """Tokens of each answer, `[n]`."""
+        return torch.tensor([len(text.response) for text in self.texts])
+
+    def by_text(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Values at the tokens of all answers `[tokens, ...]`, split into those of each text."""
+        return values.split(self.n_tokens.tolist())
 
 
 class Replay:
     """Runs the layers of a model above some states.
+
+    Where the model has a plain cache of keys and values, what stands before the first token that is
+    moved or decides about an answer is not run again either.
 
     Args:
         lm: the model.
@@ -63,6 +111,9 @@ class Replay:
         position: which tokens are moved, as `Site` says it.
         checkpointing: whether each layer is computed again in the backward pass instead of keeping
             its activations: a third more time, and far less memory.
+        keep: keeps tensors between passes.
+
+    Raises `InvalidInputError` for positions that depend on the text.
     """
 
     def __init__(
@@ -71,14 +122,22 @@ class Replay:
         sites: Sequence[SiteModule],
         position: str = "last",
         checkpointing: bool = False,
+        keep: TensorKeeper | None = None,
     ) -> None:
+        if parse_position(position).phase is not None:
+            raise InvalidInputError(
+                f"steer_position={position!r} depends on the text that is written, and training"
+                " reads texts that are; use last, generated, prompt, all or a window of them."
+            )
         self.lm = lm
         self.sites = tuple(sites)
         self.position = position
         self.checkpointing = checkpointing
+        self.keep = TensorKeeper() if keep is None else keep
         lowest = min(site.layer - (site.part == "heads") for site in sites)
         # The last layer that is not run again; -1 where all are.
         self.below = lowest
+        self._keeps_prompts: bool | None = None if can_keep(lm) else False
         for module in lm.layers.modules:
             if unwrapped(module) is not module:
                 raise ModelError(
@@ -86,79 +145,117 @@ class Replay:
                     " open the model without torch.compile to train on it."
                 )
 
-    def capture(self, texts: Sequence[Encoded]) -> tuple[StateBatch, list[Tensor]]:
-        """A batch with its states, and what `answer_log_probabilities` returns, in one pass."""
+    def capture(self, texts: Sequence[Encoded]) -> tuple[StateBatch, Tensor]:
+        """A batch with its states, and what `logits` returns for it, in one pass."""
+        return self._captured(texts, self._skips_prompts(texts))
+
+    def lengths(self, texts: Sequence[Encoded]) -> list[int]:
+        """How many tokens of each text are run again."""
+        starts = self._starts(texts) if self._skips_prompts(texts) else [0] * len(texts)
+        return [len(text) - start for text, start in zip(texts, starts, strict=True)]
+
+    def _skips_prompts(self, texts: Sequence[Encoded]) -> bool:
+        if self._keeps_prompts is None:
+            self._keeps_prompts = self._prompts_agree(texts)
+        return self._keeps_prompts
+
+    def _captured(self, texts: Sequence[Encoded], with_prompts: bool) -> tuple[StateBatch, Tensor]:
+        batch = StateBatch(list(texts), [0] * len(texts), self.position)
+        if with_prompts:
+            starts = self._starts(texts)
+            beginnings = [text.ids[:n] for text, n in zip(texts, starts, strict=True)]
+            prompts = computed(self.lm, beginnings) if all(starts) else None
+            if prompts is not None:
+                batch = StateBatch(list(texts), starts, self.position, prompts)
         outputs: dict[int, Any] = {}
         states: list[Tensor] = []
 
-        def keep(layer: int) -> Callable[..., None]:
+        def lower(layer: int) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, *rest: Any) -> None:
                 outputs[layer] = _without_tensors(rest[-1])
                 if layer == self.below:
                     # A copy: what later layers write in place must not be kept.
-                    states.append(hidden_states(rest[-1]).detach().to("cpu", copy=True))
+                    states.append(self.keep(hidden_states(rest[-1])))
 
             return hook
 
-        hooks = [(self.lm.layers.at(i), keep(i)) for i in range(self.below + 1)]
-        batch = StateBatch(list(texts), None, {})
+        def look(site: SiteModule) -> Move:
+            def move(a: Tensor) -> Tensor:
+                batch.activations[site] = self.keep(a)
+                return a
+
+            return move
+
+        hooks = [(self.lm.layers.at(i), lower(i)) for i in range(self.below + 1)]
         with HookSet([], hooks), torch.no_grad():
-            logits = self._forward(batch)
+            logits = self.logits(batch, {site: look(site) for site in self.sites})
         if self.below >= 0:
             if not states:
                 raise_bypassed(SiteModule(self.below, "residual", self.lm.layers.at(0), 0))
-            batch = StateBatch(batch.texts, states[0], outputs)
-        return batch, self._of_answers(batch, logits)
+            batch.states, batch.outputs = states[0], outputs
+        if batch.prompts is not None:
+            batch.prompts = batch.prompts.kept(self.below, self.keep)
+        return batch, logits
 
-    def log_probabilities(
-        self, batch: StateBatch, moves: Mapping[SiteModule, Move]
-    ) -> list[Tensor]:
-        """For each text the log-probabilities `[tokens of its answer, vocabulary]`, float32.
+    def _starts(self, texts: Sequence[Encoded]) -> list[int]:
+        """The first token of each text that is moved or decides about an answer."""
+        starts = [text.n_prompt - 1 for text in texts]
+        for row, column in zip(*moved_tokens(texts, self.position), strict=True):
+            starts[row] = min(starts[row], column)
+        return starts
+
+    def _prompts_agree(self, texts: Sequence[Encoded]) -> bool:
+        """Whether passes behind kept prompts give what passes over whole texts give."""
+        few = sorted(texts, key=len)[:: max(1, len(texts) - 1)][:2]
+        whole, parts = (self._captured(few, kept)[1].log_softmax(-1) for kept in (False, True))
+        likely = whole > -20
+        tolerance = _ROUNDING.get(self.lm.model.dtype, _COARSE_ROUNDING)
+        return bool(((whole - parts)[likely].abs() < tolerance).all())
+
+    def logits(self, batch: StateBatch, moves: Mapping[SiteModule, Move]) -> Tensor:
+        """The logits `[tokens, vocabulary]`, float32, that the tokens of all answers of a batch are
+        chosen from, text after text.
 
         Differentiable in the moves; what is moved is as in `SteeredModel.steering`.
         """
         before: list[tuple[nn.Module, Any]] = []
         after: list[tuple[nn.Module, Any]] = []
         for site, move in moves.items():
-            hook = _MoveHook(move, batch, self.position, site.part)
+            hook = _MoveHook(move, batch, site.part)
             (after if site.part == "residual" else before).append((site.module, hook))
-        with HookSet(before, after), self._skipping(batch), self._checkpointed():
-            logits = self._forward(batch)
-        return self._of_answers(batch, logits)
+        chosen = _DecidingStates(batch)
+        head = _output_embeddings(self.lm.model)
+        if head is not None:
+            before.append((head, chosen))
+        cache = None if batch.prompts is None else batch.prompts.fresh(self.lm.device)
+        with HookSet(before, after), self._skipping(batch), self._checkpointed(batch, cache):
+            logits = self._forward(batch, cache)
+        return (logits[0] if chosen.ran else logits[batch.deciding]).float()
 
-    def activations(self, batch: StateBatch) -> dict[SiteModule, Tensor]:
-        """What is moved at each site `[m, d]`, float32, on the CPU; of the unsteered model."""
-        found: dict[SiteModule, Tensor] = {}
+    def log_probabilities(
+        self, batch: StateBatch, moves: Mapping[SiteModule, Move]
+    ) -> tuple[Tensor, ...]:
+        """For each text the log-probabilities `[tokens of its answer, vocabulary]`, float32."""
+        return batch.by_text(self.logits(batch, moves).log_softmax(-1))
 
-        def look(site: SiteModule) -> Move:
-            def move(a: Tensor) -> Tensor:
-                found[site] = a.detach().float().cpu()
-                return a
-
-            return move
-
-        with torch.no_grad():
-            self.log_probabilities(batch, {site: look(site) for site in self.sites})
-        return found
-
-    def _forward(self, batch: StateBatch) -> Tensor:
+    def _forward(self, batch: StateBatch, cache: Any) -> Tensor:
         pad = pad_token_id(self.lm.tokenizer, self.lm.model)
-        inputs = pad_batch([text.ids for text in batch.texts], pad, "right", self.lm.device)
-        del inputs["position_ids"]  # with padding on the right the default positions are right
-        options: dict[str, Any] = {}
-        if accepts_argument(self.lm.model, "use_cache"):
-            options["use_cache"] = False
-        if accepts_argument(self.lm.model, "logits_to_keep"):
-            options["logits_to_keep"] = batch.width - batch.first_answer + 1
-        logits: Tensor = self.lm.model(**inputs, **options).logits
+        inputs: dict[str, Any] = dict(pad_batch(batch.parts, pad, "right", self.lm.device))
+        if batch.prompts is not None:
+            mask = torch.cat([batch.prompts.mask, inputs["attention_mask"]], dim=1)
+            width = batch.prompts.mask.shape[1]
+            inputs["attention_mask"] = mask
+            if accepts_argument(self.lm.model, "position_ids"):
+                inputs["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, width:]
+            else:
+                del inputs["position_ids"]
+            inputs |= {"past_key_values": cache, "use_cache": True}
+        else:
+            del inputs["position_ids"]  # with padding on the right the default positions are right
+            if accepts_argument(self.lm.model, "use_cache"):
+                inputs["use_cache"] = False
+        logits: Tensor = self.lm.model(**inputs).logits
         return logits
-
-    def _of_answers(self, batch: StateBatch, logits: Tensor) -> list[Tensor]:
-        first = batch.width - logits.shape[1]
-        return [
-            logits[row, text.n_prompt - 1 - first : len(text) - 1 - first].float().log_softmax(-1)
-            for row, text in enumerate(batch.texts)
-        ]
 
     @contextmanager
     def _skipping(self, batch: StateBatch) -> Iterator[None]:
@@ -182,15 +279,23 @@ class Replay:
             yield
 
     @contextmanager
-    def _checkpointed(self) -> Iterator[None]:
+    def _checkpointed(self, batch: StateBatch, cache: Any) -> Iterator[None]:
         if not (self.checkpointing and torch.is_grad_enabled()):
-            with nullcontext():
-                yield
+            yield
             return
 
         def again(module: nn.Module) -> Callable[..., Any]:
             forward = module.forward
-            return lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+            def run(*args: Any, **kwargs: Any) -> Any:
+                # A layer adds to the cache, and must find it as it was when it runs again.
+                if batch.prompts is not None:
+                    own = batch.prompts.fresh(self.lm.device)
+                    args = tuple(own if value is cache else value for value in args)
+                    kwargs = {n: own if value is cache else value for n, value in kwargs.items()}
+                return forward(*args, **kwargs)
+
+            return lambda *args, **kwargs: checkpoint(run, *args, use_reentrant=False, **kwargs)
 
         above = self.lm.layers.modules[self.below + 1 :]
         with _replaced({module: again(module) for module in above}):
@@ -225,12 +330,35 @@ def _rewrapped(output: Any, states: Tensor) -> Any:
     return states if output is None else (states, *output[1:])
 
 
+def _output_embeddings(model: Any) -> nn.Module | None:
+    """The module that makes logits of states, where the model names one."""
+    own = unwrapped(model)
+    found = own.get_output_embeddings() if hasattr(own, "get_output_embeddings") else None
+    return found if isinstance(found, nn.Module) else None
+
+
+class _DecidingStates:
+    """Gives the output embeddings the states alone that answers are chosen from.
+
+    They are by far the largest product of a small model.
+    """
+
+    def __init__(self, batch: StateBatch) -> None:
+        self._batch = batch
+        self.ran = False
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
+        states = input_states(args, kwargs)
+        rows, columns = (index.to(states.device) for index in self._batch.deciding)
+        self.ran = True
+        return replace_input_states(args, kwargs, states[rows, columns][None])
+
+
 class _MoveHook:
     """Moves the tokens at a position, in the output of a module or in its input."""
 
-    def __init__(self, move: Move, batch: StateBatch, position: str, part: str) -> None:
+    def __init__(self, move: Move, batch: StateBatch, part: str) -> None:
         self._move, self._batch, self._part = move, batch, part
-        self._position = position
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
         if self._part == "heads":
@@ -240,11 +368,8 @@ class _MoveHook:
         return states if isinstance(rest[-1], Tensor) else (states, *rest[-1][1:])
 
     def _moved(self, states: Tensor) -> Tensor:
-        rows, columns = moved_tokens(self._batch.texts, self._position)
-        index = (
-            torch.tensor(rows, device=states.device),
-            torch.tensor(columns, device=states.device),
-        )
+        rows, columns = self._batch.moved
+        index = (rows.to(states.device), columns.to(states.device))
         moved = self._move(states[index].float()).to(states.dtype)
         return states.index_put(index, moved)
 
@@ -254,11 +379,17 @@ def moved_tokens(texts: Sequence[Encoded], position: str) -> tuple[list[int], li
 
     The last token of a text decides about nothing in it, and is left out.
     """
+    where = parse_position(position)
     rows: list[int] = []
     columns: list[int] = []
     for row, text in enumerate(texts):
-        first = {"last": text.n_prompt - 1, "generated": text.n_prompt}.get(position, 0)
-        last = text.n_prompt if position == "prompt" else len(text) - 1
+        first, last = 0, len(text) - 1
+        if where.is_behind_prompt:
+            behind = text.n_prompt - where.lead
+            first = behind + where.start
+            last = last if where.stop is None else min(last, behind + where.stop)
+        elif where.tokens == "prompt":
+            last = text.n_prompt
         rows += [row] * max(last - first, 0)
         columns += range(first, last)
     return rows, columns

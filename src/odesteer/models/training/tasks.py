@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,13 @@ from odesteer.data import ContrastData, Example, Message
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Distillation, Likelihood, Preference, Reward, TrainingObjective
 from odesteer.models.architecture.sites import SiteModule
-from odesteer.models.divergence import NeutralTexts, as_question, greedy_answers, kl_divergence
+from odesteer.models.divergence import (
+    NeutralTexts,
+    answer_log_probabilities,
+    as_question,
+    greedy_answers,
+    kl_divergence,
+)
 from odesteer.models.observed_model import ObservedModel
 from odesteer.models.tokens.batches import batches_by_length
 from odesteer.models.tokens.encoding import Encoded, Prompt
@@ -23,7 +29,6 @@ Moves = Mapping[SiteModule, Move]
 Sampler = Callable[[list[Prompt]], list[list[str]]]
 """Answers that the steered model samples to each of some prompts."""
 
-_NEUTRAL_BATCH = 8
 _MOST_BYTES = 1 << 30  # of distributions that are kept
 
 
@@ -34,19 +39,19 @@ class TaskBatch:
     Attributes:
         states: the texts, with the states below the sites.
         before: `[n]`, log-likelihood of each answer under the unsteered model, nats.
-        reference: for each text the log-probabilities that it is to have, float16.
+        reference: log-probabilities `[tokens, vocabulary]` that the answers are to have, float16.
         weights: `[n]`, how much each answer counts.
     """
 
     states: StateBatch
     before: Tensor
-    reference: list[Tensor] = field(default_factory=list)
+    reference: Tensor | None = None
     weights: Tensor | None = None
 
     @property
     def n_tokens(self) -> Tensor:
         """Tokens of each answer, `[n]`."""
-        return torch.tensor([len(text.response) for text in self.states.texts])
+        return self.states.n_tokens
 
 
 class TrainingTask(ABC):
@@ -68,35 +73,41 @@ class TrainingTask(ABC):
         """Called before each epoch."""
 
     @abstractmethod
-    def loss(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        """The loss of a batch, differentiable in the moves."""
+    def outcomes(self, batch: TaskBatch, moves: Moves) -> Tensor:
+        """What the steered model does with each item of a batch `[m]`, differentiable in the moves:
+        one pass, from which `loss` and `gains` follow."""
 
     @abstractmethod
-    def gains(self, batch: TaskBatch, moves: Moves) -> Tensor:
+    def loss(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        """The loss of a batch."""
+
+    @abstractmethod
+    def gains(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
         """What each item of a batch gains over the unsteered model, `[m]`."""
 
     def log_likelihoods(self, batch: TaskBatch, moves: Moves) -> Tensor:
         """Of each answer `[n]`, nats."""
-        return answer_log_likelihoods(
-            self.replay.log_probabilities(batch.states, moves), batch.states.texts
-        )
+        return answer_log_likelihoods(self.replay.logits(batch.states, moves), batch.states)
 
     def activations(self) -> dict[SiteModule, Tensor]:
-        """What is moved in the training texts at each site, `[m, d]`."""
-        found: dict[SiteModule, list[Tensor]] = {site: [] for site in self.replay.sites}
-        for batch in self.train:
-            for site, states in self.replay.activations(batch.states).items():
-                found[site].append(states)
-        return {site: torch.cat(parts) for site, parts in found.items()}
+        """What is moved in the training texts at each site, `[m, d]`, of the unsteered model."""
+        return activations_of(self.train, self.replay.sites)
 
 
-def answer_log_likelihoods(logs: Sequence[Tensor], texts: Sequence[Encoded]) -> Tensor:
-    """Log-likelihood of each answer `[n]`, nats, from the log-probabilities at its positions."""
-    each = []
-    for log, text in zip(logs, texts, strict=True):
-        chosen = torch.tensor(text.ids[text.n_prompt :], device=log.device)
-        each.append(log.gather(-1, chosen[:, None]).sum())
-    return torch.stack(each)
+def activations_of(
+    batches: Sequence[TaskBatch], sites: Sequence[SiteModule]
+) -> dict[SiteModule, Tensor]:
+    """What is moved in the texts of batches at each site, `[m, d]`, of the unsteered model."""
+    return {
+        site: torch.cat([batch.states.activations[site] for batch in batches]) for site in sites
+    }
+
+
+def answer_log_likelihoods(logits: Tensor, batch: StateBatch) -> Tensor:
+    """Log-likelihood of each answer `[n]`, nats, from the logits of its tokens."""
+    answers = batch.answers.to(logits.device)
+    each = -torch.nn.functional.cross_entropy(logits, answers, reduction="none")
+    return torch.stack([part.sum() for part in batch.by_text(each)])
 
 
 class PreferenceTask(TrainingTask):
@@ -113,19 +124,23 @@ class PreferenceTask(TrainingTask):
         super().__init__(replay)
         self.beta = objective.beta
         for pairs, batches in ((train, self.train), (held_out, self.held_out)):
-            lengths = [max(map(len, pair)) for pair in pairs]
+            sides = [replay.lengths(side) for side in zip(*pairs, strict=True)]
+            lengths = [max(both) for both in zip(*sides, strict=True)]
             for rows in reversed(batches_by_length(lengths, batch_size)):
                 texts = [pairs[i][side] for side in (0, 1) for i in rows]
-                states, logs = replay.capture(texts)
-                batches.append(TaskBatch(states, answer_log_likelihoods(logs, texts)))
+                states, logits = replay.capture(texts)
+                batches.append(TaskBatch(states, answer_log_likelihoods(logits, states).cpu()))
 
-    def gains(self, batch: TaskBatch, moves: Moves) -> Tensor:
+    def outcomes(self, batch: TaskBatch, moves: Moves) -> Tensor:
         gained = self.log_likelihoods(batch, moves) - batch.before.to(self.replay.lm.device)
         n = len(gained) // 2
         return gained[:n] - gained[n:]
 
-    def loss(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        return torch.nn.functional.softplus(-self.beta * self.gains(batch, moves)).mean()
+    def loss(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(-self.beta * outcomes).mean()
+
+    def gains(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        return outcomes
 
 
 class LikelihoodTask(TrainingTask):
@@ -141,20 +156,22 @@ class LikelihoodTask(TrainingTask):
         weights: Tensor | None = None,
     ) -> None:
         """Capture texts, with their weights `[n]`."""
-        for rows in reversed(batches_by_length([len(text) for text in texts], batch_size)):
-            states, logs = self.replay.capture([texts[i] for i in rows])
-            before = answer_log_likelihoods(logs, states.texts)
+        for rows in reversed(batches_by_length(self.replay.lengths(texts), batch_size)):
+            states, logits = self.replay.capture([texts[i] for i in rows])
+            before = answer_log_likelihoods(logits, states).cpu()
             own = None if weights is None else weights[rows]
             batches.append(TaskBatch(states, before, weights=own))
 
-    def gains(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        gained = self.log_likelihoods(batch, moves) - batch.before.to(self.replay.lm.device)
-        return gained if batch.weights is None else gained * batch.weights.to(gained)
+    def outcomes(self, batch: TaskBatch, moves: Moves) -> Tensor:
+        return self.log_likelihoods(batch, moves)
 
-    def loss(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        logs = self.log_likelihoods(batch, moves)
-        weights = torch.ones(len(logs)) if batch.weights is None else batch.weights
-        return -(weights.to(logs) * logs).sum() / batch.n_tokens.sum()
+    def loss(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        weights = torch.ones(len(outcomes)) if batch.weights is None else batch.weights
+        return -(weights.to(outcomes) * outcomes).sum() / batch.n_tokens.sum()
+
+    def gains(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        gained = outcomes - batch.before.to(outcomes)
+        return gained if batch.weights is None else gained * batch.weights.to(gained)
 
 
 class DistillationTask(TrainingTask):
@@ -176,31 +193,29 @@ class DistillationTask(TrainingTask):
             plain = [lm.encode(_question(lm, prompt)) for prompt in prompts]
             prompted = [lm.encode(_question(lm, prompt, objective.system)) for prompt in prompts]
             answered = greedy_answers(lm, prompted, objective.max_new_tokens)
-            for rows in reversed(batches_by_length([len(text) for text in answered], batch_size)):
-                reference = replay.capture([answered[i] for i in rows])[1]
-                answers = [answered[i].ids[answered[i].n_prompt :] for i in rows]
-                texts = [
-                    Encoded((*plain[i].ids, *answer), len(plain[i]))
-                    for i, answer in zip(rows, answers, strict=True)
-                ]
-                states, logs = replay.capture(texts)
-                before = _mean_kl(reference, logs)
-                kept = [log.half().cpu() for log in reference]
-                batches.append(TaskBatch(states, before.cpu(), reference=kept))
+            texts = [
+                Encoded((*short.ids, *text.ids[text.n_prompt :]), len(short))
+                for short, text in zip(plain, answered, strict=True)
+            ]
+            for rows in reversed(batches_by_length(replay.lengths(texts), batch_size)):
+                reference = answer_log_probabilities(lm, [answered[i] for i in rows])
+                states, logits = replay.capture([texts[i] for i in rows])
+                wanted = torch.cat(reference)
+                before = _mean_kl(wanted, logits, states).cpu()
+                batches.append(TaskBatch(states, before, reference=replay.keep(wanted.half())))
 
-    def divergences(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        """From the prompted to the steered model, of each answer `[n]`, nats a token."""
-        device = self.replay.lm.device
-        reference = [log.to(device).float().log_softmax(-1) for log in batch.reference]
-        return _mean_kl(reference, self.replay.log_probabilities(batch.states, moves))
+    def outcomes(self, batch: TaskBatch, moves: Moves) -> Tensor:
+        """KL(prompted ‖ steered) of each answer `[n]`, nats a token."""
+        assert batch.reference is not None
+        wanted = _normalised(batch.reference, self.replay.lm.device)
+        return _mean_kl(wanted, self.replay.logits(batch.states, moves), batch.states)
 
-    def gains(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        divergences = self.divergences(batch, moves)
-        return batch.before.to(divergences) - divergences
+    def loss(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        n = batch.n_tokens
+        return (outcomes * n.to(outcomes)).sum() / n.sum()
 
-    def loss(self, batch: TaskBatch, moves: Moves) -> Tensor:
-        divergences, n = self.divergences(batch, moves), batch.n_tokens
-        return (divergences * n.to(divergences)).sum() / n.sum()
+    def gains(self, batch: TaskBatch, outcomes: Tensor) -> Tensor:
+        return batch.before.to(outcomes) - outcomes
 
 
 class RewardTask(LikelihoodTask):
@@ -276,7 +291,7 @@ def preference_pairs(
         for i, group in enumerate(groups):
             sides.setdefault(group, ([], []))[side].append(i)
     encoded = [
-        [lm.encode_example(example, f"{name} example {i}") for i, example in enumerate(examples)]
+        [_encoded(lm, example, f"{name} example {i}") for i, example in enumerate(examples)]
         for name, examples in (("positive", data.positive), ("negative", data.negative))
     ]
     pairs: dict[str, list[tuple[Encoded, Encoded]]] = {}
@@ -299,6 +314,20 @@ def preference_pairs(
     return pairs
 
 
+def _encoded(lm: ObservedModel, example: Example, name: str) -> Encoded:
+    """A text whose prompt has a token: nothing decides about the first token of a text.
+
+    Raises `InvalidInputError` for a text of one token.
+    """
+    encoded = lm.encode_example(example, name)
+    if len(encoded) < 2:
+        raise InvalidInputError(
+            f"{name} ({example.response!r:.80}) is a single token, which no token before it decides"
+            " about; give it a prompt, or remove it."
+        )
+    return encoded if encoded.n_prompt else Encoded(encoded.ids, 1)
+
+
 def prompts_of(data: Any) -> list[Prompt]:
     """Prompts from a list of texts or chats, or the different prompts of contrastive data."""
     if isinstance(data, ContrastData):
@@ -312,27 +341,26 @@ def prompts_of(data: Any) -> list[Prompt]:
 class NeutralCost:
     """KL(unsteered ‖ steered) on neutral texts, differentiable, nats a token."""
 
-    def __init__(self, replay: Replay, neutral: NeutralTexts) -> None:
+    def __init__(self, replay: Replay, neutral: NeutralTexts, batch_size: int) -> None:
         self._replay = replay
         self.batches: list[TaskBatch] = []
         texts = neutral.texts
         n_tokens = sum(len(text.response) for text in texts)
-        kept = True
-        for rows in batches_by_length([len(text) for text in texts], _NEUTRAL_BATCH):
-            states, logs = replay.capture([texts[i] for i in rows])
-            kept = 2 * n_tokens * logs[0].shape[-1] <= _MOST_BYTES
-            reference = [log.half().cpu() for log in logs] if kept else []
+        for rows in batches_by_length(replay.lengths(texts), batch_size):
+            states, logits = replay.capture([texts[i] for i in rows])
+            reference = None
+            if 2 * n_tokens * logits.shape[-1] <= _MOST_BYTES:
+                reference = replay.keep(logits.log_softmax(-1).half())
             self.batches.append(TaskBatch(states, torch.zeros(len(rows)), reference))
 
     def of_texts(self, batch: TaskBatch, moves: Moves) -> Tensor:
         """The divergence on each text of a batch, `[n]`, nats a token."""
-        device = self._replay.lm.device
-        if batch.reference:
-            reference = [log.to(device).float().log_softmax(-1) for log in batch.reference]
+        if batch.reference is not None:
+            reference = _normalised(batch.reference, self._replay.lm.device)
         else:
             with torch.no_grad():
-                reference = self._replay.log_probabilities(batch.states, {})
-        return _mean_kl(reference, self._replay.log_probabilities(batch.states, moves))
+                reference = self._replay.logits(batch.states, {}).log_softmax(-1)
+        return _mean_kl(reference, self._replay.logits(batch.states, moves), batch.states)
 
     def loss(self, batch: TaskBatch, moves: Moves) -> Tensor:
         """The mean over the tokens of a batch."""
@@ -346,9 +374,15 @@ class NeutralCost:
                 yield self.batches[i]
 
 
-def _mean_kl(reference: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-    each = [kl_divergence(p, q).mean() for p, q in zip(reference, other, strict=True)]
-    return torch.stack(each)
+def _normalised(logs: Tensor, device: torch.device) -> Tensor:
+    """Log-probabilities in float32; normalised, so that rounding makes no divergence negative."""
+    return logs.to(device).float().log_softmax(-1)
+
+
+def _mean_kl(reference: Tensor, logits: Tensor, batch: StateBatch) -> Tensor:
+    """KL(reference ‖ logits) of each answer `[n]`, the mean over its tokens."""
+    each = kl_divergence(reference, logits.log_softmax(-1))
+    return torch.stack([part.mean() for part in batch.by_text(each)])
 
 
 def _question(lm: ObservedModel, prompt: Prompt, system: str | None = None) -> Prompt:
@@ -386,7 +420,7 @@ def make_task(
     if isinstance(objective, Likelihood):
         texts: dict[str, list[Encoded]] = {}
         for i, (example, group) in enumerate(zip(data.positive, data.groups_positive, strict=True)):
-            encoded = lm.encode_example(example, f"positive example {i}")
+            encoded = _encoded(lm, example, f"positive example {i}")
             texts.setdefault(group, []).append(encoded)
         task = LikelihoodTask(replay)
         for chosen, batches in zip(

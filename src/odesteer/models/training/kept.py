@@ -1,0 +1,49 @@
+"""Tensors that are kept between passes: in memory, or spilled to files that are mapped into it."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odesteer.models.capture.spill import free_memory
+
+
+class TensorKeeper:
+    """Keeps copies of tensors on the CPU, in files once half of the free memory is filled.
+
+    Files are mapped into memory, so that reading them needs nothing special. They go with this
+    object, or at the latest when the process ends.
+
+    Args:
+        folder: where files go; by default the folder for temporary files.
+        budget: bytes to keep in memory; by default half of what is free.
+    """
+
+    def __init__(self, folder: str | Path | None = None, budget: int | None = None) -> None:
+        self._left = free_memory() // 2 if budget is None else budget
+        self._parent = folder
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.files: list[Path] = []
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor on the CPU, without its graph."""
+        copied = tensor.detach().to("cpu", copy=True).contiguous()
+        size = copied.numel() * copied.element_size()
+        self._left -= size
+        if self._left >= 0 or not size:
+            return copied
+        file = self._new_file()
+        options: dict[str, Any] = {"shared": True, "size": copied.numel(), "dtype": copied.dtype}
+        mapped = torch.from_file(str(file), **options).view(copied.shape)
+        mapped.copy_(copied)
+        return mapped
+
+    def _new_file(self) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="odesteer-states-", dir=self._parent, ignore_cleanup_errors=True
+            )
+        self.files.append(Path(self._folder.name) / f"{len(self.files)}")
+        return self.files[-1]

@@ -1,0 +1,108 @@
+"""Keys and values of the unmoved beginnings of texts: computed once, used by every pass."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from odesteer.models.architecture.layers import accepts_argument
+from odesteer.models.observed_model import ObservedModel
+from odesteer.models.tokens.batches import pad_batch
+from odesteer.models.tokens.special_tokens import pad_token_id
+
+
+@dataclass(frozen=True)
+class PromptStates:
+    """The beginnings of the texts of a batch, padded on the left.
+
+    Attributes:
+        cache: keys and values of the different beginnings; of the layers that are not run again
+            only their shape.
+        rows: `[n]`, which of them each text has.
+        mask: `[n, columns]`, 1 for tokens and 0 for padding.
+        below: the last layer that is not run again.
+    """
+
+    cache: Any
+    rows: Tensor
+    mask: Tensor
+    below: int
+
+    def fresh(self, device: torch.device) -> Any:
+        """A cache for one pass over the texts, which may add to it."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        n = len(self.rows)
+        for number, layer in enumerate(cache.layers):
+            for name in ("keys", "values"):
+                kept = getattr(layer, name)
+                if number <= self.below:
+                    kept = kept.to(device).expand(n, *kept.shape[1:])
+                else:
+                    kept = kept[self.rows].to(device)
+                setattr(layer, name, kept)
+        return cache
+
+    def kept(self, below: int, keep: Callable[[Tensor], Tensor]) -> "PromptStates":
+        """The same without what the layers up to ``below`` hold, the rest where ``keep`` puts it."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        for number, layer in enumerate(cache.layers):
+            for name in ("keys", "values"):
+                states = getattr(layer, name)
+                if number <= below:
+                    states = torch.zeros((), dtype=states.dtype).expand(1, *states.shape[1:])
+                else:
+                    states = keep(states)
+                setattr(layer, name, states)
+        return PromptStates(cache, self.rows, self.mask, below)
+
+
+def can_keep(lm: ObservedModel) -> bool:
+    """Whether the model's cache is one of keys and values alone."""
+    model = lm.model
+    return (
+        getattr(model, "config", None) is not None
+        and not getattr(model, "_is_stateful", False)
+        and accepts_argument(model, "past_key_values")
+        and _is_plain(_empty(lm))
+    )
+
+
+def computed(lm: ObservedModel, beginnings: Sequence[tuple[int, ...]]) -> PromptStates | None:
+    """The states of these beginnings in all layers; None for a model that fills no such cache."""
+    different = list(dict.fromkeys(beginnings))
+    number = {beginning: i for i, beginning in enumerate(different)}
+    rows = torch.tensor([number[beginning] for beginning in beginnings])
+    pad = pad_token_id(lm.tokenizer, lm.model)
+    inputs: dict[str, Any] = dict(pad_batch(different, pad, "left", lm.device))
+    mask = inputs["attention_mask"]
+    if not accepts_argument(lm.model, "position_ids"):
+        del inputs["position_ids"]
+    if accepts_argument(lm.model, "logits_to_keep"):
+        inputs["logits_to_keep"] = 1
+    cache = _empty(lm)
+    with torch.no_grad():
+        lm.model(**inputs, past_key_values=cache, use_cache=True)
+    if not _is_plain(cache) or len(cache.layers) != len(lm.layers):
+        return None
+    if not all(
+        layer.is_initialized and len(layer.keys) == len(different) for layer in cache.layers
+    ):
+        return None
+    return PromptStates(cache, rows, mask[rows.to(mask.device)], -1)
+
+
+def _empty(lm: ObservedModel) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=lm.model.config)
+
+
+def _is_plain(cache: Any) -> bool:
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
