@@ -130,14 +130,16 @@ def test_prompts_do_not_run_again(lm: SteeredModel) -> None:
     handle = lm.layers.at(3).register_forward_hook(
         lambda module, args, output: columns.append(output.shape[1])
     )
-    given = []
-    head = lm.model.lm_head.register_forward_pre_hook(lambda m, args: given.append(args[0].shape))
+    made = []
+    head = lm.model.lm_head.register_forward_hook(
+        lambda module, args, output: made.append(output.shape[:2])
+    )
     for _ in range(2):
         replay.logits(batch, {})
     handle.remove()
     head.remove()
     assert columns == [max(len(text.response) for text in TEXTS)] * 2
-    assert given == [(1, 2 * sum(len(text.response) for text in TEXTS), lm.width)] * 2
+    assert made == [(1, 2 * sum(len(text.response) for text in TEXTS))] * 2
 
 
 def test_a_cache_that_disagrees_is_not_used(

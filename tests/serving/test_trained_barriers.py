@@ -51,12 +51,12 @@ def test_receipts_and_the_engine(lm: SteeredModel, trained: Any, amount: Amount)
     (alone,) = lm.generate([PROMPT], trained, max_new_tokens=12, receipt=True, **quantity)
     if amount.quantity == "T":
         assert alone.text != plain
-    assert len(alone.receipt) == 12
-    assert bool((alone.receipt.after >= alone.receipt.before - 1e-4).all())
+    assert len(alone.after) == len(alone.tokens) > 0
+    assert not alone.unusable
+    for before, after in zip(alone.before, alone.after, strict=True):
+        assert after >= before - 1e-3
     greedy = SamplingParams(12, temperature=0.0)
-    request = GenerationRequest(
-        lm.encode(PROMPT).ids, greedy, (SteeringSpec("learned", amount),)
-    )
+    request = GenerationRequest(lm.encode(PROMPT).ids, greedy, (SteeringSpec("learned", amount),))
     both = [request, GenerationRequest(request.prompt, greedy)]
     texts = generated(lm, both, {"learned": trained})
     assert [text.text for text in texts] == [alone.text, plain]

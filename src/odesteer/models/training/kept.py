@@ -1,6 +1,8 @@
 """Tensors that are kept between passes: in memory, or spilled to files that are mapped into it."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ class TensorKeeper:
     def __init__(self, folder: str | Path | None = None, budget: int | None = None) -> None:
         self._left = free_memory() // 2 if budget is None else budget
         self._parent = folder
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self.files: list[Path] = []
 
     def __call__(self, tensor: Tensor) -> Tensor:
@@ -42,8 +44,7 @@ class TensorKeeper:
 
     def _new_file(self) -> Path:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="odesteer-states-", dir=self._parent, ignore_cleanup_errors=True
-            )
-        self.files.append(Path(self._folder.name) / f"{len(self.files)}")
+            self._folder = Path(tempfile.mkdtemp(prefix="odesteer-states-", dir=self._parent))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self.files.append(self._folder / f"{len(self.files)}")
         return self.files[-1]

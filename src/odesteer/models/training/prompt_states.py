@@ -47,7 +47,7 @@ class PromptStates:
         return cache
 
     def kept(self, below: int, keep: Callable[[Tensor], Tensor]) -> "PromptStates":
-        """The same without what the layers up to ``below`` hold, the rest where ``keep`` puts it."""
+        """The same, kept, without what the layers up to ``below`` hold."""
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         for number, layer in enumerate(cache.layers):
