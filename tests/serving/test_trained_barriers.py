@@ -36,7 +36,11 @@ def lm() -> SteeredModel:
 def steerer(lm: SteeredModel, barrier: Potential, layer: int = 1, position: str = "last") -> Any:
     generator = torch.Generator().manual_seed(2)
     a = torch.randn(60, lm.width, generator=generator)
-    return Steerer(fitted(EndToEnd(barrier), a, a + 1), Site(layer, position))
+    method: Any = fitted(EndToEnd(barrier), a, a + 1)
+    if isinstance(barrier, QuadraticPotential):
+        # Drawn curvatures are far beyond what four steps of Euler follow.
+        method.barrier_.function_.curvatures_ *= 0.02
+    return Steerer(method, Site(layer, position))
 
 
 @pytest.fixture(params=KINDS, ids=lambda barrier: type(barrier).__name__)
