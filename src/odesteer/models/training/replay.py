@@ -78,7 +78,8 @@ class StateBatch:
     @cached_property
     def deciding(self) -> tuple[Tensor, Tensor]:
         """Rows and columns at which the tokens of the answers are chosen, text after text."""
-        rows, columns = [], []
+        rows: list[int] = []
+        columns: list[int] = []
         for row, (text, start) in enumerate(zip(self.texts, self.starts, strict=True)):
             rows += [row] * len(text.response)
             columns += range(text.n_prompt - 1 - start, len(text) - 1 - start)
@@ -96,7 +97,8 @@ class StateBatch:
 
     def by_text(self, values: Tensor) -> tuple[Tensor, ...]:
         """Values at the tokens of all answers `[tokens, ...]`, split into those of each text."""
-        return values.split(self.n_tokens.tolist())
+        parts: tuple[Tensor, ...] = torch.split(values, self.n_tokens.tolist())
+        return parts
 
 
 class Replay:
@@ -332,7 +334,7 @@ def _rewrapped(output: Any, states: Tensor) -> Any:
 
 def _output_embeddings(model: Any) -> nn.Module | None:
     """The module that makes logits of states, where the model names one."""
-    own = unwrapped(model)
+    own: Any = unwrapped(model)
     found = own.get_output_embeddings() if hasattr(own, "get_output_embeddings") else None
     return found if isinstance(found, nn.Module) else None
 
@@ -349,7 +351,7 @@ class _DecidingStates:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> Any:
         states = input_states(args, kwargs)
-        rows, columns = (index.to(states.device) for index in self._batch.deciding)
+        rows, columns = self._batch.deciding
         self.ran = True
         return replace_input_states(args, kwargs, states[rows, columns][None])
 
@@ -370,7 +372,8 @@ class _MoveHook:
     def _moved(self, states: Tensor) -> Tensor:
         rows, columns = self._batch.moved
         index = (rows.to(states.device), columns.to(states.device))
-        moved = self._move(states[index].float()).to(states.dtype)
+        activations: Tensor = states[index]
+        moved: Tensor = self._move(activations.float()).to(states.dtype)
         return states.index_put(index, moved)
 
 
