@@ -116,3 +116,15 @@ def test_workers_do_not_know_of_contexts(
             with pytest.raises(ModelError, match="leave it, and give steerers to generate"):
                 use()
     assert len(held.generate("the cat", max_new_tokens=2)) == 1
+
+
+def test_divergences_are_measured_here_if_the_weights_are(
+    alone: SteeredModel, together: ClusterModel, steerer: Steerer
+) -> None:
+    held = ClusterModel(alone.model, alone.tokenizer, together.cluster, together.source)
+    how = {"prompts": PROMPTS[:4], "max_new_tokens": 4}
+    wanted = alone.divergence(steerer, level=1.0, **how)
+    assert wanted.mean > 0
+    assert torch.equal(held.divergence(steerer, level=1.0, **how).per_text, wanted.per_text)
+    with pytest.raises(ModelError, match="measured where the weights are"):
+        together.divergence(steerer, level=1.0, **how)

@@ -77,14 +77,19 @@ def lines(path: Path) -> list[bytes]:
 
 
 def test_fitting_writes_the_same_file_and_leaves_nothing_running(
-    cluster: Cluster, folder: Path, data: Path, tmp_path: Path
+    cluster: Cluster,
+    folder: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["fit", folder, "--data", data, "--layer", 1, "--layer", 2]
-    assert main([*map(str, words), "-o", str(tmp_path / "one")]) == 0
+    assert main([*map(str, words), "-o", str(tmp_path / "one"), "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
     mark = str(tmp_path)
     done = odesteer(*words, "-o", "two", "--engine", "ray", "--json", folder=tmp_path, mark=mark)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["warnings"] == []
+    assert json.loads(done.stdout)["warnings"] == warnings
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     _, alive = psutil.wait_procs(started_by(mark), timeout=60)
     assert not alive
@@ -117,7 +122,7 @@ def test_writing_texts_at_settings_chosen_on_workers(
 ) -> None:
     monkeypatch.setattr(terrarium, "worlds", lambda: worlds()[:1])
     words = ["bench", "terrarium", "--quick", "--methods", "none,caa", "--layers", "3,4"]
-    words += ["--amounts", "0.2,0.4", "--refinements", "0", "--limit", "4", "--batch-size", "3"]
+    words += ["--amounts", "strength=0.2,0.4", "--refinements", "0", "--limit", "4", "--batch-size", "3"]
     # Of both 4 to report on, of CAA 4 to choose by at each of four settings.
     done = assert_same_lines(words, tmp_path, least=24)
     # Unsteered, at the settings to choose among, to report on.

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from odesteer.cluster.cluster import Cluster
 from odesteer.cluster.model_source import ModelSource
 from odesteer.cluster.worker import SharedObjects
+from odesteer.evaluation.metrics.prefix_scorer import PrefixScorer
 from odesteer.evaluation.runner.completions import Completion, CompletionBatch, complete_batch
 from odesteer.models import SteeredModel
 
@@ -49,4 +51,10 @@ def complete(
     everything = shared[0]
     batch = CompletionBatch([everything[i] for i in specs], [shared[number] for number in steerers])
     began = time.perf_counter()
-    return complete_batch(lm, batch), time.perf_counter() - began
+    return complete_batch(lm, batch, _scorer(lm)), time.perf_counter() - began
+
+
+@lru_cache(maxsize=1)
+def _scorer(lm: SteeredModel) -> PrefixScorer:
+    """A worker has one model, and keeps its prompts from job to job as the runner does."""
+    return PrefixScorer(lm)

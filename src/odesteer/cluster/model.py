@@ -82,11 +82,16 @@ class ClusterModel(SteeredModel):
         return context
 
     def neutral_texts(self, *arguments: Any, **options: Any) -> NeutralTexts:
-        """Raises `ModelError`: the weights are with the workers."""
-        raise ModelError(
-            "divergences are measured where the weights are, and this model's are with the"
-            " workers; open it with SteeredModel.from_pretrained to measure one."
-        )
+        """As `SteeredModel.neutral_texts`, in this process.
+
+        Raises `ModelError` where only the workers have the weights.
+        """
+        if any(parameter.is_meta for parameter in self.model.parameters()):
+            raise ModelError(
+                "divergences are measured where the weights are, and this model's are with the"
+                " workers; open it with SteeredModel.from_pretrained to measure one."
+            )
+        return super().neutral_texts(*arguments, **options)
 
     def _check_unsteered(self) -> None:
         if any(context.is_enabled for context in self._contexts):

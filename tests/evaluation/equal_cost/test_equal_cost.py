@@ -105,9 +105,14 @@ def lm() -> SteeredModel:
     return SteeredModel(tiny_models.llama(), tiny_models.tokenizer())
 
 
-def comparison(lm: SteeredModel, folder: Path, layers: tuple[int, ...]) -> tuple[object, Plan]:
+ROWS = ("prompt-only", "odesteer", "caa", "mimic", "head-iti")
+
+
+def comparison(
+    lm: SteeredModel, folder: Path, layers: tuple[int, ...], names: tuple[str, ...] = ROWS
+) -> tuple[object, Plan]:
     tasks = [UpOrDown()]
-    rows = contenders(("prompt-only", "odesteer", "caa", "mimic", "head-iti"))
+    rows = contenders(names)
     plan = Plan(tasks, rows, (0,), {"up": LayerRange(layers, range(4))}, budget=0.5)
     panel = JudgePanel(lm, tasks)
     return EqualCostComparison(lm, plan, panel, folder, targets=TARGETS, n_texts=3), plan
@@ -145,6 +150,22 @@ def test_a_run_has_every_method_at_the_costs(lm: SteeredModel, tmp_path: Path) -
     assert finish(lm, tmp_path) == document  # nothing is measured again
     assert (tmp_path / "generations.jsonl").read_bytes() == generations
     assert (tmp_path / "costs.jsonl").read_bytes() == costs_file
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_untuned_row_is_compared_unless_its_tuned_form_is(
+    lm: SteeredModel, tmp_path: Path
+) -> None:
+    for names, wanted in (
+        (("none", "odesteer-default"), ["odesteer-default"]),
+        (("none", "odesteer-default", "odesteer"), ["odesteer"]),
+    ):
+        folder = tmp_path / wanted[0]
+        run, plan = comparison(lm, folder, (1,), names)
+        curves = run.measure(4)  # type: ignore[attr-defined]
+        write_equal_cost(run, curves, plan, folder, title="up", about={})  # type: ignore[arg-type]
+        assert [curve.contender for curve in curves] == wanted
+        assert curves[0].segments
 
 
 def test_an_interrupted_run_ends_the_same(

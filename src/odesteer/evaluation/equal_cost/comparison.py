@@ -17,7 +17,7 @@ from odesteer.evaluation.equal_cost.curve import (
     mean,
 )
 from odesteer.evaluation.runner.completions import FAILURES, BatchExecutor
-from odesteer.evaluation.runner.contenders import DEFAULT, NONE, Contender
+from odesteer.evaluation.runner.contenders import DEFAULT, NONE, TUNED, Contender
 from odesteer.evaluation.runner.digests import completion_keys, digest, model_digest
 from odesteer.evaluation.runner.gate import JudgeGate, gates_of
 from odesteer.evaluation.runner.judge_panel import JudgePanel
@@ -123,8 +123,11 @@ class EqualCostComparison:
             self._note(f"{name}: {gate.text}")
         with ResultStore(self._folder / COSTS) as self._costs:
             for task in self._plan.tasks:
-                for contender in self._plan.contenders_of(task):
-                    if contender.name in (NONE, DEFAULT):  # the latter is `odesteer` here
+                contenders = self._plan.contenders_of(task)
+                # At a given cost both rows are the same method.
+                is_double = any(contender.name == TUNED for contender in contenders)
+                for contender in contenders:
+                    if contender.name == NONE or (contender.name == DEFAULT and is_double):
                         continue
                     curve = self._curve(pipeline, task, contender)
                     curves.append(curve)

@@ -385,7 +385,8 @@ def _plot(task: Task, rows: Sequence[EqualCostRow]) -> bytes | None:
     axes.set_xlabel("KL to the unsteered model on neutral text, nats a token")
     axes.set_ylabel(f"gain in {task.headline}")
     axes.set_title(f"{task.name}: the first fold")
-    axes.legend(fontsize=7, ncols=2)
+    if axes.lines:
+        axes.legend(fontsize=7, ncols=2)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
     return out.getvalue()

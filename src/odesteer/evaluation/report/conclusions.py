@@ -8,13 +8,13 @@ from typing import Any
 from odesteer.evaluation.metrics import Estimate, PairedBootstrap, holm, p_value, resolution
 from odesteer.evaluation.report.summary import headlines, lower_is_better
 from odesteer.evaluation.runner import RunResults
-from odesteer.evaluation.runner.contenders import CAA_ROW, DEFAULT, ONE_STEP
+from odesteer.evaluation.runner.contenders import CAA_ROW, DEFAULT, ONE_STEP, TUNED
 from odesteer.evaluation.task import Task
 
 LEVEL = 0.05
 """The chance of a false positive among all declared contrasts of a run."""
-_OURS = ("odesteer", DEFAULT)
-_OWN_FORMS = ("odesteer", "one-step")
+_OURS = (TUNED, DEFAULT)
+_OWN_FORMS = (TUNED, ONE_STEP)
 
 
 @dataclass(frozen=True)

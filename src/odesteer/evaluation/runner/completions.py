@@ -191,7 +191,12 @@ def _score_choices(
         examples = [Example(specs[i].item.prompt, text) for i in indices for text in choices[i]]
         amount = None if setting is None else setting.amount
         scored = log_likelihoods(
-            lm, examples, steerers[indices[0]], amount, truncate=True, scorer=scorer
+            lm,
+            examples,
+            steerers[indices[0]],
+            amount,
+            truncate=True,
+            scorer=scorer or PrefixScorer(lm),
         )
         remaining = iter(scored)
         for i in indices:

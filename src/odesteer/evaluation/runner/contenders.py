@@ -13,7 +13,8 @@ from odesteer.tuning import Candidate, Setting
 
 ContenderKind = Literal["none", "prompt", "method"]
 
-NONE, PROMPT, ONE_STEP, DEFAULT = "none", "prompt-only", "one-step", "odesteer-default"
+NONE, PROMPT, ONE_STEP = "none", "prompt-only", "one-step"
+TUNED, DEFAULT = "odesteer", "odesteer-default"
 CAA_ROW = "caa"
 
 
@@ -121,9 +122,9 @@ def names() -> tuple[str, ...]:
     others = [
         name
         for name in registry
-        if name != "odesteer" and not issubclass(registry.get(name), (Sum, Conditional))
+        if name != TUNED and not issubclass(registry.get(name), (Sum, Conditional))
     ]
-    return (NONE, PROMPT, "odesteer", *specials, *others)
+    return (NONE, PROMPT, TUNED, *specials, *others)
 
 
 def contenders(
