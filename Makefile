@@ -15,7 +15,7 @@ INSTALLED_VLLM := $(VENV_VLLM)/.installed
 LLMS ?= smollm2 gemma3
 DATA ?= data
 
-.PHONY: demo bench bench-llms llms test test-browser test-vllm test-ray test-clients lint docs docs-serve terrarium clean help tutorials
+.PHONY: demo bench bench-llms llms test test-slow test-browser test-vllm test-ray test-clients lint docs docs-serve terrarium clean help tutorials
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -66,8 +66,14 @@ bench-llms: $(INSTALLED)  ## Compare all methods at equal cost on both real mode
 llms: $(INSTALLED)  ## Get SmolLM2-135M-Instruct and Gemma 3 270M as folders in .llms (330 MB).
 	$(BIN)/python -m scripts.llms $(LLMS)
 
-test: $(INSTALLED)  ## Run the tests, in a process for each core (eight at most).
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# Files in the order of their names: by default those with the fewest tests come last, the longest ones.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+
+test: $(INSTALLED)  ## Run the tests but the slow ones, in a process for each core (eight at most).
+	$(PYTEST) -m "not slow"
+
+test-slow: $(INSTALLED)  ## Run the slow tests: killed runs, full disks, load, lm-eval, compilation, whole suites.
+	$(PYTEST) -m slow
 
 test-browser: $(BROWSER)  ## Use the playground in Chromium, which root installs if need be.
 	scripts/chromium.sh

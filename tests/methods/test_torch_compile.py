@@ -9,6 +9,8 @@ from barrier_cases import contrast, queries
 from odesteer.flows import RK4
 from odesteer.methods import ODESteer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("no_graphs_of_others")
 @pytest.mark.parametrize("quantity", ["level", "T"])

@@ -132,6 +132,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_capture_that_is_killed_goes_on(lm: SteeredModel, tmp_path: Path) -> None:
     folder = tmp_path / "activations"

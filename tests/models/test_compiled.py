@@ -221,6 +221,7 @@ def test_receipts_and_gates_are_refused(compiler: Compiler) -> None:
             lm.steering(own, **options, compiled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of inductor
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_ahead_of_time_and_to_machine_code(backend: str, compiler: Compiler) -> None:

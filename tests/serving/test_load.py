@@ -24,6 +24,8 @@ from odesteer.serving import Engine, Settings, create_app
 from odesteer.serving.engine.output import OutputChunk, OutputStream
 from odesteer.terrarium import worlds
 
+pytestmark = pytest.mark.slow
+
 FULL = os.environ.get("ODESTEER_LOAD") == "full"
 N_CLIENTS = 64
 N_REQUESTS = 1000 if FULL else 160

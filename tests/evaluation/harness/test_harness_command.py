@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from odesteer.terrarium import model_path
+
+pytestmark = pytest.mark.slow
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

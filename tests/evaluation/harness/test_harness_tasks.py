@@ -8,6 +8,8 @@ import pytest
 
 from odesteer.terrarium import model_path
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., dict[str, Any]]
 LEVEL = 1.5
 

@@ -12,6 +12,8 @@ from odesteer.evaluation.metrics import log_likelihoods, mc1, mc2
 from odesteer.evaluation.suites.truthfulqa import PRESET
 from odesteer.models import SteeredModel
 
+pytestmark = pytest.mark.slow
+
 N_QUESTIONS = int(os.environ.get("ODESTEER_QUESTIONS", "12"))
 """All of them, by hand: ODESTEER_QUESTIONS=817 pytest -s tests/evaluation/harness -k truthfulqa"""
 

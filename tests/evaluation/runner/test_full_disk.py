@@ -11,6 +11,8 @@ from odesteer import SteeredModel
 from odesteer.errors import DataError
 from odesteer.evaluation.report import FINAL, write_report
 
+pytestmark = pytest.mark.slow
+
 Resize = Callable[[str], Path]
 
 

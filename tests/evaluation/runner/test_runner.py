@@ -31,6 +31,7 @@ def test_the_same_seed_gives_the_same_bytes(
     assert _bytes(tmp_path) == _bytes(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments_it_ends_the_same(
     lm: SteeredModel, undisturbed: Path, tmp_path: Path

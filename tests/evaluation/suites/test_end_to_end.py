@@ -15,6 +15,8 @@ from odesteer.evaluation.report import write_report
 from odesteer.evaluation.runner import Runner, RunResults, completions
 from odesteer.evaluation.runner.plan import CompletionSpec
 
+pytestmark = pytest.mark.slow
+
 
 def run(lm: SteeredModel, folder: Path, suite: str, data: Path | None, **asked: Any) -> RunResults:
     """A whole benchmark with little of everything."""
