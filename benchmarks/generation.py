@@ -1,6 +1,6 @@
 """Throughput of decoding, steered and unsteered side by side.
 
-    python -m benchmarks.generation [--json FILE] [--quick]
+    python -m benchmarks.generation [--json FILE] [--quick] [--cpu-time]
 
 Each form generates with the same model, in turn for a few tokens at a time, so that a drift of the
 machine's speed meets all alike. A share is the tokens a second of a form over those of no steering
@@ -129,7 +129,10 @@ def fitted_sketch(positive: Tensor, negative: Tensor) -> TensorSketch:
 class Decoding:
     """One sequence of greedy tokens for each row, continued a few at a time."""
 
-    def __init__(self, subject: Subject, batch: int, n_tokens: int) -> None:
+    def __init__(
+        self, subject: Subject, batch: int, n_tokens: int, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self._model, self._forward = subject.model, subject.model
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(subject.vocabulary, (batch, PROMPT), generator=generator)
@@ -151,11 +154,11 @@ class Decoding:
     def run(self, n_tokens: int) -> float:
         """Seconds for so many tokens of each row."""
         _wait(self._ids)
-        start = time.perf_counter()
+        start = self._clock()
         for _ in range(n_tokens):
             self._continue(self._forward)
         _wait(self._ids)
-        return time.perf_counter() - start
+        return self._clock() - start
 
     def _continue(self, forward: Any) -> None:
         output = forward(self._ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
@@ -168,14 +171,16 @@ def _wait(tensor: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def compared(subject: Subject, batch: int, rounds: int) -> Iterator[tuple[str, list[float]]]:
+def compared(
+    subject: Subject, batch: int, rounds: int, clock: Callable[[], float]
+) -> Iterator[tuple[str, list[float]]]:
     """For each form its tokens a second, one number a round."""
     contexts = {name: of(batch) for name, of in forms(subject).items()}
     seconds: dict[str, list[float]] = {name: [] for name in contexts}
     shuffler = random.Random(0)
     with torch.inference_mode():
         length = (rounds + 2) * (subject.tokens + 1)
-        runs = {name: Decoding(subject, batch, length) for name in contexts}
+        runs = {name: Decoding(subject, batch, length, clock) for name in contexts}
         for i in range(rounds + 2):  # two to warm up
             # In another order each round: who follows whom matters to caches.
             for name in shuffler.sample(list(contexts), len(contexts)):
@@ -190,9 +195,11 @@ def compared(subject: Subject, batch: int, rounds: int) -> Iterator[tuple[str, l
         yield name, [batch * subject.tokens / taken for taken in times]
 
 
-def measured(subject: Subject, batch: int, rounds: int) -> list[dict[str, Any]]:
+def measured(
+    subject: Subject, batch: int, rounds: int, clock: Callable[[], float]
+) -> list[dict[str, Any]]:
     """One row a form."""
-    rates = dict(compared(subject, batch, rounds))
+    rates = dict(compared(subject, batch, rounds, clock))
     rows = []
     for name, own in rates.items():
         shares = [a / b for a, b in zip(own, rates["none"], strict=True)]
@@ -250,6 +257,13 @@ def main(
     ] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Also draw them here.")] = None,
     quick: Annotated[bool, typer.Option(help="Few rounds, to see that it runs.")] = False,
+    cpu_time: Annotated[
+        bool,
+        typer.Option(
+            "--cpu-time",
+            help="Count seconds of the CPU, with OMP_NUM_THREADS=1, on a machine that is not idle.",
+        ),
+    ] = False,
 ) -> None:
     """Time decoding."""
     console = Console(width=120)
@@ -258,7 +272,8 @@ def main(
     rows: list[dict[str, Any]] = []
     for subject in _subjects():
         for batch in subject.batches:
-            rows += measured(subject, batch, 3 if quick else subject.rounds)
+            clock = time.thread_time if cpu_time else time.perf_counter
+            rows += measured(subject, batch, 3 if quick else subject.rounds, clock)
     table = Table("model", "batch", "form", "tokens/s", "share of none", "quartiles")
     for row in rows:
         low, high = row["share_quartiles"]

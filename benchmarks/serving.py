@@ -1,7 +1,7 @@
 """Tokens a second of the server: one request at a time against several, unsteered and steered.
 
     python -m benchmarks.serving [--json FILE] [--rounds N] [--requests N]
-    python -m benchmarks.serving --model FOLDER [--long N] [--rounds N] [--json FILE]
+    python -m benchmarks.serving --model FOLDER [--long N] [--rounds N] [--cpu-time] [--json FILE]
 
 Starts ``odesteer serve`` on the bundled model with its three steerers, and sends it stories to
 continue, greedily. One and 16 clients send in turn, each kind of request after the other in every
@@ -13,7 +13,8 @@ mixed       every request with another steerer or level, one in four with none
 streamed    as mixed, each token sent as it comes, with what steering did to it
 
 With ``--model``: the engine with another model, in float32 and without HTTP: 15 short requests,
-alone and while a prompt of ``--long`` tokens joins, memory, and a plain batch of `generate`.
+alone and while a prompt of ``--long`` tokens joins, memory, and a plain batch of `generate`; with
+``--cpu-time`` in seconds of the CPU, on a machine that is not idle.
 """
 
 import asyncio
@@ -117,10 +118,11 @@ def main(
     requests: int = 32,
     model: Annotated[str | None, typer.Option("--model")] = None,
     long: int = 4000,
+    cpu_time: Annotated[bool, typer.Option("--cpu-time")] = False,
 ) -> None:
     """Measure and print a table."""
     if model is not None:
-        _show_goals(model, rounds, long, json_file)
+        _show_goals(model, rounds, long, json_file, cpu_time=cpu_time)
         return
     kinds = ("unsteered", "one level", "mixed", "streamed")
     found: dict[str, dict[int, list[float]]] = {k: {n: [] for n in _CLIENTS} for k in kinds}
@@ -148,9 +150,11 @@ def main(
         json_file.write_text(json.dumps(figures, indent=2))
 
 
-def _show_goals(model: str, rounds: int, long: int, json_file: Path | None) -> None:
+def _show_goals(
+    model: str, rounds: int, long: int, json_file: Path | None, *, cpu_time: bool
+) -> None:
     lm = SteeredModel.from_pretrained(model, dtype=torch.float32)
-    figures = measure_goals(lm, rounds, long)
+    figures = measure_goals(lm, rounds, long, cpu_time=cpu_time)
     table = Table("figure", "value")
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), f"{value:,.2f}")

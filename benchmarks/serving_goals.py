@@ -2,13 +2,16 @@
 
 Side by side in one process: short requests alone and while a long prompt joins, memory, tokens a
 second against a plain batch of `generate`, and how often the prompt of 16 choices is computed.
+Seconds pass by the wall, or are those that the engine's thread has the CPU, which other processes
+hardly change (one thread of torch then).
 """
 
 import asyncio
+import functools
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,15 +24,28 @@ from odesteer.serving import Engine, GenerationRequest, SamplingParams
 _SHORT, _SHORT_TOKENS, _TOKENS = 15, 24, 48
 
 
-def measure_goals(lm: SteeredModel, rounds: int, n_long: int) -> dict[str, float]:
+Clock = Callable[[], float]
+
+
+def measure_goals(
+    lm: SteeredModel, rounds: int, n_long: int, *, cpu_time: bool = False
+) -> dict[str, float]:
     """The figures, medians over rounds; seconds, MiB and tokens a second."""
     lm.model.generation_config.eos_token_id = None  # texts end by their length alone
-    return asyncio.run(_measure(lm, rounds, n_long))
+    return asyncio.run(_measure(lm, rounds, n_long, cpu_time=cpu_time))
 
 
-async def _measure(lm: SteeredModel, rounds: int, n_long: int) -> dict[str, float]:
+async def _measure(
+    lm: SteeredModel, rounds: int, n_long: int, *, cpu_time: bool
+) -> dict[str, float]:
+    if cpu_time:
+        torch.set_num_threads(1)
     engine = Engine(lm, "model")
     engine.start()
+    clock: Clock = time.perf_counter
+    if cpu_time:
+        number = await engine.call(_cpu_clock_of_thread)
+        clock = functools.partial(time.clock_gettime, number)
     found: dict[str, list[float]] = {}
 
     def note(**figures: float) -> None:
@@ -48,11 +64,11 @@ async def _measure(lm: SteeredModel, rounds: int, n_long: int) -> dict[str, floa
             keep = note if round_ else _forget
             short = [prompt(_SHORT_TOKENS) for _ in range(_SHORT)]
             with _memory() as alone:
-                seconds = await _times(engine, short, _SHORT_TOKENS)
+                seconds = await _times(engine, short, _SHORT_TOKENS, clock)
             with _memory() as beside:
-                long = asyncio.create_task(_times(engine, [prompt(n_long)], 8))
+                long = asyncio.create_task(_times(engine, [prompt(n_long)], 8, clock))
                 await asyncio.sleep(0.05)
-                slower = await _times(engine, short, _SHORT_TOKENS)
+                slower = await _times(engine, short, _SHORT_TOKENS, clock)
                 whole = await long
             keep(
                 short_alone=statistics.median(seconds),
@@ -63,25 +79,34 @@ async def _measure(lm: SteeredModel, rounds: int, n_long: int) -> dict[str, floa
             )
             for n in (16, 64):
                 prompts = [prompt(_SHORT_TOKENS) for _ in range(n)]
-                began = time.perf_counter()
-                await _times(engine, prompts, _TOKENS)
-                keep(**{f"engine_{n}": n * _TOKENS / (time.perf_counter() - began)})
-                began = time.perf_counter()
+                began = clock()
+                await _times(engine, prompts, _TOKENS, clock)
+                keep(**{f"engine_{n}": n * _TOKENS / (clock() - began)})
+                began = clock()
                 await engine.call(lambda lm, ids=prompts: _plain(lm, ids))
-                keep(**{f"generate_{n}": n * _TOKENS / (time.perf_counter() - began)})
+                keep(**{f"generate_{n}": n * _TOKENS / (clock() - began)})
         median = {name: statistics.median(values) for name, values in found.items()}
         return {**median, "prefills_of_16_choices": await _prefills(engine, prompt(32))}
     finally:
         await engine.close()
 
 
+def _cpu_clock_of_thread(lm: SteeredModel) -> int:
+    return time.pthread_getcpuclockid(threading.get_ident())
+
+
 def _forget(**figures: float) -> None:
     """A round that is not counted."""
 
 
-async def _times(engine: Engine, prompts: Sequence[tuple[int, ...]], n_tokens: int) -> list[float]:
+async def _times(
+    engine: Engine,
+    prompts: Sequence[tuple[int, ...]],
+    n_tokens: int,
+    clock: Clock = time.perf_counter,
+) -> list[float]:
     """Seconds of each request, all sent at once, greedily."""
-    began = time.perf_counter()
+    began = clock()
     sampling = SamplingParams(n_tokens, temperature=0)
     streams = engine.submit([GenerationRequest(each, sampling) for each in prompts], at_end=True)
 
@@ -89,7 +114,7 @@ async def _times(engine: Engine, prompts: Sequence[tuple[int, ...]], n_tokens: i
         async for chunk in stream:
             if chunk.error is not None:
                 raise RuntimeError(chunk.error)
-        return time.perf_counter() - began
+        return clock() - began
 
     return list(await asyncio.gather(*map(read, streams)))
 
