@@ -4,6 +4,7 @@ import contextvars
 import gc
 import shutil
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +18,7 @@ import tiny_models
 from odesteer.artifact import PARTS, Site, Steerer
 from odesteer.errors import InvalidInputError
 from odesteer.models import SteeredModel, SteeringWarning
+from odesteer.models.architecture import compile_guards
 from odesteer.models.architecture.compile_guards import mark, unmark
 
 
@@ -286,3 +288,25 @@ def test_neither_an_error_nor_forgetting_leaves_a_mark() -> None:
     gc.collect()
     assert [type(module) for module in lm.model.modules()] == classes
     assert hooks_of(lm.model) == before
+
+
+def test_it_is_said_once_that_other_compiled_code_runs_uncompiled(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_guards, "_has_warned", False)
+    lm, other = model(), torch.compile(torch.neg, backend=compiler.backend)
+
+    def said() -> int:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            with lm.steering(caa()):
+                logits(lm)
+                other(torch.ones(2))
+        return sum(issubclass(each.category, compile_guards.UncompiledWarning) for each in found)
+
+    torch._dynamo.utils.counters.clear()
+    assert said() == 0  # nothing is compiled yet
+    other(torch.ones(2))
+    assert [said(), said()] == [1, 0]
+    other(torch.ones(2))
+    assert len(compiler.steers) == 1  # compiled before, and used again
