@@ -1,6 +1,7 @@
 """Barriers of every kind, fitted on small synthetic activations."""
 
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -22,6 +23,7 @@ from odesteer.barriers import (
     QuadraticDiscriminantBarrier,
     RandomFourierBarrier,
     Raw,
+    SAEBarrier,
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
@@ -32,6 +34,9 @@ from odesteer.barriers import (
 WIDTH = 12
 MASSIVE = 3  # the coordinate that is large in `massive_contrast`
 EXACT = {"rank_tolerance": 0.0, "folds": 0}
+
+# A JumpReLU autoencoder of 30 features, with random weights, that knows this width alone.
+TINY_SAE = str(Path(__file__).parent / "barriers" / "tiny_sae")
 
 BARRIERS: dict[str, Barrier] = {
     "linear-centred": LinearBarrier(folds=0),
@@ -79,6 +84,8 @@ BARRIERS: dict[str, Barrier] = {
     "fourier-sphere": RandomFourierBarrier(n_components=100, inputs=UnitSphere(), folds=0),
     "neural": NeuralBarrier(hidden=(16,), max_epochs=30, folds=0),
     "neural-deep-sphere": NeuralBarrier((8, 8), max_epochs=30, inputs=UnitSphere(), folds=0),
+    "sae": SAEBarrier(TINY_SAE, folds=0),
+    "sae-few": SAEBarrier(TINY_SAE, n_features=5, softness=0.2, folds=0),
     "value": ValueBarrier(hidden=(16,), folds=0),
     "value-deep-sphere": ValueBarrier((8, 8), inputs=UnitSphere(), folds=0),
     "product": ProductBarrier((LinearBarrier(folds=0), PolynomialBarrier(folds=0)), folds=0),

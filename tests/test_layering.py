@@ -16,6 +16,7 @@ PACKAGE = Path(odesteer.__file__).parent
 # A folder imports only itself, the folders before it, and the modules of the foundation.
 FOUNDATION = ("errors", "estimator", "files", "registry", "untrusted", "version")
 ROOMS = (
+    "autoencoders",
     "barriers",
     "flows",
     "plot",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import odesteer
 import trained
+from barrier_cases import TINY_SAE
 from odesteer.artifact import Provenance, Site, Steerer, load, save
 from odesteer.artifact.serialization import FAMILIES, encode, registry_of
 from odesteer.barriers import (
@@ -27,6 +28,7 @@ from odesteer.barriers import (
     ProductBarrier,
     QuadraticPotential,
     RandomFourierBarrier,
+    SAEBarrier,
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
@@ -88,6 +90,7 @@ METHODS = [
     ODESteer(barrier=PolynomialBarrier(degree=3), solver=Certified(RK4(3))),
     ODESteer(barrier=RandomFourierBarrier(n_components=200, seed=3), metric=Covariance()),
     ODESteer(barrier=TensorSketchBarrier(degree=3, n_components=100, folds=0), solver=Euler(3)),
+    ODESteer(barrier=SAEBarrier(TINY_SAE)),
     ODESteer(
         barrier=NeuralBarrier(
             (5, 3), Training(learning_rate=0.05, validation=0, max_epochs=20), folds=0

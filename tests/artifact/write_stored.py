@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -26,6 +28,7 @@ from torch import Tensor
 
 import trained
 from odesteer.artifact import Provenance, Site, Steerer, SteererSet
+from odesteer.autoencoders import SparseAutoencoder
 from odesteer.barriers import (
     Centred,
     FrozenBarrier,
@@ -46,6 +49,7 @@ from odesteer.barriers import (
     QuadraticPotential,
     RandomFourierBarrier,
     Raw,
+    SAEBarrier,
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
@@ -95,7 +99,7 @@ from odesteer.methods import (
     TwoSided,
 )
 
-FOLDER = Path(__file__).with_name("stored")
+FOLDER = Path(__file__).absolute().with_name("stored")
 WIDTH = 8
 HEADS = 4
 
@@ -131,6 +135,18 @@ def steerer(method: Method, site: Site | None = None) -> Steerer:
         held_out={"auc": 0.875},
     )
     return Steerer(fitted, site, origin)
+
+
+def write_autoencoder() -> None:
+    """Make ``my-sae`` in the present folder: the path is in the file of a steerer."""
+    generator = torch.Generator().manual_seed(808)
+    decoder = torch.randn(20, WIDTH, generator=generator)
+    biases = 0.1 * torch.randn(20, generator=generator)
+    names = {0: "sun, smile"}
+    thresholds = 0.3 * torch.rand(20, generator=generator)
+    SparseAutoencoder(
+        decoder.T.clone(), biases, decoder, torch.zeros(WIDTH), "jumprelu", thresholds, names=names
+    ).save("my-sae")
 
 
 def listed() -> dict[str, Steerer | SteererSet]:
@@ -178,6 +194,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "cubic-standardized": PolynomialBarrier(3, inputs=StandardizedSphere(True)),
         "neural-training": NeuralBarrier((4,), Training(max_epochs=10, keep_best=True)),
         "value": ValueBarrier(hidden=(5,)),
+        "sae": SAEBarrier("my-sae", n_features=6),
         "product": ProductBarrier((LinearBarrier(), PolynomialBarrier())),
         "minimum": MinimumBarrier((LinearBarrier(), PolynomialBarrier()), temperature=0.3),
         "frozen": FrozenBarrier(PolynomialBarrier().fit(*contrast())),
@@ -281,6 +298,8 @@ def arithmetic() -> str:
 def main() -> None:
     torch.set_num_threads(1)
     FOLDER.mkdir(exist_ok=True)
+    os.chdir(tempfile.mkdtemp())
+    write_autoencoder()
     for name, artifact in listed().items():
         path, expected = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.expected.safetensors"
         if path.exists() or expected.exists():

@@ -36,6 +36,7 @@ from odesteer.barriers.potential import (
     QuadraticPotential,
 )
 from odesteer.barriers.random_features import RandomFourierBarrier, TensorSketchBarrier
+from odesteer.barriers.sae import FeatureShare, SAEBarrier
 from odesteer.barriers.training import Training
 from odesteer.barriers.value import ValueBarrier
 from odesteer.registry import Registry
@@ -54,6 +55,7 @@ registry: Registry[Barrier] = Registry(
         "polynomial": "odesteer.barriers.polynomial:PolynomialBarrier",
         "tensor-sketch": "odesteer.barriers.random_features:TensorSketchBarrier",
         "random-fourier": "odesteer.barriers.random_features:RandomFourierBarrier",
+        "sae": "odesteer.barriers.sae:SAEBarrier",
         "neural": "odesteer.barriers.neural:NeuralBarrier",
         "value": "odesteer.barriers.value:ValueBarrier",
         "linear-potential": "odesteer.barriers.potential:LinearPotential",
@@ -86,6 +88,7 @@ function_registry: Registry[object] = Registry(
         "kernel-expansion": "odesteer.barriers.polynomial:KernelExpansion",
         "tensor-sketch": "odesteer.barriers.random_features:TensorSketch",
         "random-fourier": "odesteer.barriers.random_features:RandomFourierFunction",
+        "sparse-feature": "odesteer.barriers.sae:SparseFeatureFunction",
         "perceptron": "odesteer.barriers.neural:Perceptron",
         "linear": "odesteer.barriers.potential:LinearFunction",
         "gated": "odesteer.barriers.potential:GatedFunction",
@@ -98,6 +101,7 @@ __all__ = [
     "Barrier",
     "Centred",
     "Contrast",
+    "FeatureShare",
     "Fitting",
     "FrozenBarrier",
     "GatedPotential",
@@ -124,6 +128,7 @@ __all__ = [
     "RandomFourierBarrier",
     "Raw",
     "Restriction",
+    "SAEBarrier",
     "Standardized",
     "StandardizedSphere",
     "TensorSketchBarrier",

@@ -57,6 +57,12 @@ BARRIERS: Mapping[str, tuple[str, ...]] = {
     "random-fourier": ("zhao2026odesteer", "rahimi2007random"),
     "neural": (*_RATIO, "li2026svf", "oozeer2025ksteering", "loshchilov2019adamw"),
     "value": ("kong2024recontrol",),
+    "sae": (
+        "zhao2026odesteer",
+        "cunningham2024sparse",
+        "gao2025scaling",
+        "rajamanoharan2024jumprelu",
+    ),
     "product": ("zhao2026odesteer", "oozeer2025ksteering"),
     "minimum": ("tran2026barriersteer", "ames2019cbf"),
     "frozen": ("zhao2026odesteer",),

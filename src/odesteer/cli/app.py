@@ -23,6 +23,7 @@ from odesteer.cli.commands.inspect import inspect
 from odesteer.cli.commands.methods import methods
 from odesteer.cli.commands.pairs import pairs
 from odesteer.cli.commands.push import push
+from odesteer.cli.commands.sae import sae
 from odesteer.cli.commands.serve import serve
 from odesteer.cli.commands.tune.command import tune
 from odesteer.cli.errors import FAILURE, INTERRUPTED, SUCCESS
@@ -51,6 +52,7 @@ for _command in (
     detect,
     export,
     push,
+    sae,
     methods,
 ):
     app.command(cls=PanelCommand)(_command)

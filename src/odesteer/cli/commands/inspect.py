@@ -8,7 +8,7 @@ import typer
 from odesteer.cli.arguments.options import Debug, Json
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
-from odesteer.cli.output.text import format_figures, format_nats
+from odesteer.cli.output.text import format_figures, format_nats, without_controls
 
 
 def inspect(
@@ -80,10 +80,26 @@ def _rows(content: dict[str, Any]) -> dict[str, str]:
     elif levels is not None:
         rows["level 1"] = f"h = {format_nats(levels['1'])} nats"
         rows["level -1"] = f"h = {format_nats(levels['-1'])} nats"
+    rows |= _features(content["features"] or [])
     origin = dict(content["provenance"])
     rows["fitted on"] = "" if origin else "unknown"
     rows |= {f"  {name.replace('_', ' ')}": str(value) for name, value in origin.items()}
     rows |= format_figures(content["held_out"]) or {"held out": "no figures"}
+    return rows
+
+
+def _features(features: list[dict[str, Any]]) -> dict[str, str]:
+    """A row for each feature that carries the steerer: its share of h, and how often it is on."""
+    rows = {"carried by": ""} if features else {}
+    for feature in features:
+        on = (
+            f"on in {feature['on_in_positives']:.0%} of positives,"
+            f" {feature['on_in_negatives']:.0%} of"
+        )
+        name = f" ({without_controls(feature['name'])})" if feature["name"] else ""
+        rows[f"  feature {feature['feature']}"] = (
+            f"{feature['nats']:+.3f} nats, {on} negatives{name}"
+        )
     return rows
 
 

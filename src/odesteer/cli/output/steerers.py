@@ -37,6 +37,7 @@ def _describe_one(steerer: "Steerer") -> dict[str, Any]:
         "site": None if steerer.site is None else asdict(steerer.site),
         "gate": None if steerer.gate is None else str(steerer.gate),
         "levels": None if barrier is None else {"1": barrier.upper_, "-1": barrier.lower_},
+        "features": _features(barrier),
         "held_out": dict(origin.held_out),
         "provenance": {
             name: value
@@ -44,6 +45,15 @@ def _describe_one(steerer: "Steerer") -> dict[str, Any]:
             if name != "held_out" and value is not None
         },
     }
+
+
+def _features(barrier: Any) -> list[dict[str, Any]] | None:
+    """The features of a sparse autoencoder that carry a barrier; None for other barriers."""
+    from odesteer.barriers import SAEBarrier
+
+    if not isinstance(barrier, SAEBarrier):
+        return None
+    return [share._asdict() for share in barrier.carriers()]
 
 
 def _plain(value: Any) -> Any:
