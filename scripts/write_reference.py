@@ -24,6 +24,7 @@ PACKAGES = (
     "models",
     "methods",
     "barriers",
+    "autoencoders",
     "flows",
     "artifact",
     "data",

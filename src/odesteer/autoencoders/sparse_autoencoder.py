@@ -207,7 +207,11 @@ class SparseAutoencoder:
             "b_dec": self.decoder_bias,
             **({} if self.thresholds is None else {"threshold": self.thresholds}),
         }
-        stored = {name: tensor.float().contiguous().cpu() for name, tensor in tensors.items()}
+        # Copies, since safetensors refuses tensors that share memory.
+        stored = {
+            name: tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+            for name, tensor in tensors.items()
+        }
         names = {str(feature): name for feature, name in sorted(self.names.items())}
         try:
             folder.mkdir(parents=True, exist_ok=True)
