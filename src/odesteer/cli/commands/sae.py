@@ -138,14 +138,20 @@ def _own_answers(lm: "SteeredModel", n_tokens: int, seed: int) -> "list[Example]
     from odesteer.models.divergence import as_question, neutral_prompts
 
     prompts = [as_question(lm, text) for text in neutral_prompts()]
+    longest = max(len(lm.encode(prompt)) for prompt in prompts)
+    room = _ANSWER_TOKENS if lm.context is None else min(_ANSWER_TOKENS, lm.context - longest)
+    if room < 1:
+        raise UsageError(
+            f"neutral prompts fill the model's context of {lm.context} tokens; give texts (--texts)."
+        )
     examples: list[Example] = []
     n = 0
     for round_ in range(_MOST_ROUNDS):
-        missing = max(1, -(-(n_tokens - n) // _ANSWER_TOKENS))
+        missing = max(1, -(-(n_tokens - n) // room))
         asked = prompts[:missing]
         answers = lm.generate(
             asked,
-            max_new_tokens=_ANSWER_TOKENS,
+            max_new_tokens=room,
             do_sample=True,
             seed=seed + round_,
             batch_size=32,
