@@ -12,6 +12,7 @@ from odesteer.autoencoders import SparseAutoencoder
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.composed import Function
 from odesteer.barriers.contrast import Contrast
+from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.logistic import check_regularisation, fit_features
 from odesteer.errors import InvalidInputError
 from odesteer.untrusted import is_integer, is_number
@@ -51,7 +52,7 @@ class SAEBarrier(Barrier):
         n_features: how many features take part at most.
         softness: τ in standard deviations of u over the examples; 0 for hard gates.
         C: inverse strength of the regularisation, on features of unit variance.
-        folds, seed: see `Barrier`; features are chosen anew in each fold.
+        fitting: see `Fitting`; features are chosen anew in each fold.
 
     Learned: ``function_``; ``features_``, ``names_``, ``nats_``, ``on_in_positives_`` and
     ``on_in_negatives_``, see `carriers`.
@@ -72,15 +73,13 @@ class SAEBarrier(Barrier):
         n_features: int = 64,
         softness: float = 0.5,
         C: float = 1.0,
-        folds: int = 5,
-        seed: int = 0,
+        fitting: Fitting = Fitting(),
     ) -> None:
         self.sae = sae
         self.n_features = n_features
         self.softness = softness
         self.C = C
-        self.folds = folds
-        self.seed = seed
+        self.fitting = fitting
 
     def _is_log_ratio(self) -> bool:
         return True
