@@ -124,7 +124,7 @@ def _lines(path: Path) -> list[str]:
     from odesteer.data.readers import read_text_lines
 
     try:
-        found = [str(row.values["text"]) for row in read_text_lines(path)]
+        found = [str(row.fields["text"]) for row in read_text_lines(path)]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}.") from None
     if not found:
@@ -138,11 +138,14 @@ def _own_answers(lm: "SteeredModel", n_tokens: int, seed: int) -> "list[Example]
     from odesteer.models.divergence import as_question, neutral_prompts
 
     prompts = [as_question(lm, text) for text in neutral_prompts()]
-    longest = max(len(lm.encode(prompt)) for prompt in prompts)
-    room = _ANSWER_TOKENS if lm.context is None else min(_ANSWER_TOKENS, lm.context - longest)
-    if room < 1:
+    lengths = [len(lm.encode(prompt)) for prompt in prompts]
+    context = lm.context or max(lengths) + _ANSWER_TOKENS
+    room = min(_ANSWER_TOKENS, max(context // 2, context - max(lengths)))
+    prompts = [p for p, n in zip(prompts, lengths, strict=True) if n + room <= context]
+    if not prompts:
         raise UsageError(
-            f"neutral prompts fill the model's context of {lm.context} tokens; give texts (--texts)."
+            f"no neutral prompt leaves room for an answer in the model's context of {context}"
+            " tokens; give texts (--texts)."
         )
     examples: list[Example] = []
     n = 0
