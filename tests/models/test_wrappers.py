@@ -1,6 +1,7 @@
 """Models inside wrappers: adapters, compiled modules, models spread over devices."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,39 @@ def test_a_lora_adapter_of_the_output_projection_sees_steered_heads() -> None:
     with lm.steering(steerer(part="heads", position="all")), WatchInputs(*inside) as watch:
         logits(lm)
     assert torch.equal(*watch.states)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # of peft
+def test_an_adapter_from_a_folder_is_steered_as_the_merged_model(tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    config = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(tiny_models.llama(), config).save_pretrained(tmp_path)
+    adapted = PeftModel.from_pretrained(tiny_models.llama(), tmp_path).eval()
+    _, steered = four_ways(lm := SteeredModel(adapted, tiny_models.tokenizer()))
+    with lm.model.disable_adapter(), lm.steering(steerer(ODESteer()), T=3.0):
+        without = logits(lm)
+    assert not torch.allclose(steered, without, atol=1e-3)
+    merged = SteeredModel(adapted.merge_and_unload(), tiny_models.tokenizer())
+    torch.testing.assert_close(four_ways(merged)[1], steered, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Passing `generation_config`:UserWarning")
+def test_a_pipeline_of_transformers_is_steered() -> None:
+    from transformers import pipeline
+
+    lm, how = plain(), {"max_new_tokens": 5, "do_sample": False, "return_full_text": False}
+    pipe = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer)
+
+    def texts(**more: Any) -> list[str]:
+        return [found[0]["generated_text"] for found in pipe(PROMPTS, **how, **more)]
+
+    before = texts()
+    with lm.steering(moving := steerer(ODESteer()), T=3.0):
+        steered, padded = texts(), texts(batch_size=2)
+    assert steered == lm.generate(PROMPTS, moving, T=3.0, max_new_tokens=5, do_sample=False)
+    assert padded == steered != before
+    assert texts() == before
 
 
 @pytest.mark.parametrize("part", PARTS)

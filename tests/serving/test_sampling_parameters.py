@@ -9,6 +9,7 @@ from servers import Text, generated
 
 import tiny_models
 from odesteer import SteeredModel
+from odesteer.models.generation.watermark import watermarking_config
 from odesteer.serving import GenerationRequest, SamplingParams
 from odesteer.serving.engine.sampling import RowSampler, sample
 
@@ -101,3 +102,38 @@ def test_json_of_a_schema(bundled: SteeredModel) -> None:
         assert isinstance(found["yes"], bool)
         assert found["n"] in (1, 2)
         assert text.last.finish_reason == "stop"
+
+
+MARKS = {
+    "green list": {"bias": 4.0, "hashing_key": 7},
+    "self hash": {"bias": 4.0, "seeding_scheme": "selfhash", "context_width": 3},
+    "SynthID": {"ngram_len": 4, "keys": [654, 400, 836, 123]},
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_watermarked_texts_equal_those_of_transformers(
+    lm: SteeredModel, mark: str, temperature: float
+) -> None:
+    prompt, text = "the dog and the cat", json.dumps(MARKS[mark])
+    theirs: dict[str, Any] = {"watermarking_config": watermarking_config(text)}
+    if temperature:
+        theirs |= {"do_sample": True, "seed": 3, "temperature": 0.8, "top_k": 20, "top_p": 1.0}
+    else:
+        theirs |= {"do_sample": False}
+    (expected,) = lm.generate(prompt, max_new_tokens=24, **theirs)
+    sampling = {"temperature": temperature, "top_k": 20, "seed": 3}
+    assert written(lm, prompt, watermark=text, **sampling).text == expected
+    assert written(lm, prompt, **sampling).text != expected
+
+
+def test_a_watermark_of_one_row_leaves_the_others_alone() -> None:
+    logits = torch.randn(2, 269)
+    before, text = logits.clone(), json.dumps({"bias": 50.0})
+    params = [SamplingParams(1, temperature=0), SamplingParams(1, temperature=0, watermark=text)]
+    plain, marked = sample(logits, [RowSampler(each, (5,), CPU) for each in params])
+    assert plain == int(before[0].argmax())
+    processor = watermarking_config(text).construct_processor(269, CPU)
+    assert marked == int(processor(torch.tensor([[5]]), before[1:].clone()).argmax())
+    assert torch.equal(logits, before)

@@ -7,6 +7,7 @@ from typing import Any
 
 from odesteer.errors import InvalidInputError, UnknownNameError
 from odesteer.models import SteeredModel
+from odesteer.models.generation.watermark import watermarking_config
 from odesteer.models.tokens.chat_template import ChatTemplate
 from odesteer.serving.api.errors import APIError
 from odesteer.serving.api.request_schema import BaseCompletionRequest
@@ -145,6 +146,9 @@ def _sampling(
             param="logit_bias",
             code="invalid_value",
         )
+    watermark = None if body.watermarking_config is None else body.watermarking_config.text
+    if watermark is not None:
+        watermarking_config(watermark)  # raises `InvalidInputError`
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=body.temperature,
@@ -156,6 +160,7 @@ def _sampling(
         frequency_penalty=body.frequency_penalty,
         logit_bias=biases,
         json_schema=body.schema_text,
+        watermark=watermark,
         seed=body.seed,
         stop=body.stop_strings,
         logprobs=options.logprobs,

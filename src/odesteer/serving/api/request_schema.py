@@ -139,6 +139,27 @@ class OutputFormat(_StrictModel):
         return json.dumps(schema)
 
 
+class Watermark(_StrictModel):
+    """A watermarking configuration of transformers: a green list, or with ``keys`` SynthID."""
+
+    greenlist_ratio: Finite | None = Field(default=None, gt=0, lt=1)
+    bias: Finite | None = None
+    hashing_key: int | None = Field(default=None, ge=0, lt=2**63)
+    seeding_scheme: Literal["lefthash", "selfhash"] | None = None
+    context_width: int | None = Field(default=None, ge=1, le=64)
+    ngram_len: int | None = Field(default=None, ge=2, le=64)
+    keys: list[Annotated[int, Field(ge=0, lt=2**63)]] | None = Field(default=None, max_length=64)
+    context_history_size: int | None = Field(default=None, ge=1, le=2**16)
+    sampling_table_seed: int | None = Field(default=None, ge=0, lt=2**63)
+    sampling_table_size: int | None = Field(default=None, ge=2, le=2**20)
+    skip_first_ngram_calls: bool | None = None
+
+    @property
+    def text(self) -> str:
+        """The given fields as JSON."""
+        return self.model_dump_json(exclude_none=True)
+
+
 class BaseCompletionRequest(_StrictModel):
     """What chat completions and completions have in common."""
 
@@ -153,6 +174,7 @@ class BaseCompletionRequest(_StrictModel):
     frequency_penalty: Finite = Field(default=0.0, ge=-2, le=2)
     logit_bias: dict[TokenIdText, Bias] = Field(default={}, max_length=1024)
     response_format: OutputFormat = OutputFormat(type="text")
+    watermarking_config: Watermark | None = None
     n: int = Field(default=1, ge=1, le=64)
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] = Field(default=[])
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)

@@ -21,6 +21,7 @@ class SamplingParams:
         frequency_penalty: is taken from it for each time that the text has it.
         logit_bias: token ids, and what is added to their logits.
         json_schema: the text must be JSON of this schema (a JSON text); None for any text.
+        watermark: a watermarking configuration of transformers as a JSON text; None for none.
         seed: the text depends on it and not on other requests; None draws one.
         stop: strings that end the text; they are not part of it.
         logprobs: how many alternatives to each token are reported with their log-probabilities;
@@ -37,6 +38,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     json_schema: str | None = None
+    watermark: str | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None

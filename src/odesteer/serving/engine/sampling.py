@@ -15,6 +15,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from odesteer.models.generation.watermark import watermarking_config
 from odesteer.serving.engine.grammar import JsonMatcher
 from odesteer.serving.engine.output import TokenAlternative
 from odesteer.serving.engine.request import SamplingParams
@@ -45,6 +46,9 @@ class RowSampler:
         self.generator = _random_generator(sampling, device)
         self._grammar = grammar
         self._seen = set(prompt)
+        self._device = device
+        self._tokens = list(prompt)
+        self._watermark: Any = None
         self._counts: Counter[int] = Counter()
 
     @property
@@ -60,6 +64,23 @@ class RowSampler:
         )
 
     @property
+    def is_marked(self) -> bool:
+        """Whether the text carries a watermark."""
+        return self.sampling.watermark is not None
+
+    def mark(self, scores: Tensor) -> Tensor:
+        """``scores``, `[1, vocabulary]`, after the watermark's processor, the last of all.
+
+        To be called once for each token: SynthID keeps a state.
+        """
+        if self._watermark is None:
+            config = watermarking_config(self.sampling.watermark or "")
+            self._watermark = config.construct_processor(scores.shape[-1], self._device)
+        ids = torch.tensor([self._tokens], device=scores.device)
+        marked: Tensor = self._watermark(ids, scores.clone())
+        return marked
+
+    @property
     def is_complete(self) -> bool:
         """Whether the grammar of the text allows no more tokens."""
         return self._grammar is not None and self._grammar.is_complete
@@ -68,6 +89,7 @@ class RowSampler:
         """Note the next token of the text. Raises `RuntimeError` if the grammar forbids it."""
         self._counts[token] += 1
         self._seen.add(token)
+        self._tokens.append(token)
         if self._grammar is not None:
             self._grammar.append(token)
 
@@ -112,6 +134,9 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
         for i in adjusted:
             logits[i : i + 1] = rows[i].adjust(logits[i : i + 1])
         tokens = logits.argmax(dim=-1)
+    for i, row in enumerate(rows):
+        if row.is_marked and row.generator is None and valid[i]:
+            tokens[i] = row.mark(logits[i : i + 1])[0].argmax()
     groups: dict[tuple[float, int, float, float], list[int]] = {}
     for i, row in enumerate(rows):
         its = row.sampling
@@ -126,9 +151,9 @@ def sample(logits: Tensor, rows: Sequence[RowSampler]) -> list[int | None]:
         for warper in _warpers(*key):
             scores = warper(None, scores)
         for i, row_index in enumerate(sampled):
-            probabilities = torch.softmax(scores[i : i + 1], dim=-1)
-            generator = rows[row_index].generator
-            tokens[row_index] = torch.multinomial(probabilities, 1, generator=generator)[0, 0]
+            row, own = rows[row_index], scores[i : i + 1]
+            probabilities = torch.softmax(row.mark(own) if row.is_marked else own, dim=-1)
+            tokens[row_index] = torch.multinomial(probabilities, 1, generator=row.generator)[0, 0]
     return [token if ok else None for token, ok in zip(tokens.tolist(), valid, strict=True)]
 
 
