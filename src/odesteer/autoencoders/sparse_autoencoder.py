@@ -69,9 +69,9 @@ class SparseAutoencoder:
                 f"the activation of a sparse autoencoder is one of"
                 f" {', '.join(ACTIVATIONS.values())}, not {self.activation!r}."
             )
-        if self.activation == "jumprelu":
-            if self.thresholds is None:
-                raise InvalidInputError("a JumpReLU autoencoder has thresholds; there are none.")
+        if (self.activation == "jumprelu") != (self.thresholds is not None):
+            raise InvalidInputError("a JumpReLU autoencoder has thresholds, and no other has them.")
+        if self.thresholds is not None:
             shapes["threshold"], found["threshold"] = (m,), self.thresholds
         if self.activation == "topk" and not (is_integer(self.k, 1) and self.k <= m):
             raise InvalidInputError(
@@ -123,8 +123,7 @@ class SparseAutoencoder:
         For ``topk`` that differs by activation; it is the mean over ``a`` of the k-th largest u,
         if positive, for every feature.
         """
-        if self.activation == "jumprelu":
-            assert self.thresholds is not None
+        if self.thresholds is not None:
             return self.thresholds.clamp_min(0.0)
         if self.activation == "relu":
             return torch.zeros_like(self.encoder_bias)
@@ -225,7 +224,7 @@ class SparseAutoencoder:
         write_file(folder / CONFIG, json.dumps(config, indent=1).encode(), InvalidInputError)
 
     def _activated(self, u: Tensor) -> Tensor:
-        if self.activation == "jumprelu":
+        if self.thresholds is not None:
             return u * (u > self.thresholds)
         if self.activation == "topk":
             kept = u.topk(int(self.k or 1), dim=-1)

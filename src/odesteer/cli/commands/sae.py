@@ -1,6 +1,7 @@
 """``odesteer sae``: train a small sparse autoencoder on captured activations."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from odesteer.cli.help import DATA
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_new_folder
 from odesteer.cli.output.screen import Screen
-from odesteer.errors import ArtifactError
+from odesteer.errors import ArtifactError, InvalidInputError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,12 +161,15 @@ def _own_answers(lm: "SteeredModel", n_tokens: int, seed: int) -> "list[Example]
             batch_size=32,
         )
         for prompt, answer in zip(asked, answers, strict=True):
-            if answer.strip():
-                examples.append(Example(prompt, answer))
-                n += len(lm.encode_example(examples[-1]).response)
+            example = Example(prompt, answer)  # type: ignore[arg-type]
+            with suppress(InvalidInputError):  # its text may take more tokens than it was made of
+                n += len(lm.encode_example(example).response)
+                examples.append(example)
         if n >= n_tokens:
-            break
-    return examples
+            return examples
+    raise ModelError(
+        f"{lm.model_id} wrote {n} tokens in {_MOST_ROUNDS} rounds of answers; give texts (--texts)."
+    )
 
 
 def _cut(lm: "SteeredModel", lines: Sequence[str], n_tokens: int) -> "list[Example]":
