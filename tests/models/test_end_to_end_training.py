@@ -293,6 +293,8 @@ def test_what_does_not_go_together(lm: SteeredModel) -> None:
         EndToEnd().fit(torch.randn(9, 4), torch.randn(9, 4))
     with pytest.raises(InvalidInputError, match="tokens that it steers"):
         fit(lm, method(), position="answer")
+    with pytest.raises(InvalidInputError, match="'generated:50:' moves no token"):
+        fit(lm, method(), steer_position="generated:50:")
     with pytest.raises(InvalidInputError, match="depends on the text"):
         fit(lm, method(), steer_position="thinking")
     with pytest.raises(InvalidInputError, match="are for EndToEnd"):
@@ -307,6 +309,20 @@ def test_what_does_not_go_together(lm: SteeredModel) -> None:
         fit(lm, method(objective=Preference(0)))
     with pytest.raises(InvalidInputError, match="validation above 0"):
         fit(lm, method(training=QUICK.with_params(validation=0)))
+
+
+def test_steps_that_overshoot_are_said(lm: SteeredModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = loop_module.TrainingLoop._scaled
+
+    def bent(own: Any, methods: Any) -> Any:
+        scaled = original(own, methods)
+        for each in scaled.values():
+            each.barrier_.function_.curvatures_ = torch.full((2,), -1e3)
+        return scaled
+
+    monkeypatch.setattr(loop_module.TrainingLoop, "_scaled", bent)
+    with pytest.warns(WeakSignalWarning, match=r"h falls on .* overshoot the flow"):
+        fit(lm, method(QuadraticPotential(2)))
 
 
 def test_what_was_learned_by_chance_is_said() -> None:

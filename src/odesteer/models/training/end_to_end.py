@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from odesteer.artifact import Provenance, Site, Steerer, SteererSet
 from odesteer.data import ContrastData
-from odesteer.errors import InvalidInputError
+from odesteer.errors import InvalidInputError, WeakSignalWarning
 from odesteer.methods import Amount, EndToEnd, Likelihood, Preference, Reward
 from odesteer.models.architecture.sites import SiteModule
 from odesteer.models.divergence import NeutralTexts, Split
@@ -41,6 +42,7 @@ from odesteer.version import __version__
 _CHECKPOINT = "training.pt"
 # Neutral texts in a step, and at a time where the cost is measured.
 _NEUTRAL_STEP, _NEUTRAL_CHECK = 4, 8
+_MOST_FALLS = 0.01  # share of activations on which h may fall
 
 
 def fit_end_to_end(
@@ -90,6 +92,11 @@ def fit_end_to_end(
         cost = NeutralCost(replay, texts[0], _NEUTRAL_STEP)
         check = NeutralCost(replay, texts[1], _NEUTRAL_CHECK)
         units = _units(replay, task, cost)
+        if not all(map(len, units.values())):
+            raise InvalidInputError(
+                f"steer_position={position!r} moves no token that decides about one of these"
+                " texts; give longer answers, or another position."
+            )
         begun: Methods = {module: method.begun(units[module]) for module in modules}
         content = content_digest(
             {
@@ -150,6 +157,15 @@ def _calibrated(method: EndToEnd, module: SiteModule, task: TrainingTask, gain: 
     with torch.no_grad():
         before = method.barrier_.value(states).double()
         after = method.barrier_.value(method.solve(states, Amount("T", 1.0)).state).double()
+    falls = float((after < before).double().mean()) if len(before) else 0.0
+    if falls > _MOST_FALLS:
+        warnings.warn(
+            f"h falls on {falls:.0%} of the held-out activations {module.where}: the solver's steps"
+            f" overshoot the flow, along which it never does. Use more of them than"
+            f" {method.solver!r}, or a linear barrier.",
+            WeakSignalWarning,
+            stacklevel=3,
+        )
     return method.calibrated(gain, float((after - before).mean()), float(before.mean()))
 
 
