@@ -34,6 +34,7 @@ from odesteer.barriers import (
     NeuralBarrier,
     PolynomialBarrier,
     Standardized,
+    UnitSphere,
 )
 from odesteer.flows import Covariance, Euler, Geodesic
 from odesteer.methods import Spherical
@@ -59,11 +60,12 @@ class Setup:
 
 def setups() -> tuple[Setup, ...]:
     """Everything compared."""
-    smooth, sharp = PolynomialBarrier(), PolynomialBarrier(C=100.0)
+    sphere = UnitSphere()
+    smooth, sharp = PolynomialBarrier(inputs=sphere), PolynomialBarrier(C=100.0, inputs=sphere)
     centred = PolynomialBarrier(gamma=1.0, C=10.0, inputs=Centred())
     damped = PolynomialBarrier(C=10.0, inputs=Standardized(1.0))
     grid = tuple(10.0**k for k in range(-1, 5))
-    chosen = PolynomialBarrier(C=grid)
+    chosen = PolynomialBarrier(C=grid, inputs=sphere)
     one_step, many = Euler(1), Euler(30)
     levels, strengths = LEVELS, STRENGTHS
     return (
@@ -80,12 +82,15 @@ def setups() -> tuple[Setup, ...]:
         Setup("C by cross-validation, level", ODESteer(chosen), levels),
         Setup("centred, C = 10, level", ODESteer(centred), levels),
         Setup("centred, covariance metric, level", ODESteer(centred, metric=Covariance()), levels),
+        Setup("default: the inputs that see, level", ODESteer(), levels),
         Setup("damped C = 10, level", ODESteer(damped), levels),
         Setup("ODESteer.standardized(), level", ODESteer.standardized(), levels),
-        Setup("degree 3, level", ODESteer(PolynomialBarrier(degree=3)), levels),
+        Setup("degree 3, level", ODESteer(PolynomialBarrier(degree=3, inputs=sphere)), levels),
         Setup("linear, logistic, level", ODESteer(LinearBarrier()), levels),
         Setup(
-            "linear on the sphere, logistic, level", ODESteer(PolynomialBarrier(degree=1)), levels
+            "linear on the sphere, logistic, level",
+            ODESteer(PolynomialBarrier(degree=1, inputs=sphere)),
+            levels,
         ),
         Setup("spherical (mean difference), level", Spherical(), levels),
         Setup("neural, level", ODESteer(NeuralBarrier()), levels),

@@ -33,7 +33,7 @@ from rich.table import Table
 from scripts.llms import located
 
 from odesteer import CAA, ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
-from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier, Standardized
+from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier, Standardized, UnitSphere
 from odesteer.data import Example
 from odesteer.evaluation.metrics import mc2
 from studies.likelihoods import ContinuationScorer, SteeringFactory
@@ -143,7 +143,12 @@ CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
     "CAA": (CAA, "strength", (0.5, 1.0, 1.5)),
     "ODESteer()": (ODESteer, "level", LEVELS),
     "LinearBarrier()": (lambda: ODESteer(LinearBarrier()), "level", LEVELS),
-    "sphere C=100": (lambda: ODESteer(PolynomialBarrier(C=100.0)), "level", LEVELS),
+    "sphere C=1": (lambda: ODESteer(PolynomialBarrier(inputs=UnitSphere())), "level", LEVELS),
+    "sphere C=100": (
+        lambda: ODESteer(PolynomialBarrier(C=100.0, inputs=UnitSphere())),
+        "level",
+        LEVELS,
+    ),
     "centred C=10": (
         lambda: ODESteer(PolynomialBarrier(C=10.0, inputs=Centred())),
         "level",

@@ -37,6 +37,7 @@ from studies.real_data import TASKS
 
 CANDIDATES: dict[str, Barrier] = {
     "mean difference": MeanDifferenceBarrier(),
+    "default": PolynomialBarrier(),
     "sphere C=1": PolynomialBarrier(inputs=UnitSphere()),
     "sphere C=100": PolynomialBarrier(C=100.0, inputs=UnitSphere()),
     "linear, centred, C=1": LinearBarrier(),

@@ -205,6 +205,7 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "centred": Centred(),
         "standardized": Standardized(1.0),
         "standardized-sphere": StandardizedSphere(),
+        "chosen": (UnitSphere(), Standardized(1.0)),
     }
     solvers = {
         "euler": Euler(3),

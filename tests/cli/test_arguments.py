@@ -172,6 +172,14 @@ def test_prompts_from_stdin(run: Run, model: str) -> None:
     assert empty.says("no prompt on stdin")
 
 
+def test_one_part_or_several() -> None:
+    several = build_method("odesteer", ["barrier.inputs=raw,standardized"], seed=0)
+    assert repr(several.barrier) == "PolynomialBarrier(inputs=(Raw(), Standardized()))"
+    words = ["barrier.inputs=standardized", "barrier.inputs.damping=2", "barrier.C=1,10"]
+    one = build_method("odesteer", words, seed=0)
+    assert repr(one.barrier) == "PolynomialBarrier(C=(1, 10), inputs=Standardized(damping=2))"
+
+
 def test_parts_of_composites() -> None:
     words = ["methods=caa,odesteer", "methods.0.T=2", "methods.1.barrier=linear", "weights=1,0.5"]
     method = build_method("sum", words, seed=3)

@@ -48,9 +48,9 @@ class ComposedBarrier(Barrier):
     inputs_: Inputs
     function_: Function | QuadraticFunction
 
-    def _prepare(self, contrast: Contrast) -> Tensor:
+    def _prepare(self, contrast: Contrast, inputs: Inputs | None = None) -> Tensor:
         """Fit the inputs; the prepared examples `[n, d]`, in the order of ``contrast.labels``."""
-        self.inputs_ = self.inputs.clone()
+        self.inputs_ = (self.inputs if inputs is None else inputs).clone()
         self.inputs_.fit(contrast.examples, class_weights(contrast.labels))
         return self.inputs_(contrast.examples)
 

@@ -38,7 +38,9 @@ class LeastIntervention(Method):
 
     quantities: ClassVar[tuple[str, ...]] = ("level",)
     dynamics: ClassVar[str] = "a' = a + λG∇h(a'), h(a') = τ where h(a) < τ"
-    barrier_summary: ClassVar[str] = "any; quadratic in a/‖a‖ by default"
+    barrier_summary: ClassVar[str] = (
+        "any; quadratic by default, in a/‖a‖ where that tells the classes apart"
+    )
     solver_summary: ClassVar[str] = "sequential linearisation, 10 steps"
     cost: ClassVar[str] = "O(d r) a step, r the rank of h"
     reference: ClassVar[str] = (

@@ -51,7 +51,9 @@ class ODESteer(Method):
 
     quantities: ClassVar[tuple[str, ...]] = ("level", "T", "strength")
     dynamics: ClassVar[str] = "da/dt = G∇h/‖G∇h‖, up to a level or for a time"
-    barrier_summary: ClassVar[str] = "log-density ratio h; quadratic in a/‖a‖ by default"
+    barrier_summary: ClassVar[str] = (
+        "log-density ratio h; quadratic by default, in a/‖a‖ where that tells the classes apart"
+    )
     solver_summary: ClassVar[str] = "explicit Euler, 10 steps; any other solver"
     keeps_norm: ClassVar[bool] = False
     cost: ClassVar[str] = "O(d r), r the rank of h, for any number of steps"
@@ -81,10 +83,9 @@ class ODESteer(Method):
     def standardized(cls, C: float = 100.0, amount: Amount | float | None = 1.5) -> "ODESteer":
         """A barrier that sees what a standardised linear probe sees, climbed in the metric Σ.
 
-        For activations in which a few coordinates hold most of the norm, where the default is
-        nearly blind. A sharp barrier points along directions in which activations hardly vary; the
-        metric turns the flow to those in which they do. It has no compiled form, and its file
-        holds Σ, `[d, d]`.
+        For activations in which the default is far behind a linear probe. A sharp barrier points
+        along directions in which activations hardly vary; the metric turns the flow to those in
+        which they do. It has no compiled form, and its file holds Σ, `[d, d]`.
         """
         barrier = PolynomialBarrier(C=C, inputs=Standardized())
         return cls(barrier=barrier, metric=Covariance(), amount=amount)

@@ -29,7 +29,9 @@ class TwoSided(ODESteer):
     """
 
     dynamics: ClassVar[str] = "da/dt = ±G∇h/‖G∇h‖, to a level from both sides"
-    barrier_summary: ClassVar[str] = "any; quadratic in a/‖a‖ by default"
+    barrier_summary: ClassVar[str] = (
+        "any; quadratic by default, in a/‖a‖ where that tells the classes apart"
+    )
     reference: ClassVar[str] = (
         "this project; linear: Arditi et al., arXiv 2406.11717, Marshall et al., 2411.09003"
     )

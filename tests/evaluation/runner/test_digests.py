@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from odesteer import CAA, ODESteer, REControl, barriers, flows, methods
-from odesteer.barriers import LinearBarrier
+from odesteer.barriers import LinearBarrier, PolynomialBarrier, UnitSphere
 from odesteer.evaluation.runner.digests import _FORMER_MODULES, class_path, digest
 from odesteer.flows import Euler
 from odesteer.registry import Registry
@@ -42,9 +42,11 @@ def test_classes_of_other_packages_keep_their_own_path() -> None:
 
 
 def test_digests_are_those_of_earlier_releases() -> None:
-    method = ODESteer(solver=Euler(10, steps_over="cap"))
-    # Steps over the distance end elsewhere, so results of the cap are not theirs.
-    assert digest(ODESteer()) != digest(method)
+    sphere = PolynomialBarrier(inputs=UnitSphere())
+    method = ODESteer(sphere, Euler(10, steps_over="cap"))
+    # Steps over the distance end elsewhere, so results of the cap are not theirs; and the default
+    # barrier may take other inputs than the sphere.
+    assert len({digest(ODESteer()), digest(ODESteer(sphere)), digest(method)}) == 3
     assert digest(LinearBarrier(), 8) == "9b5ec7f6"
     # Methods have other digests since strengths and caps count in class deviations.
     assert digest({"method": method, "cell": [1, "level", 1.5]}) == "9a679a1e730cd094"

@@ -82,7 +82,7 @@ def _changed(part: Parametrised, path: Sequence[str], text: str, seed: int) -> P
         return part.with_params(**{name: _changed(present, deeper, text, seed)})
     hint = typing.get_type_hints(type(part).__init__).get(name, Any)
     several = _registry_of_items(hint)
-    if several is not None:
+    if several is not None and ("," in text or _registry(hint) is None):
         names = [each.strip() for each in text.split(",")]
         return part.with_params(**{name: tuple(_named(several, each, seed) for each in names)})
     parts = _registry(hint)
@@ -188,7 +188,7 @@ def _registry(hint: Any) -> Registry[Any] | None:
 def _registry_of_items(hint: Any) -> Registry[Any] | None:
     """The same for parameters that hold several parts."""
     for member in _members(hint):
-        if typing.get_origin(member) in (tuple, list):
+        if typing.get_origin(member) in (tuple, list, Sequence):
             return _registry(typing.get_args(member)[0])
     return None
 
