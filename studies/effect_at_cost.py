@@ -22,7 +22,7 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,10 +32,36 @@ from rich.console import Console
 from rich.table import Table
 from scripts.llms import located
 
-from odesteer import CAA, ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
-from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier, Standardized, UnitSphere
+from odesteer import (
+    CAA,
+    Ablation,
+    Angular,
+    Conditional,
+    ContrastData,
+    GatedDirection,
+    LeastIntervention,
+    LinearAcT,
+    Method,
+    ODESteer,
+    Site,
+    SphericalSteering,
+    SteeredModel,
+    Steerer,
+    TwoSided,
+)
+from odesteer.barriers import (
+    Centred,
+    LinearBarrier,
+    MultiLabelBarrier,
+    NeighbourBarrier,
+    PolynomialBarrier,
+    Standardized,
+    UnitSphere,
+)
 from odesteer.data import Example
 from odesteer.evaluation.metrics import mc2
+from odesteer.flows import NullSpace
+from odesteer.models import neutral_prompts
 from studies.likelihoods import ContinuationScorer, SteeringFactory
 from studies.real_data import (
     answer_pairs,
@@ -64,6 +90,7 @@ class Result:
     error: float
     kl: float
     auc: float | None
+    gains: tuple[float, ...]
 
 
 class Effect:
@@ -165,6 +192,29 @@ CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
         LEVELS,
     ),
     "ODESteer.standardized()": (ODESteer.standardized, "level", LEVELS),
+    # Methods of 2025 and 2026; some cost no more than they do at their largest amount.
+    "Ablation(positive)": (lambda: Ablation("positive"), "interpolation", (1.0, 2.0)),
+    "TwoSided()": (TwoSided, "level", LEVELS),
+    "LeastIntervention()": (LeastIntervention, "level", LEVELS),
+    "GatedDirection()": (GatedDirection, "T", (1.0, 2.0, 4.0)),
+    "NullSpace": (lambda: ODESteer(metric=NullSpace()), "level", LEVELS),
+    "neighbours": (
+        lambda: Conditional(CAA(), gate=NeighbourBarrier(inputs=Standardized())),
+        "strength",
+        (0.5, 1.0, 1.5),
+    ),
+    "MultiLabelBarrier()": (lambda: ODESteer(MultiLabelBarrier()), "level", LEVELS),
+    "SphericalSteering(20, -1)": (
+        lambda: SphericalSteering(20.0, -1.0),
+        "interpolation",
+        (0.1, 0.2, 0.4),
+    ),
+    "Angular by 20°": (
+        lambda: Angular(20.0, turn="by", max_strength=None),
+        "interpolation",
+        (0.5, 1.0, 2.0),
+    ),
+    "LinearAcT(support)": (lambda: LinearAcT(support=True), "interpolation", (0.5, 1.0, 2.0)),
 }
 _TRIES = 5
 
@@ -174,15 +224,19 @@ def measure(
     data: Annotated[Path, typer.Option(help="Folder of public data sets.")],
     layers: Annotated[str, typer.Option(help="Zero-based, with commas between.")],
     tasks: Annotated[str, typer.Option()] = ",".join(TASKS),
-    only: Annotated[str, typer.Option(help="Candidates whose name holds this.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Candidates whose name holds one of these, with commas between.")
+    ] = "",
     n: Annotated[int, typer.Option(help="Held-out items a task.")] = 100,
     seed: Annotated[int, typer.Option()] = 0,
     kl: Annotated[
         list[float] | None, typer.Option(help="Costs to compare at, instead of the amounts.")
     ] = None,
+    neutral: Annotated[int, typer.Option(help="Neutral prompts that costs are measured on.")] = 40,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Measure effect and cost of every candidate at every layer and amount."""
+    prompts = neutral_prompts("validation")[:neutral]
     lm = SteeredModel.from_pretrained(located(model), dtype=torch.float32)
     at = [int(layer) for layer in layers.split(",")]
     results = []
@@ -195,7 +249,7 @@ def measure(
         ]
         for layer in at:
             for name, (make, quantity, values) in CANDIDATES.items():
-                if only not in name:
+                if not any(part in name for part in only.split(",")):
                     continue
                 states = [side.states[layer] for side in sides]
                 method = make().fit(states[0], states[1], effect.data.groups)
@@ -203,7 +257,8 @@ def measure(
                 held_out = getattr(getattr(method, "barrier", None), "held_out_", None)
                 if kl:
                     values = tuple(
-                        amount_of_cost(lm, steerer, quantity, values[0], cost) for cost in kl
+                        amount_of_cost(lm, steerer, quantity, values[0], cost, prompts)
+                        for cost in kl
                     )
                 for value in values:
                     steering = _steered(lm, steerer, quantity, value)
@@ -217,18 +272,24 @@ def measure(
                             value,
                             statistics.mean(gains),
                             statistics.stdev(gains) / math.sqrt(len(gains)),
-                            lm.divergence(steerer, **{quantity: value}).mean,
+                            _cost(lm, steerer, quantity, value, prompts),
                             held_out and held_out["auc"],
+                            tuple(gains),
                         )
                     )
-                    print(results[-1], flush=True)
+                    print(replace(results[-1], gains=()), flush=True)
     Console().print(table(results))
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(result) for result in results], indent=1))
 
 
 def amount_of_cost(
-    lm: SteeredModel, steerer: Steerer, quantity: str, first: float, cost: float
+    lm: SteeredModel,
+    steerer: Steerer,
+    quantity: str,
+    first: float,
+    cost: float,
+    prompts: Sequence[str],
 ) -> float:
     """The amount, of several tried, whose KL is nearest to ``cost``; KL grows about by its square.
 
@@ -237,7 +298,7 @@ def amount_of_cost(
     tried: dict[float, float] = {}
     amount = first
     for _ in range(_TRIES):
-        tried[amount] = max(lm.divergence(steerer, **{quantity: amount}).mean, 1e-9)
+        tried[amount] = max(_cost(lm, steerer, quantity, amount, prompts), 1e-9)
         ratio = cost / tried[amount]
         if abs(math.log(ratio)) < 0.1:
             break
@@ -245,16 +306,40 @@ def amount_of_cost(
     return min(tried, key=lambda value: abs(math.log(tried[value] / cost)))
 
 
+def _cost(
+    lm: SteeredModel, steerer: Steerer, quantity: str, value: float, prompts: Sequence[str]
+) -> float:
+    amount: dict[str, Any] = {quantity: value}
+    return lm.divergence(steerer, prompts=prompts, **amount).mean
+
+
 def table(results: Sequence[Result]) -> Table:
-    """All settings, one a row."""
-    shown = Table("task", "layer", "candidate", "amount", "gain", "KL, nats a token", "AUC")
+    """All settings, one a row; gains also against the first candidate's, item by item.
+
+    The n-th setting of a candidate is set against the n-th of the first at the same layer.
+    """
+    columns = ("task", "layer", "candidate", "amount", "gain", "against the first")
+    shown = Table(*columns, "KL, nats a token", "AUC")
+    counts: dict[tuple[str, int, str], int] = {}
+    first: dict[tuple[str, int], list[Result]] = {}
     for r in results:
+        own = first.setdefault((r.task, r.layer), [])
+        if not own or own[0].candidate == r.candidate:
+            own.append(r)
+        key = r.task, r.layer, r.candidate
+        number = counts[key] = counts.get(key, -1) + 1
+        against = ""
+        if r.candidate != own[0].candidate and number < len(own):
+            apart = [a - b for a, b in zip(r.gains, own[number].gains, strict=True)]
+            error = statistics.stdev(apart) / math.sqrt(len(apart))
+            against = f"{statistics.mean(apart):+.3f} ± {error:.3f}"
         shown.add_row(
             r.task,
             str(r.layer),
             r.candidate,
             f"{r.quantity} {r.value:g}",
             f"{r.gain:+.3f} ± {r.error:.3f}",
+            against,
             f"{r.kl:.3f}",
             "" if r.auc is None else f"{r.auc:.3f}",
         )

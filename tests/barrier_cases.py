@@ -16,10 +16,13 @@ from odesteer.barriers import (
     LogisticProbeBarrier,
     MeanDifferenceBarrier,
     MinimumBarrier,
+    MultiLabelBarrier,
+    NeighbourBarrier,
     NeuralBarrier,
     PolynomialBarrier,
     PrincipalDifferenceBarrier,
     ProductBarrier,
+    ProjectedBarrier,
     QuadraticDiscriminantBarrier,
     RandomFourierBarrier,
     Raw,
@@ -27,6 +30,7 @@ from odesteer.barriers import (
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
+    Training,
     UnitSphere,
     ValueBarrier,
 )
@@ -88,6 +92,13 @@ BARRIERS: dict[str, Barrier] = {
     "sae-few": SAEBarrier(TINY_SAE, n_features=5, softness=0.2, folds=0),
     "value": ValueBarrier(hidden=(16,), folds=0),
     "value-deep-sphere": ValueBarrier((8, 8), inputs=UnitSphere(), folds=0),
+    "neighbours": NeighbourBarrier(5),
+    "neighbours-standardized": NeighbourBarrier(3, 0.9, "all", 30, StandardizedSphere()),
+    "multi-label": MultiLabelBarrier(
+        hidden=(8,), training=Training(max_epochs=30, keep_best=True), folds=0
+    ),
+    "projected": ProjectedBarrier(PolynomialBarrier(folds=0), 5, folds=0),
+    "projected-linear": ProjectedBarrier(LinearBarrier(folds=0), 99, folds=0),
     "product": ProductBarrier((LinearBarrier(folds=0), PolynomialBarrier(folds=0)), folds=0),
     "product-weighted": ProductBarrier(
         (LinearBarrier(folds=0), MeanDifferenceBarrier(folds=0)), (2.0, 0.01), folds=0

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from odesteer.methods import RepE as RepE
     from odesteer.methods import Reward as Reward
     from odesteer.methods import Spherical as Spherical
+    from odesteer.methods import SphericalSteering as SphericalSteering
     from odesteer.methods import SubspaceMap as SubspaceMap
     from odesteer.methods import Sum as Sum
     from odesteer.methods import TruthFlow as TruthFlow
@@ -90,6 +91,7 @@ _HOMES = {
     "Site": "odesteer.artifact",
     "Spherical": "odesteer.methods",
     "SteeredModel": "odesteer.models",
+    "SphericalSteering": "odesteer.methods",
     "Steerer": "odesteer.artifact",
     "SteererSet": "odesteer.artifact",
     "SubspaceMap": "odesteer.methods",

@@ -17,7 +17,7 @@ from odesteer.errors import DataError
 
 COMMANDS = (
     *("bench", "demo", "detect", "export", "fit", "generate", "import", "inspect", "methods"),
-    *("pairs", "push", "sae", "serve", "tune"),
+    *("pairs", "push", "sae", "serve", "transfer", "tune"),
 )
 
 

@@ -1,5 +1,6 @@
 """``odesteer export`` and ``odesteer import``."""
 
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -91,3 +92,24 @@ def test_the_source_is_never_replaced_unasked(run: Run, caa: str) -> None:
     before = Path(caa).read_bytes()
     assert run("export", caa, "-o", caa).says("exists")
     assert Path(caa).read_bytes() == before
+
+
+def test_transfer(run: Run, steerer: str, model: str, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    words = "the sun rain old red cold warm house sea two men in by".split()  # noqa: SIM905
+    lines = [" ".join(draw.choices(words, k=6)) for _ in range(80)]
+    (tmp_path / "texts.txt").write_text("\n".join(lines))
+    call = ["transfer", steerer, "--from", model, "--to", model, "--layer", 2]
+    call += ["--texts", "texts.txt", "-o", "moved.safetensors", "--json"]
+    refused = run(*call, "--least-explained", 1)
+    assert refused.code != 0
+    assert refused.says("explains", "of the variance of the barrier")
+    assert not (tmp_path / "moved.safetensors").exists()
+    done = run(*call, "--least-explained", -9)
+    assert done.code == 0, done.err
+    assert done.document["layer"] == 2
+    assert done.document["explained_barrier"] <= 1
+    moved = load(tmp_path / "moved.safetensors")
+    assert moved.site.layer == 2
+    assert run(*call).says("exists", "--force")
+    assert run("transfer", steerer, "--to", model, "--texts", "no.txt", "-o", "x").code != 0

@@ -5,6 +5,7 @@ on the Hugging Face hub (`hub`, `card`); `Applied` adds an amount.
 """
 
 from odesteer.artifact.applied import Applied
+from odesteer.artifact.layer_control import pid
 from odesteer.artifact.limits import FileLimits
 from odesteer.artifact.positions import POSITIONS
 from odesteer.artifact.provenance import Provenance
@@ -37,6 +38,7 @@ __all__ = [
     "load",
     "parse_amount",
     "parse_requests",
+    "pid",
     "save",
     "split_path",
 ]

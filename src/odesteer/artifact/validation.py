@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from odesteer.barriers import ProjectedBarrier
 from odesteer.errors import ArtifactError, ConvergenceError, InvalidInputError
 from odesteer.estimator import Estimator
 from odesteer.methods import Amount, Method
@@ -33,11 +34,22 @@ def _check_state(method: Method, tensors: Mapping[str, Tensor]) -> None:
     # A width beyond all tensors would let a file make the first call allocate any amount.
     if not any(width <= tensor.numel() for tensor in tensors.values()):
         raise ArtifactError(f"its method has width {width}, but no tensor is as long.")
-    for part in _parts(method):
-        if getattr(part, "width_", width) != width:
-            raise ArtifactError(
-                f"its method has width {width}, but its {part.family} has width {part.width_}."  # type: ignore[attr-defined]
-            )
+    _check_widths(method, width)
+
+
+def _check_widths(part: Estimator, width: int) -> None:
+    """Check that an object and all inside have a width; those inside a map that of its image.
+
+    Raises `ArtifactError`.
+    """
+    if getattr(part, "width_", width) != width:
+        raise ArtifactError(
+            f"its method has width {width}, but its {part.family} has width {part.width_}."  # type: ignore[attr-defined]
+        )
+    if isinstance(part, ProjectedBarrier):
+        width = getattr(vars(part).get("barrier_"), "width_", width)
+    for inside in _children(part):
+        _check_widths(inside, width)
 
 
 def _is_given(part: Estimator) -> bool:
@@ -48,10 +60,13 @@ def _is_given(part: Estimator) -> bool:
 
 
 def _parts(estimator: Estimator) -> list[Estimator]:
+    return [estimator, *(deeper for part in _children(estimator) for deeper in _parts(part))]
+
+
+def _children(estimator: Estimator) -> list[Estimator]:
     values = [*estimator.get_params(deep=False).values(), *estimator.learned().values()]
     several = [item for value in values if isinstance(value, (list, tuple)) for item in value]
-    parts = [value for value in [*values, *several] if isinstance(value, Estimator)]
-    return [estimator, *(deeper for part in parts for deeper in _parts(part))]
+    return [value for value in [*values, *several] if isinstance(value, Estimator)]
 
 
 def try_out(method: Method) -> None:

@@ -25,6 +25,8 @@ from odesteer.barriers.linear import (
     MeanDifferenceBarrier,
     PrincipalDifferenceBarrier,
 )
+from odesteer.barriers.multi_label import MultiLabelBarrier
+from odesteer.barriers.neighbours import NeighbourBarrier
 from odesteer.barriers.neural import NeuralBarrier
 from odesteer.barriers.pairing import Pairing, pair
 from odesteer.barriers.polynomial import KernelApproximation, PolynomialBarrier
@@ -35,6 +37,7 @@ from odesteer.barriers.potential import (
     Potential,
     QuadraticPotential,
 )
+from odesteer.barriers.projected import ProjectedBarrier
 from odesteer.barriers.random_features import RandomFourierBarrier, TensorSketchBarrier
 from odesteer.barriers.sae import FeatureShare, SAEBarrier
 from odesteer.barriers.training import Training
@@ -65,6 +68,9 @@ registry: Registry[Barrier] = Registry(
         "product": "odesteer.barriers.combined:ProductBarrier",
         "minimum": "odesteer.barriers.combined:MinimumBarrier",
         "frozen": "odesteer.barriers.combined:FrozenBarrier",
+        "multi-label": "odesteer.barriers.multi_label:MultiLabelBarrier",
+        "neighbours": "odesteer.barriers.neighbours:NeighbourBarrier",
+        "projected": "odesteer.barriers.projected:ProjectedBarrier",
     },
     entry_point_group="odesteer.barriers",
 )
@@ -89,6 +95,7 @@ function_registry: Registry[object] = Registry(
         "tensor-sketch": "odesteer.barriers.random_features:TensorSketch",
         "random-fourier": "odesteer.barriers.random_features:RandomFourierFunction",
         "sparse-feature": "odesteer.barriers.sae:SparseFeatureFunction",
+        "neighbour-distance": "odesteer.barriers.neighbours:NeighbourDistance",
         "perceptron": "odesteer.barriers.neural:Perceptron",
         "linear": "odesteer.barriers.potential:LinearFunction",
         "gated": "odesteer.barriers.potential:GatedFunction",
@@ -116,6 +123,8 @@ __all__ = [
     "LogisticProbeBarrier",
     "MeanDifferenceBarrier",
     "MinimumBarrier",
+    "MultiLabelBarrier",
+    "NeighbourBarrier",
     "NeuralBarrier",
     "NeuralPotential",
     "Pairing",
@@ -123,6 +132,7 @@ __all__ = [
     "Potential",
     "PrincipalDifferenceBarrier",
     "ProductBarrier",
+    "ProjectedBarrier",
     "QuadraticDiscriminantBarrier",
     "QuadraticPotential",
     "RandomFourierBarrier",

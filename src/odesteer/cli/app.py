@@ -25,6 +25,7 @@ from odesteer.cli.commands.pairs import pairs
 from odesteer.cli.commands.push import push
 from odesteer.cli.commands.sae import sae
 from odesteer.cli.commands.serve import serve
+from odesteer.cli.commands.transfer import transfer
 from odesteer.cli.commands.tune.command import tune
 from odesteer.cli.errors import FAILURE, INTERRUPTED, SUCCESS
 from odesteer.cli.help import PanelCommand
@@ -51,6 +52,7 @@ for _command in (
     inspect,
     detect,
     export,
+    transfer,
     push,
     sae,
     methods,

@@ -25,6 +25,7 @@ from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
 from odesteer.methods.recontrol import REControl
 from odesteer.methods.spherical import Spherical
+from odesteer.methods.spherical_steering import SphericalSteering
 from odesteer.methods.subspace_map import SubspaceMap
 from odesteer.methods.sum import Sum
 from odesteer.methods.truthflow import TruthFlow
@@ -50,6 +51,7 @@ registry: Registry[Method] = Registry(
         "angular": "odesteer.methods.angular:Angular",
         "norm-preserving": "odesteer.methods.norm_preserving:NormPreserving",
         "spherical": "odesteer.methods.spherical:Spherical",
+        "spherical-steering": "odesteer.methods.spherical_steering:SphericalSteering",
         "ablation": "odesteer.methods.ablation:Ablation",
         "two-sided": "odesteer.methods.two_sided:TwoSided",
         "least-intervention": "odesteer.methods.least_intervention:LeastIntervention",
@@ -97,6 +99,7 @@ __all__ = [
     "RepE",
     "Reward",
     "Spherical",
+    "SphericalSteering",
     "SubspaceMap",
     "Sum",
     "TrainingObjective",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
+
+Turn = Literal["to", "by"]
 
 
 class Angular(Method):
@@ -29,13 +31,19 @@ class Angular(Method):
     closed form, and at most to the target (for a negative level: to its opposite); activations
     with too little in the plane stop where h is best on their way and count as not reached.
 
+    With ``turn="by"`` every activation turns by the angle instead, whatever its own is: the flow of
+    a skew-symmetric linear field for the time θ (Selective Steering, arXiv 2601.19375). Angles
+    between activations stay, and ``interpolation`` multiplies θ.
+
     Parameters:
-        angle: the target, degrees from b₁ towards b₂.
+        angle: the target, degrees from b₁ towards b₂; with ``turn="by"`` the turn in degrees,
+            positive from b₂ towards b₁, so that it raises h of activations on b₂'s side.
         amount: default; a number is an interpolation, the fraction of the turn to the target.
         max_strength: the longest arc, of turns to a level too, in class
             deviations; None for no cap, as published. Where a few coordinates hold most of the norm
             they lie in the plane, and the whole turn destroys what the model says.
         fitting: of the quantiles that levels count in, see `Fitting`.
+        turn: ``to`` the angle, or ``by`` it.
 
     Learned: ``barrier_``, ``plane_`` the rows b₁ and b₂ `[2, d]`, and ``separation_`` ‖μ₊ - μ₋‖,
     activation units.
@@ -52,7 +60,7 @@ class Angular(Method):
     plane_: Tensor
     separation_: float
 
-    added_parameters: ClassVar[Mapping[str, Any]] = {"max_strength": None}
+    added_parameters: ClassVar[Mapping[str, Any]] = {"max_strength": None, "turn": "to"}
     amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
 
     def __init__(
@@ -61,11 +69,13 @@ class Angular(Method):
         amount: Amount | float = 1.0,
         max_strength: float | None = 3.0,
         fitting: Fitting = Fitting(),
+        turn: Turn = "to",
     ) -> None:
         self.angle = angle
         self.amount = amount
         self.max_strength = max_strength
         self.fitting = fitting
+        self.turn = turn
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -77,6 +87,8 @@ class Angular(Method):
         check_max_strength(self.max_strength)
         if not math.isfinite(self.angle):
             raise InvalidInputError(f"angle must be a number of degrees, not {self.angle}.")
+        if self.turn not in get_args(Turn):
+            raise InvalidInputError(f"turn must be to or by, not {self.turn!r}.")
         positive, negative = contrast.positive.double(), contrast.negative.double()
         difference = positive.mean(dim=0) - negative.mean(dim=0)
         rounding = 16 * torch.finfo(contrast.positive.dtype).eps * self.mean_norm_
@@ -103,7 +115,10 @@ class Angular(Method):
         radius, tiny = torch.hypot(x, y), torch.finfo(a.dtype).tiny
         # A negative amount steers the opposite of the activation.
         sign = torch.where(value >= 0, 1.0, -1.0).to(a)
-        full_turn = _wrapped(math.radians(self.angle % 360) - torch.atan2(sign * y, sign * x))
+        if self.turn == "by":
+            full_turn = sign * -math.radians(self.angle)
+        else:
+            full_turn = _wrapped(math.radians(self.angle % 360) - torch.atan2(sign * y, sign * x))
         reached = None
         if amount.quantity == "level":
             h = self.barrier_.value(a)

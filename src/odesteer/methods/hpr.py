@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 from odesteer.methods.rotation import Rotation
 
+Learners = Literal["negative", "both"]
+
 
 class HPR(Method):
     """Rotates tokens on the negative side of a probe, by a predicted angle; keeps the norm exactly.
@@ -28,13 +30,13 @@ class HPR(Method):
     a' = cos γ·a + sin γ·‖a‖·t with the unit tangent t of that plane. Activations on the positive
     side stay to the bit, and so do those along θ itself, for which there is no plane.
 
-    The network is trained on the negatives alone: its target is the angle between a negative and
-    its positive counterpart, arccos(a₋·a₊/‖a₋‖‖a₊‖), its loss the squared error in radians². The
-    counterparts are the pairs by group, see `counterparts`. Training starts from the mean angle
-    and stops by the loss on pairs of held-out groups; where no weights beat the mean angle there,
-    the mean angle is kept (``n_epochs_`` is 0). The angle of a pair includes every difference of
-    the two, not only that along θ, and in many dimensions the whole angle goes far beyond the
-    positives; a fraction of it, or a level, does not.
+    The network is trained on the negatives alone by default: its target is the angle between a
+    negative and its positive counterpart, arccos(a₋·a₊/‖a₋‖‖a₊‖), its loss the squared error in
+    radians². The counterparts are the pairs by group, see `counterparts`. Training starts from the
+    mean angle and stops by the loss on pairs of held-out groups; where no weights beat the mean
+    angle there, the mean angle is kept (``n_epochs_`` is 0). The angle of a pair includes every
+    difference of the two, not only that along θ, and in many dimensions the whole angle goes far
+    beyond the positives; a fraction of it, or a level, does not.
 
     ``interpolation`` multiplies γ. ``level`` turns in the same plane, also on the positive side
     and, for negative levels, the other way, until the logit of the probe has the value, in closed
@@ -49,6 +51,9 @@ class HPR(Method):
         training: of the network, see `Training`; its examples are pairs.
         fitting: of the quantiles that levels count in, see `Fitting`; the seed also
             draws first weights, batches and held-out pairs.
+        learners: the examples that the network learns from: ``negative``, or ``both`` as published,
+            where the target of a positive is the angle 0, so that γ is about the probability of a
+            negative times its angle, and turns tokens near the boundary less.
 
     Learned: ``barrier_``, the logit of the probe w·a/‖a‖, nats; ``angle_inputs_`` and ``angle_``,
     the network; ``angle_error_``, the root mean squared error on held-out pairs in radians (on
@@ -71,6 +76,7 @@ class HPR(Method):
     n_epochs_: int
 
     amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+    added_parameters: ClassVar[Mapping[str, Any]] = {"learners": "negative"}
 
     def __init__(
         self,
@@ -80,7 +86,9 @@ class HPR(Method):
         hidden: Sequence[int] = (64,),
         training: Training = Training(),
         fitting: Fitting = Fitting(),
+        learners: Learners = "negative",
     ) -> None:
+        self.learners = learners
         self.amount = amount
         self.max_angle = max_angle
         self.C = C
@@ -101,6 +109,8 @@ class HPR(Method):
 
     def _fit(self, contrast: Contrast) -> None:
         check_network(self.hidden, self.training)
+        if self.learners not in get_args(Learners):
+            raise InvalidInputError(f"learners must be negative or both, not {self.learners!r}.")
         if not 0 < self.max_angle <= math.pi:
             raise InvalidInputError(f"max_angle must be in (0, π] radians, not {self.max_angle}.")
         barrier = HomogeneousBarrier(C=self.C, fitting=self.fitting)
@@ -115,6 +125,9 @@ class HPR(Method):
         negative, positive, groups = counterparts(contrast)
         target = _angle_between(negative, positive)
         held_out = self.training.held_out_pairs(groups, self.fitting.seed)
+        if self.learners == "both":
+            target = torch.cat([target, torch.zeros_like(target)])
+            negative, held_out = torch.cat([negative, positive]), held_out.repeat(2)
         with torch.inference_mode(False), torch.enable_grad():
             negative, target = negative.detach().clone(), target.detach().clone()
             self.angle_inputs_ = Centred().fit(negative)

@@ -1,11 +1,13 @@
 """Linear-AcT: coordinatewise optimal transport (Rodriguez et al., ICLR 2025, arXiv 2410.23054)."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from odesteer.barriers import Contrast
+from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
@@ -27,9 +29,14 @@ class LinearAcT(Method):
 
     Parameters:
         amount: default; a number is an interpolation, λ.
+        support: whether coordinates outside the range of the source's examples stay as they are,
+            as in the published form; otherwise the map goes on beyond it. The published form also
+            fits layer by layer, each on states that earlier layers have steered
+            (`odesteer.models.fit_in_order`).
 
     Learned: ``mean_positive_`` μ₊, ``mean_negative_`` μ₋, ``slope_`` ω and ``reverse_slope_``,
-    that of the other map, `[d]`; β = μ₊ - ω⊙μ₋.
+    that of the other map, `[d]`; β = μ₊ - ω⊙μ₋; with ``support`` also ``support_`` `[2, 2, d]`, the
+    least and the largest coordinates of negatives and of positives.
     """
 
     quantities: ClassVar[tuple[str, ...]] = ("interpolation",)
@@ -44,13 +51,22 @@ class LinearAcT(Method):
     slope_: Tensor
     reverse_slope_: Tensor
 
-    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+    support_: Tensor
 
-    def __init__(self, amount: Amount | float = 1.0) -> None:
+    amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
+    added_parameters: ClassVar[Mapping[str, Any]] = {"support": False}
+
+    def __init__(self, amount: Amount | float = 1.0, support: bool = False) -> None:
         self.amount = amount
+        self.support = support
 
     def _fit(self, contrast: Contrast) -> None:
+        if not isinstance(self.support, bool):
+            raise InvalidInputError(f"support must be true or false, not {self.support!r}.")
         positive, negative = contrast.positive, contrast.negative
+        if self.support:
+            ranges = [torch.stack(torch.aminmax(a, dim=0)) for a in (negative, positive)]
+            self.support_ = torch.stack(ranges)
         sets = torch.split(negative, _BLOCK, dim=1), torch.split(positive, _BLOCK, dim=1)
         slopes = [matched_slopes(low, high) for low, high in zip(*sets, strict=True)]
         self.slope_, self.reverse_slope_ = (
@@ -65,6 +81,11 @@ class LinearAcT(Method):
         # Written about the means to avoid cancellation: m(a) - a = μ₊ - μ₋ + (ω - 1)(a - μ₋).
         forwards = positive - negative + (self.slope_.to(a) - 1) * (a - negative)
         backwards = negative - positive + (self.reverse_slope_.to(a) - 1) * (a - positive)
+        if self.support:
+            least, most = self.support_.to(a).unbind(1)
+            inside = (a[..., None, :] >= least) & (a[..., None, :] <= most)
+            forwards = torch.where(inside[..., 0, :], forwards, 0.0)
+            backwards = torch.where(inside[..., 1, :], backwards, 0.0)
         displacement = value.abs() * torch.where(value >= 0, forwards, backwards)
         state = torch.where(value == 0, a, a + displacement)
         return Solution(state, displacement.norm(dim=-1))

@@ -3,6 +3,7 @@
 from odesteer.models.architecture.layers import DecoderLayers, find_decoder_layers
 from odesteer.models.capture.capturer import Activations
 from odesteer.models.divergence import Divergence, NeutralTexts, neutral_prompts
+from odesteer.models.fit_in_order import fit_in_order
 from odesteer.models.generation.result import Generation
 from odesteer.models.provenance_check import ProvenanceWarning
 from odesteer.models.steered_model import SteeredModel
@@ -11,9 +12,12 @@ from odesteer.models.steering.receipts import Receipt
 from odesteer.models.steering.threads import SteeringWarning
 from odesteer.models.tokens.capture_positions import CAPTURE_POSITIONS
 from odesteer.models.tokens.encoding import Encoded
+from odesteer.models.transfer import ActivationMap, Transferred, transfer
+from odesteer.models.weight_edit import ablate_weights
 
 __all__ = [
     "CAPTURE_POSITIONS",
+    "ActivationMap",
     "Activations",
     "DecoderLayers",
     "Divergence",
@@ -25,6 +29,10 @@ __all__ = [
     "SteeredModel",
     "Steering",
     "SteeringWarning",
+    "Transferred",
+    "ablate_weights",
     "find_decoder_layers",
+    "fit_in_order",
     "neutral_prompts",
+    "transfer",
 ]

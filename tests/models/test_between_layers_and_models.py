@@ -1,0 +1,162 @@
+"""Transfer to other models and layers, fits in order, weight edits, rules for layers."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tiny_models
+from odesteer.artifact import Steerer, load
+from odesteer.barriers import ProjectedBarrier
+from odesteer.data import ContrastData, Example
+from odesteer.errors import InvalidInputError, ModelError
+from odesteer.methods import CAA, Ablation, LinearAcT, ODESteer, SubspaceMap
+from odesteer.models import SteeredModel, ablate_weights, fit_in_order, transfer
+from odesteer.tuning import early_layers, opposite_sign_layers
+
+WORDS = [
+    *("the", "sun", "is", "cold", "and", "rain", "warm", "in"),
+    *("red", "house", "by", "old", "sea", "with", "two", "men"),
+]
+
+
+def sentences(n: int, seed: int = 0) -> list[str]:
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=6)) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def data() -> ContrastData:
+    sides = [
+        tuple(Example("", f"{text} {end}") for text in sentences(24, 1)) for end in ("good", "bad")
+    ]
+    groups = tuple(map(str, range(24)))
+    return ContrastData(*sides, groups, groups)
+
+
+@pytest.fixture(scope="module")
+def other() -> SteeredModel:
+    return SteeredModel(tiny_models.gpt2(), tiny_models.tokenizer(adds_bos=False))
+
+
+def test_a_steerer_moves_to_another_layer(lm: SteeredModel, data: ContrastData, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    own = lm.fit(ODESteer(), data, 1)
+    found = transfer(own, lm, lm, sentences(80), layer=2)
+    assert found.explained_barrier > 0.3
+    method = found.steerer.method
+    assert isinstance(method, ODESteer)
+    assert isinstance(method.barrier, ProjectedBarrier)
+    assert found.steerer.site == replace(own.site, layer=2)
+    # h of the mapped activation rises to the level.
+    a = lm.capture(data.negative, 2).states[2]
+    assert float(method.barrier.value(method.steer(a, level=1.0)).median()) >= 0.9 * float(
+        method.barrier.threshold(1.0)
+    )
+    found.steerer.save(tmp_path / "moved.safetensors")
+    again = load(tmp_path / "moved.safetensors")
+    assert torch.equal(again.steer(a), found.steerer.steer(a))
+    with lm.steering(again):
+        lm.generate("the sun", max_new_tokens=3)
+
+
+def test_the_same_layer_is_the_identity(lm: SteeredModel, data: ContrastData) -> None:
+    own = lm.fit(CAA(), data, 1)
+    found = transfer(own, lm, lm, sentences(120), layer=1)
+    assert found.explained_barrier > 0.99
+    vectors = [s.method.constant_displacement() for s in (own, found.steerer)]
+    assert float(torch.nn.functional.cosine_similarity(*vectors, dim=0)) > 0.95
+
+
+def test_a_constant_steerer_moves_to_another_model(
+    lm: SteeredModel, other: SteeredModel, data: ContrastData
+) -> None:
+    own = lm.fit(CAA(), data, 1)
+    with pytest.raises(InvalidInputError, match=r"explains -?\d+\.\d+"):
+        transfer(own, lm, other, sentences(80), least_explained=0.9999)
+    found = transfer(own, lm, other, sentences(80), kind="orthogonal", least_explained=-100)
+    assert isinstance(found.steerer.method, CAA)
+    assert found.steerer.provenance.model_id == other.model_id
+    with other.steering(found.steerer):
+        other.generate("the sun", max_new_tokens=2)
+
+
+def test_what_cannot_be_moved(lm: SteeredModel, data: ContrastData) -> None:
+    texts = sentences(60)
+    own = lm.fit(CAA(), data, 1)
+    for steerer, words in (
+        (Steerer(own.method), "without a site"),
+        (own.when(own, below=0.0), "gate"),
+        (lm.fit(LinearAcT(), data, 1), "LinearAcT"),
+        (lm.fit(SubspaceMap(), data, 1), "SubspaceMap"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
+            transfer(steerer, lm, lm, texts)
+    with pytest.raises(InvalidInputError, match="few"):
+        transfer(own, lm, lm, texts[:10])
+    with pytest.raises(InvalidInputError, match="layers 0 to 3"):
+        transfer(own, lm, lm, texts, layer=9)
+    with pytest.raises(InvalidInputError, match="linear"):
+        transfer(own, lm, lm, texts, kind="linear")  # type: ignore[arg-type]
+
+
+def test_fits_in_order_learn_what_is_left(lm: SteeredModel, data: ContrastData) -> None:
+    together, in_order = lm.fit(CAA(), data, [1, 2]), fit_in_order(lm, CAA(), data, [2, 1])
+    a = torch.randn(3, lm.width)
+    assert torch.equal(together[0].steer(a), in_order[0].steer(a))
+    with lm.steering(in_order[0]):
+        expected = lm.fit(CAA(), data, 2)
+    assert torch.equal(expected.steer(a), in_order[1].steer(a))
+    assert not torch.equal(together[1].steer(a), in_order[1].steer(a))
+    with pytest.raises(InvalidInputError, match="different"):
+        fit_in_order(lm, CAA(), data, [1, 1])
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
+def test_weights_without_a_direction(name: str, data: ContrastData) -> None:
+    lm = SteeredModel(tiny_models.ARCHITECTURES[name](), tiny_models.tokenizer())
+    generator = torch.Generator().manual_seed(0)
+    for key, weight in lm.model.named_parameters():
+        if "norm" in key:  # as they are made, norms scale all coordinates alike
+            weight.data += 0.5 * torch.randn(weight.shape, generator=generator)
+    steerer = lm.fit(Ablation(), data, 1)
+    r = steerer.method.direction_  # type: ignore[attr-defined]
+    before = {key: value.clone() for key, value in lm.model.state_dict().items()}
+    if name == "llama":
+        ablate_weights(lm, steerer)
+        states = lm.capture(data.negative, [0, 1, 2, 3]).states
+        for layer in range(4):
+            left = (states[layer] @ r).abs() / states[layer].norm(dim=1)
+            assert float(left.max()) < 1e-5
+        return
+    # Positions are added to GPT-2's embeddings, and Gemma 3 has norms behind its projections.
+    with pytest.raises(ModelError, match="bring it back"):
+        ablate_weights(lm, steerer)
+    after = lm.model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_weights_are_edited_for_ablation_alone(lm: SteeredModel, data: ContrastData) -> None:
+    for method, words in ((CAA(), "CAA"), (Ablation("positive"), "positive")):
+        with pytest.raises(InvalidInputError, match=words):
+            ablate_weights(lm, lm.fit(method, data, 1))
+
+
+def test_rules_for_layers(lm: SteeredModel, data: ContrastData) -> None:
+    found = lm.capture((*data.positive, *data.negative), [0, 1, 2, 3])
+    first = found.example < len(data.positive)
+    expected = []
+    for layer in range(4):
+        means = [found.states[layer][side].mean(dim=0) for side in (first, ~first)]
+        r = means[0] - means[1]
+        if float(means[0] @ r) > 0 > float(means[1] @ r):
+            expected.append(layer)
+    if expected:
+        assert opposite_sign_layers(lm, data) == expected
+    else:
+        with pytest.raises(InvalidInputError, match="origin"):
+            opposite_sign_layers(lm, data)
+    assert early_layers(30) == list(range(24))
+    assert early_layers(1) == [0]
+    with pytest.raises(InvalidInputError, match="share"):
+        early_layers(4, 0.0)
