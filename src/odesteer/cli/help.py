@@ -6,6 +6,7 @@ import typer.core
 
 DATA = "Data"
 STEERING = "Steering"
+TRAINING = "Training"
 SEARCH = "Search"
 GENERATION = "Generation"
 JUDGES = "Judges"
@@ -15,7 +16,19 @@ MACHINE = "Model and machine"
 RAY = "Ray"
 PAPER = "The paper's experiments"
 
-_ORDER = (PAPER, DATA, STEERING, SEARCH, GENERATION, JUDGES, NETWORK, LIMITS, MACHINE, RAY)
+_ORDER = (
+    PAPER,
+    DATA,
+    STEERING,
+    TRAINING,
+    SEARCH,
+    GENERATION,
+    JUDGES,
+    NETWORK,
+    LIMITS,
+    MACHINE,
+    RAY,
+)
 
 
 class PanelCommand(typer.core.TyperCommand):

@@ -9,7 +9,7 @@ import typer
 
 from odesteer.cli.arguments.options import Debug, Device, Dtype, Force, Json, Revision
 from odesteer.cli.errors import UsageError
-from odesteer.cli.help import DATA
+from odesteer.cli.help import DATA, TRAINING
 from odesteer.cli.model.opening import ModelChoice
 from odesteer.cli.output.files import check_new_folder
 from odesteer.cli.output.screen import Screen
@@ -44,14 +44,29 @@ def sae(
         ),
     ] = None,
     tokens: Annotated[
-        int, typer.Option(min=100, metavar="N", help="Train on about N tokens.")
+        int,
+        typer.Option(
+            min=100, metavar="N", help="Train on about N tokens.", rich_help_panel=TRAINING
+        ),
     ] = 20_000,
-    features: Annotated[int, typer.Option(min=1, metavar="N", help="Number of features.")] = 2048,
+    features: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Number of features.", rich_help_panel=TRAINING),
+    ] = 2048,
     active: Annotated[
-        int, typer.Option(min=1, metavar="K", help="Features that are on at a token.")
+        int,
+        typer.Option(
+            min=1, metavar="K", help="Features that are on at a token.", rich_help_panel=TRAINING
+        ),
     ] = 32,
-    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Passes over the tokens.")] = 10,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of texts and training.")] = 0,
+    epochs: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Passes over the tokens.", rich_help_panel=TRAINING),
+    ] = 10,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", help="Of texts and training.", rich_help_panel=TRAINING),
+    ] = 0,
     revision: Revision = None,
     device: Device = None,
     dtype: Dtype = None,
