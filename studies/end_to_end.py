@@ -270,7 +270,7 @@ def settings(
         None,
     )
     levels = (("level", 1.0), ("level", 1.5), ("level", 2.5))
-    strengths = (("strength", 0.1), ("strength", 0.2), ("strength", 0.4))
+    strengths = (("strength", 0.5), ("strength", 1.0), ("strength", 2.0))
     yield "CAA", lambda: lm.fit(CAA(), study.pairs, layer), strengths
     yield "ODESteer()", lambda: lm.fit(ODESteer(), study.pairs, layer), levels
 
@@ -286,7 +286,7 @@ def measure(
     kl: Annotated[float, typer.Option(help="Cost asked for, nats a token.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Most passes over the pairs.")] = 3,
     batch: Annotated[int, typer.Option(help="Pairs in a step.")] = 16,
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-2,
     neutral: Annotated[int, typer.Option(help="Neutral prompts, of 120.")] = 120,
     amounts: Annotated[str, typer.Option(help="Of what is learned.")] = "T=1,T=2,T=0.5,level=1",
     trait: Annotated[str, typer.Option(help="Of the persona.")] = "risk-averse",

@@ -70,7 +70,7 @@ class EndToEnd(Method):
         kl: float = 0.1,
         solver: FixedStep = Euler(4),
         training: Training = Training(
-            learning_rate=2e-3,
+            learning_rate=1e-2,
             weight_decay=0.0,
             batch_size=16,
             max_epochs=3,
