@@ -141,7 +141,7 @@ def test_fitting_and_using_in_inference_mode():
 def test_parameters_of_training_are_also_arguments_of_the_barrier():
     """As they were before they had an object of their own."""
     barrier = NeuralBarrier((5,), max_epochs=3, learning_rate=0.01)
-    assert barrier.parameter_names() == ("hidden", "training", "inputs", "folds", "seed")
+    assert barrier.parameter_names() == ("hidden", "training", "inputs", "fitting")
     assert (barrier.training.max_epochs, barrier.training.learning_rate) == (3, 0.01)
     assert barrier.training.keep_best  # the other parameters are those of the default
     assert NeuralBarrier().training.max_epochs == 200

@@ -13,7 +13,7 @@ import trained
 from odesteer.artifact import Site, Steerer
 from odesteer.barriers import ValueBarrier
 from odesteer.data import Example
-from odesteer.methods import Amount, GatedDirection, registry
+from odesteer.methods import Amount, GatedDirection, SphericalSteering, registry
 from odesteer.models import SteeredModel
 from odesteer.models.architecture.layers import argument_names
 from odesteer.models.tokens.batches import pad_batch
@@ -66,7 +66,7 @@ def logits(lm: SteeredModel) -> Tensor:
 
 def acts(lm: SteeredModel, moving: Steerer) -> bool:
     """Whether a method moves the last token of a text: all do, but for gates that are closed."""
-    if not isinstance(moving.method, GatedDirection):
+    if not isinstance(moving.method, GatedDirection | SphericalSteering):
         return True
     last = lm.capture([Example("", text) for text in TEXTS], LAYER).states[LAYER]
     return bool(moving.method.acts(last).any())
