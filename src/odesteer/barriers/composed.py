@@ -113,11 +113,16 @@ class ComposedBarrier(Barrier):
 
 
 class FixedBarrier(ComposedBarrier):
-    """A given function of given inputs, not fitted to anything."""
+    """A given function of given inputs, not fitted to anything.
 
-    def __init__(self, inputs: Inputs, fitting: Fitting = Fitting(folds=0)) -> None:
+    Flows make one at each call, also inside `torch.compile`, which cannot copy a default object:
+    so ``fitting`` is no parameter here.
+    """
+
+    fitting: Fitting = Fitting(folds=0)
+
+    def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        self.fitting = fitting
 
     @classmethod
     def of(cls, inputs: Inputs, function: Function | QuadraticFunction) -> "FixedBarrier":
