@@ -11,7 +11,8 @@ from odesteer.artifact import Steerer, load
 from odesteer.barriers import ProjectedBarrier
 from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.methods import CAA, Ablation, LinearAcT, ODESteer, SubspaceMap
+from odesteer.flows import RK4, Covariance
+from odesteer.methods import CAA, Ablation, LinearAcT, ODESteer, OneStep, Spherical, SubspaceMap
 from odesteer.models import SteeredModel, ablate_weights, fit_in_order, transfer
 from odesteer.tuning import early_layers, opposite_sign_layers
 
@@ -41,12 +42,13 @@ def other() -> SteeredModel:
 
 
 def test_a_steerer_moves_to_another_layer(lm: SteeredModel, data: ContrastData, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    own = lm.fit(ODESteer(), data, 1)
+    own = lm.fit(ODESteer(solver=RK4(6), amount=1.0, max_strength=7.0), data, 1)
     found = transfer(own, lm, lm, sentences(80), layer=2)
     assert found.explained_barrier > 0.3
     method = found.steerer.method
     assert isinstance(method, ODESteer)
     assert isinstance(method.barrier, ProjectedBarrier)
+    assert (repr(method.solver), method.amount, method.max_strength) == ("RK4(n_steps=6)", 1.0, 7.0)
     assert found.steerer.site == replace(own.site, layer=2)
     # h of the mapped activation rises to the level.
     a = lm.capture(data.negative, 2).states[2]
@@ -58,6 +60,14 @@ def test_a_steerer_moves_to_another_layer(lm: SteeredModel, data: ContrastData, 
     assert torch.equal(again.steer(a), found.steerer.steer(a))
     with lm.steering(again):
         lm.generate("the sun", max_new_tokens=3)
+
+
+def test_the_kind_of_flow_stays(lm: SteeredModel, data: ContrastData) -> None:
+    own = lm.fit(OneStep(), data, 1)
+    method = transfer(own, lm, lm, sentences(80), layer=2).steerer.method
+    assert type(method) is OneStep
+    a = lm.capture(data.negative, 2).states[2]
+    assert not torch.equal(method.steer(a), a)
 
 
 def test_the_same_layer_is_the_identity(lm: SteeredModel, data: ContrastData) -> None:
@@ -89,6 +99,8 @@ def test_what_cannot_be_moved(lm: SteeredModel, data: ContrastData) -> None:
         (own.when(own, below=0.0), "gate"),
         (lm.fit(LinearAcT(), data, 1), "LinearAcT"),
         (lm.fit(SubspaceMap(), data, 1), "SubspaceMap"),
+        (lm.fit(Spherical(), data, 1), "Spherical"),
+        (lm.fit(ODESteer(metric=Covariance()), data, 1), "Covariance.*Euclidean metric"),
     ):
         with pytest.raises(InvalidInputError, match=words):
             transfer(steerer, lm, lm, texts)

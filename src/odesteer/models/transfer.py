@@ -10,8 +10,8 @@ from torch import Tensor
 from odesteer.artifact import Provenance, Site, Steerer
 from odesteer.barriers import Barrier, ProjectedBarrier
 from odesteer.errors import InvalidInputError
-from odesteer.flows import Euclidean, Euler
-from odesteer.methods import CAA, Amount, ODESteer
+from odesteer.flows import Euclidean
+from odesteer.methods import CAA, Amount, Method, ODESteer
 from odesteer.models.observed_model import ObservedModel
 from odesteer.models.tokens.encoding import Encoded
 from odesteer.version import __version__
@@ -93,8 +93,9 @@ def transfer(
     Both models read the ``texts``; their activations at tokens that end at the same character are
     pairs, and a map from the target's to the source's is fitted to three fifths of the texts, its
     ridge chosen on one fifth and its fit measured on the last. The barrier becomes h∘map with the
-    levels that it has, and its gradient is pulled back. A method that adds the same vector to all
-    activations (CAA) becomes one that adds the vector that the map in the other direction gives.
+    levels that it has, and its gradient is pulled back, by the same solver to the same amount. A
+    method that adds the same vector to all activations (CAA) becomes one that adds the vector that
+    the map in the other direction gives. Others are refused.
 
     Args:
         steerer: fitted on ``source``, at the residual stream, without a gate.
@@ -143,12 +144,12 @@ def transfer(
             " activations); use another layer, or more texts like those that will be steered."
         )
     scale = float(a.std(dim=0).norm() / x.std(dim=0).norm())
-    constant = steerer.method.constant_displacement()
-    method = (
-        _pulled_back(steerer, barrier, best, float(a.norm(dim=1).mean()), scale)
-        if constant is None
-        else _pushed(steerer, constant, ActivationMap.fitted(x[fit], a[fit], kind, 1e-2), scale)
-    )
+    own = steerer.method
+    method: Method
+    if isinstance(own, ODESteer):
+        method = _pulled_back(own, barrier, best, float(a.norm(dim=1).mean()), scale)
+    else:
+        method = _pushed(own, ActivationMap.fitted(x[fit], a[fit], kind, 1e-2), scale)
     origin = Provenance(
         model_id=target.model_id,
         model_revision=target.model_revision,
@@ -185,10 +186,13 @@ def _checked(steerer: Steerer, source: ObservedModel, kind: MapKind) -> tuple[Si
         )
     steerer.check_width(source.width)
     barrier = getattr(steerer.method, "barrier", None)
-    if barrier is None:
+    method = steerer.method
+    is_flow = isinstance(method, ODESteer) and isinstance(method.metric, Euclidean)
+    if barrier is None or not (is_flow or method.constant_displacement() is not None):
         raise InvalidInputError(
-            f"{type(steerer.method).__name__} climbs no barrier, and its map has no meaning in"
-            " another space; carry one that does, such as ODESteer or CAA."
+            f"{method!r:.80} is neither a flow up a barrier, in the Euclidean metric, nor the same"
+            " displacement everywhere: what it does has no meaning in another space. Carry an"
+            " ODESteer or a CAA."
         )
     return site, barrier
 
@@ -244,15 +248,10 @@ def _explained(truth: Tensor, estimate: Tensor) -> float:
 
 
 def _pulled_back(
-    steerer: Steerer, barrier: Barrier, to_source: ActivationMap, mean_norm: float, scale: float
+    own: ODESteer, barrier: Barrier, to_source: ActivationMap, mean_norm: float, scale: float
 ) -> ODESteer:
-    """The flow up h∘map, with the solver and the amount of an `ODESteer`, else with the default."""
-    own = steerer.method
-    solver = own.solver if isinstance(own, ODESteer) else Euler()
-    amount = own.default_amount
-    if amount.quantity not in ODESteer.quantities:
-        amount = Amount("level", 1.5)
-    method = ODESteer(ProjectedBarrier(), solver, amount=amount)
+    """The flow up h∘map, with the same solver, amount and largest strength."""
+    method = own.with_params(barrier=ProjectedBarrier())
     matrix, offset = to_source.matrix.float(), to_source.offset.float()
     method.barrier_ = ProjectedBarrier.of(barrier, matrix, offset)
     method.metric_ = Euclidean()
@@ -261,8 +260,10 @@ def _pulled_back(
     return method
 
 
-def _pushed(steerer: Steerer, constant: Tensor, to_target: ActivationMap, scale: float) -> CAA:
+def _pushed(own: Method, to_target: ActivationMap, scale: float) -> CAA:
     """A given direction: the map of the displacement of the default amount, at T = 1."""
+    constant = own.constant_displacement()
+    assert constant is not None  # others are refused
     vector = (to_target.matrix @ constant.double()).float()
-    unit = scale * steerer.method.strength_unit
+    unit = scale * own.strength_unit
     return CAA.from_direction(vector, strength_unit=unit, amount=Amount("T", 1.0))
