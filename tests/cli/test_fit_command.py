@@ -325,7 +325,7 @@ def test_options_of_training_that_do_not_go_together(run: Run, model: str, pairs
         ([*data, "--method", "caa", "--kl", 0.1], "--method end-to-end"),
         ([*data, "--neutral", "prompts.txt"], "is for --method end-to-end"),
         ([*data, "--method", "end-to-end", "--kl", -1], "positive number"),
-        (["--distil", "a", "--prompts", "empty.txt"], "has no prompt"),
+        (["--distil", "a", "--prompts", "empty.txt"], "has no text"),
         (["--distil", "a", "--prompts", "missing.txt"], "missing.txt"),
         (["--distil", " ", "--prompts", "prompts.txt"], "needs a system prompt"),
     ):

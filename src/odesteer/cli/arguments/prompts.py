@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from odesteer.cli.errors import UsageError
 from odesteer.cli.model.opening import looks_like_model
@@ -58,3 +59,26 @@ def _lines_of_stdin() -> list[str]:
         return [line for line in sys.stdin.read().splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8 ({error}); save the prompts in UTF-8.") from None
+
+
+def read_texts(path: Path, option: str) -> list[str]:
+    """The texts in a file: one a line (.txt), or JSON strings. Raises `UsageError`."""
+    from odesteer.data.readers import read_json, read_json_lines, read_text_lines
+    from odesteer.errors import DataError
+
+    try:
+        if path.suffix == ".jsonl":
+            rows = list(read_json_lines(path, texts=True))
+        elif path.suffix == ".json":
+            rows = list(read_json(path, texts=True))
+        else:
+            rows = list(read_text_lines(path))
+    except (OSError, DataError) as error:
+        raise UsageError(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from None
+    texts = [row.fields.get("text", row.fields.get("prompt")) for row in rows]
+    for row, text in zip(rows, texts, strict=True):
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"{option} {path}, {row.place}: there is no text; write one a line.")
+    if not texts:
+        raise UsageError(f"{option} {path} has no text; write one a line.")
+    return [str(text) for text in texts]

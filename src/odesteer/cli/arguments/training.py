@@ -1,7 +1,6 @@
 """What ``odesteer fit`` takes for training end to end: cost, distillation, prompts."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from odesteer.cli.errors import UsageError, checking_usage
@@ -38,26 +37,3 @@ def trained_method(
         if isinstance(method, EndToEnd):
             method.check()
     return method
-
-
-def read_prompt_file(path: Path, option: str) -> list[str]:
-    """The prompts in a file: a text a line (.txt), or JSON strings. Raises `UsageError`."""
-    from odesteer.data.readers import read_json, read_json_lines, read_text_lines
-    from odesteer.errors import DataError
-
-    try:
-        if path.suffix == ".jsonl":
-            rows = list(read_json_lines(path, texts=True))
-        elif path.suffix == ".json":
-            rows = list(read_json(path, texts=True))
-        else:
-            rows = list(read_text_lines(path))
-    except (OSError, DataError) as error:
-        raise UsageError(f"{option} {path}: {getattr(error, 'strerror', None) or error}") from None
-    prompts = [row.fields.get("text", row.fields.get("prompt")) for row in rows]
-    for row, prompt in zip(rows, prompts, strict=True):
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UsageError(f"{option} {path}, {row.place}: there is no text; write one a line.")
-    if not prompts:
-        raise UsageError(f"{option} {path} has no prompt; write one a line.")
-    return [str(prompt) for prompt in prompts]

@@ -18,6 +18,7 @@ from odesteer.cli.arguments.options import (
     Revision,
     Strength,
 )
+from odesteer.cli.arguments.prompts import read_texts
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.help import DATA, STEERING
 from odesteer.cli.model.opening import ModelChoice
@@ -142,7 +143,7 @@ def _mean(
     from odesteer.models.divergence import as_question, neutral_prompts
 
     layers = sorted({plain_site(member).layer for member in steerer.members})
-    texts = neutral_prompts() if prompts is None else _lines(prompts)
+    texts = neutral_prompts() if prompts is None else read_texts(prompts, "--prompts")
     with choice.opened(screen) as lm:
         for member in steerer.members:
             member.check_width(lm.width)
@@ -151,17 +152,6 @@ def _mean(
         last = [[len(prompt) - 1] for prompt in encoded]
         activations = lm.capturer().capture(encoded, last, layers)
         return mean_displacement(steerer, activations.states, amount, hint)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}.") from None
-    texts = [line for line in lines if line.strip()]
-    if not texts:
-        raise UsageError(f"{path} holds no text; write one a line.")
-    return texts
 
 
 def _rows(

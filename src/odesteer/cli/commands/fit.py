@@ -33,7 +33,8 @@ from odesteer.cli.arguments.options import (
     Subset,
     checked_position,
 )
-from odesteer.cli.arguments.training import read_prompt_file, trained_method
+from odesteer.cli.arguments.prompts import read_texts
+from odesteer.cli.arguments.training import trained_method
 from odesteer.cli.errors import UsageError
 from odesteer.cli.help import DATA, STEERING
 from odesteer.cli.model.backend import Backend, EngineName, RayAddress, Workers, WorkerThreads
@@ -198,7 +199,7 @@ def fit(
             raise UsageError("--neutral is for --method end-to-end; leave it out.")
         examples: ContrastData | list[str] = []
         if prompts is not None:
-            examples = read_prompt_file(prompts, "--prompts")
+            examples = read_texts(prompts, "--prompts")
         elif named is None:
             examples = read_data(
                 data,
@@ -210,7 +211,7 @@ def fit(
                 subset=subset,
                 split=split,
             )
-        measured_on = None if neutral is None else read_prompt_file(neutral, "--neutral")
+        measured_on = None if neutral is None else read_texts(neutral, "--neutral")
         choice.check_layers(layer, screen)
         if not isinstance(examples, list):
             choice.check_chats(examples)

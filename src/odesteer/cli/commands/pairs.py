@@ -16,6 +16,7 @@ from odesteer.cli.arguments.options import (
     Json,
     Revision,
 )
+from odesteer.cli.arguments.prompts import read_texts
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.help import DATA, NETWORK
 from odesteer.cli.model.opening import ModelChoice
@@ -99,7 +100,7 @@ def pairs(
 
         with checking_usage():
             concept = Concept(positive, negative)
-        asked = list(neutral_prompts()) if prompts is None else _lines(prompts)
+        asked = list(neutral_prompts()) if prompts is None else read_texts(prompts, "--prompts")
         asked = asked[:limit]
         chats = True
         if endpoint is not None:
@@ -129,14 +130,3 @@ def pairs(
             f"\nNext:\n  odesteer fit MODEL --data {output} --layer N -o steerer.safetensors"
         )
         screen.document({"saved": str(output), "margins": list(found.margins), **counts})
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}.") from None
-    found = [line for line in lines if line.strip()]
-    if not found:
-        raise UsageError(f"{path} holds no prompt; write one a line.")
-    return found

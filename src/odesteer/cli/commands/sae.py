@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from odesteer.cli.arguments.options import Debug, Device, Dtype, Force, Json, Revision
+from odesteer.cli.arguments.prompts import read_texts
 from odesteer.cli.errors import UsageError
 from odesteer.cli.help import DATA, TRAINING
 from odesteer.cli.model.opening import ModelChoice
@@ -85,7 +86,7 @@ def sae(
         if active > features:
             raise UsageError(f"--active {active} is more than --features {features}.")
         _check_output(output, force=force)
-        lines = None if texts is None else _lines(texts)
+        lines = None if texts is None else read_texts(texts, "--texts")
         choice = ModelChoice(model, revision, device, dtype)
         choice.check_layers([layer], screen)
 
@@ -134,18 +135,6 @@ def _check_output(folder: Path, *, force: bool) -> None:
         raise ArtifactError(
             f"{folder} is not empty; choose another folder, or write into it with --force."
         )
-
-
-def _lines(path: Path) -> list[str]:
-    from odesteer.data.readers import read_text_lines
-
-    try:
-        found = [str(row.fields["text"]) for row in read_text_lines(path)]
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}.") from None
-    if not found:
-        raise UsageError(f"{path} holds no text; write one a line.")
-    return found
 
 
 def _own_answers(lm: "SteeredModel", n_tokens: int, seed: int) -> "list[Example]":

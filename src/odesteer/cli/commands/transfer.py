@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from odesteer.cli.arguments.options import Debug, Device, Dtype, Force, Json, Revision
+from odesteer.cli.arguments.prompts import read_texts
 from odesteer.cli.errors import UsageError, checking_usage
 from odesteer.cli.help import DATA
 from odesteer.cli.model.opening import ModelChoice
@@ -86,7 +87,7 @@ def transfer(
         origin = source or steerer.provenance.model_id
         if origin is None:
             raise UsageError(f"{file} does not name its model; give it with --from MODEL.")
-        lines = _lines(texts)
+        lines = read_texts(texts, "--texts")
         own = ModelChoice(origin, None, device, dtype)
         other = ModelChoice(to, revision, device, dtype)
         with own.opened(screen) as first, other.opened(screen) as second:
@@ -122,11 +123,3 @@ def transfer(
                 "n_tokens": found.n_tokens,
             }
         )
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}.") from None
-    return [line for line in lines if line.strip()]

@@ -20,6 +20,7 @@ from odesteer.models.divergence import NeutralTexts, Split
 from odesteer.models.observed_model import ObservedModel
 from odesteer.models.provenance_check import template_hash
 from odesteer.models.tokens.encoding import Prompt
+from odesteer.models.training.examples import prompts_of
 from odesteer.models.training.kept import TensorKeeper
 from odesteer.models.training.loop import (
     Evaluation,
@@ -35,7 +36,6 @@ from odesteer.models.training.tasks import (
     TrainingTask,
     activations_of,
     make_task,
-    prompts_of,
 )
 from odesteer.version import __version__
 

@@ -9,20 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odesteer.data import ContrastData, Example, Message
+from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Distillation, Likelihood, Preference, Reward, TrainingObjective
 from odesteer.models.architecture.sites import SiteModule
 from odesteer.models.divergence import (
     NeutralTexts,
     answer_log_probabilities,
-    as_question,
     greedy_answers,
     kl_divergence,
 )
-from odesteer.models.observed_model import ObservedModel
 from odesteer.models.tokens.batches import batches_by_length
 from odesteer.models.tokens.encoding import Encoded, Prompt
+from odesteer.models.training.examples import (
+    as_prompt,
+    encoded_example,
+    last_message,
+    n_held_out,
+    preference_pairs,
+    prompts_of,
+    split_groups,
+)
 from odesteer.models.training.replay import Move, Replay, StateBatch
 
 Moves = Mapping[SiteModule, Move]
@@ -190,8 +197,8 @@ class DistillationTask(TrainingTask):
         super().__init__(replay)
         lm = replay.lm
         for prompts, batches in ((train, self.train), (held_out, self.held_out)):
-            plain = [lm.encode(_question(lm, prompt)) for prompt in prompts]
-            prompted = [lm.encode(_question(lm, prompt, objective.system)) for prompt in prompts]
+            plain = [lm.encode(as_prompt(lm, prompt)) for prompt in prompts]
+            prompted = [lm.encode(as_prompt(lm, prompt, objective.system)) for prompt in prompts]
             answered = greedy_answers(lm, prompted, objective.max_new_tokens)
             texts = [
                 Encoded((*short.ids, *text.ids[text.n_prompt :]), len(short))
@@ -241,7 +248,7 @@ class RewardTask(LikelihoodTask):
                 continue  # the same held-out answers in every epoch
             batches.clear()
             texts, scores = self._judged(
-                prompts, sample([_question(self.replay.lm, one) for one in prompts])
+                prompts, sample([as_prompt(self.replay.lm, one) for one in prompts])
             )
             advantages = scores - scores.mean(dim=1, keepdim=True)
             deviation = float(advantages.std())
@@ -260,7 +267,7 @@ class RewardTask(LikelihoodTask):
         assert judge is not None
         texts, scores = [], []
         for prompt, several in zip(prompts, answers, strict=True):
-            shown = prompt if isinstance(prompt, str) else _last_message(prompt)
+            shown = prompt if isinstance(prompt, str) else last_message(prompt)
             row = []
             for answer in several:
                 score = judge(shown, answer)
@@ -270,72 +277,11 @@ class RewardTask(LikelihoodTask):
                         " return a finite number."
                     )
                 row.append(float(score))
-                question = _question(lm, prompt)
+                question = as_prompt(lm, prompt)
                 opening = question if isinstance(question, str) else tuple(question)
                 texts.append(lm.encode(Example(opening, answer or " ")))  # type: ignore[arg-type]
             scores.append(row)
         return texts, torch.tensor(scores)
-
-
-def preference_pairs(
-    lm: ObservedModel, data: ContrastData
-) -> dict[str, list[tuple[Encoded, Encoded]]]:
-    """Encoded pairs of a chosen and a rejected answer, by group.
-
-    Within a group the first of both sides, the second of both, and so on, the shorter side serving
-    again in turn. Raises `InvalidInputError` for pairs whose sides are identical, and where no
-    group has both sides.
-    """
-    sides: dict[str, tuple[list[int], list[int]]] = {}
-    for side, groups in enumerate(data.groups):
-        for i, group in enumerate(groups):
-            sides.setdefault(group, ([], []))[side].append(i)
-    encoded = [
-        [_encoded(lm, example, f"{name} example {i}") for i, example in enumerate(examples)]
-        for name, examples in (("positive", data.positive), ("negative", data.negative))
-    ]
-    pairs: dict[str, list[tuple[Encoded, Encoded]]] = {}
-    for group, (chosen, rejected) in sides.items():
-        if not chosen or not rejected:
-            continue
-        for k in range(max(len(chosen), len(rejected))):
-            i, j = chosen[k % len(chosen)], rejected[k % len(rejected)]
-            if encoded[0][i].ids == encoded[1][j].ids:
-                raise InvalidInputError(
-                    f"positive example {i} and negative example {j} are identical, so neither can"
-                    " be preferred; remove the pair."
-                )
-            pairs.setdefault(group, []).append((encoded[0][i], encoded[1][j]))
-    if not pairs:
-        raise InvalidInputError(
-            "no group has a positive and a negative example, so there are no pairs to prefer one"
-            " side of; give pairs, or use objective=Likelihood()."
-        )
-    return pairs
-
-
-def _encoded(lm: ObservedModel, example: Example, name: str) -> Encoded:
-    """A text whose prompt has a token: nothing decides about the first token of a text.
-
-    Raises `InvalidInputError` for a text of one token.
-    """
-    encoded = lm.encode_example(example, name)
-    if len(encoded) < 2:
-        raise InvalidInputError(
-            f"{name} ({example.response!r:.80}) is a single token, which no token before it decides"
-            " about; give it a prompt, or remove it."
-        )
-    return encoded if encoded.n_prompt else Encoded(encoded.ids, 1)
-
-
-def prompts_of(data: Any) -> list[Prompt]:
-    """Prompts from a list of texts or chats, or the different prompts of contrastive data."""
-    if isinstance(data, ContrastData):
-        found = [example.prompt for example in (*data.positive, *data.negative)]
-        return list(dict.fromkeys(found))
-    if isinstance(data, str) or not isinstance(data, Sequence) or not data:
-        raise InvalidInputError(f"give a list of prompts (texts or chats), not {data!r:.80}.")
-    return list(data)
 
 
 class NeutralCost:
@@ -385,17 +331,6 @@ def _mean_kl(reference: Tensor, logits: Tensor, batch: StateBatch) -> Tensor:
     return torch.stack([part.mean() for part in batch.by_text(each)])
 
 
-def _question(lm: ObservedModel, prompt: Prompt, system: str | None = None) -> Prompt:
-    if isinstance(prompt, str):
-        return as_question(lm, prompt, system)
-    return prompt if system is None else (Message("system", system), *prompt)
-
-
-def _last_message(chat: Sequence[Any]) -> str:
-    last = chat[-1]
-    return last.content if isinstance(last, Message) else str(last["content"])
-
-
 def make_task(
     replay: Replay,
     objective: TrainingObjective,
@@ -408,7 +343,7 @@ def make_task(
     lm = replay.lm
     if isinstance(objective, (Distillation, Reward)):
         prompts = prompts_of(data)
-        n = _n_held_out(len(prompts), validation)
+        n = n_held_out(len(prompts), validation)
         order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(seed)).tolist()
         train, held_out = [prompts[i] for i in order[n:]], [prompts[i] for i in order[:n]]
         kind = DistillationTask if isinstance(objective, Distillation) else RewardTask
@@ -420,32 +355,15 @@ def make_task(
     if isinstance(objective, Likelihood):
         texts: dict[str, list[Encoded]] = {}
         for i, (example, group) in enumerate(zip(data.positive, data.groups_positive, strict=True)):
-            encoded = _encoded(lm, example, f"positive example {i}")
+            encoded = encoded_example(lm, example, f"positive example {i}")
             texts.setdefault(group, []).append(encoded)
         task = LikelihoodTask(replay)
         for chosen, batches in zip(
-            _split(texts, validation, seed), (task.train, task.held_out), strict=True
+            split_groups(texts, validation, seed), (task.train, task.held_out), strict=True
         ):
             task.add(chosen, batches, batch_size)
         return task
     if isinstance(objective, Preference):
-        halves = _split(preference_pairs(lm, data), validation, seed)
+        halves = split_groups(preference_pairs(lm, data), validation, seed)
         return PreferenceTask(replay, objective, *halves, batch_size)
     raise InvalidInputError(f"{objective!r} is no objective that can be trained for.")
-
-
-def _n_held_out(n: int, share: float) -> int:
-    if n < 3:
-        raise InvalidInputError(
-            f"{n} groups are too few to hold any out; give more pairs or prompts."
-        )
-    return max(1, round(share * n)) if share else 0
-
-
-def _split(groups: Mapping[str, list[Any]], share: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """The items of groups to train on and of those held out."""
-    names = sorted(groups)
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
-    chosen = {names[i] for i in order[: _n_held_out(len(names), share)]}
-    train = [item for name in groups if name not in chosen for item in groups[name]]
-    return train, [item for name in groups if name in chosen for item in groups[name]]
