@@ -7,7 +7,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from pages import QUESTION, REQUEST, Visit
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 
 def _completion(server: str, **body: Any) -> str:
@@ -78,10 +78,22 @@ def test_several_steerers_act_together_and_one_is_shown(visit: Callable[..., Vis
     assert page.tints("steered") != tints
 
 
+def _slow_down(page: Page) -> None:
+    """Let the page receive 5 kB a second: about ten tokens."""
+    conditions = {
+        "offline": False,
+        "latency": 0,
+        "downloadThroughput": 5000,
+        "uploadThroughput": -1,
+    }
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", conditions)
+
+
 def test_texts_stream_and_can_be_stopped(visit: Callable[..., Visit], server: str) -> None:
     page = visit()
+    _slow_down(page.page)  # the bundled model can end a text before a click comes
     page.page.get_by_role("spinbutton", name="Tokens").fill("480")
-    page.page.get_by_label("Temperature").fill("2")  # hot enough never to find an end
+    page.page.get_by_label("Temperature").fill("2")
     page.prompt.fill(REQUEST)
     page.button("Generate").click()
     expect(page.tokens("steered").nth(2)).to_be_visible()
