@@ -324,6 +324,8 @@ def test_options_of_training_that_do_not_go_together(run: Run, model: str, pairs
         ([*data, "--distil", "a", "--prompts", "prompts.txt"], "leave the data out"),
         ([*data, "--method", "caa", "--kl", 0.1], "--method end-to-end"),
         ([*data, "--neutral", "prompts.txt"], "is for --method end-to-end"),
+        ([*data, "--choose-layer"], "is for --method end-to-end"),
+        ([*data, "--method", "end-to-end", "--choose-layer"], "repeat --layer"),
         ([*data, "--method", "end-to-end", "--kl", -1], "positive number"),
         (["--distil", "a", "--prompts", "empty.txt"], "has no text"),
         (["--distil", "a", "--prompts", "missing.txt"], "missing.txt"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny_models
-from odesteer.artifact import SteererSet, load
+from odesteer.artifact import Steerer, SteererSet, load
 from odesteer.barriers import (
     GatedPotential,
     LinearPotential,
@@ -121,6 +121,43 @@ def test_several_layers_are_trained_jointly(lm: SteeredModel) -> None:
     cost = lm.divergence(both, T=1.0, prompts=VALIDATION).mean
     assert cost == pytest.approx(figures["kl"], rel=1e-3)
     assert gain(lm, both, T=1.0) == pytest.approx(figures["gain"], rel=0.3)
+
+
+def test_the_layer_with_the_lowest_held_out_loss_is_chosen(
+    lm: SteeredModel, tmp_path: Path
+) -> None:
+    alone = [fit(lm, method(), layer=layer).provenance.held_out["loss"] for layer in (0, 2)]
+    chosen = fit(lm, method(), layer=[0, 2], choose_layer=True, folder=tmp_path)
+    assert isinstance(chosen, Steerer)
+    assert chosen.provenance.held_out["loss"] == pytest.approx(min(alone), rel=1e-3)
+    assert chosen.site.layer == (0, 2)[alone.index(min(alone))]
+    assert {file.name for file in tmp_path.iterdir()} == {"training-0.pt", "training-2.pt"}
+    with pytest.raises(InvalidInputError, match="choose_layer are for EndToEnd"):
+        lm.fit(CAA(), pairs(), [0, 2], choose_layer=True)
+
+
+def test_a_choice_of_layers_keeps_what_it_has(
+    lm: SteeredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = loop_module.TrainingLoop._epoch
+    outcomes: list[type[BaseException] | None] = []
+
+    def failing(self: Any, *args: Any) -> None:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        original(self, *args)
+
+    monkeypatch.setattr(loop_module.TrainingLoop, "_epoch", failing)
+    diverging: Any = loop_module._DivergenceError
+    outcomes[:] = [diverging, None, None, KeyboardInterrupt]
+    assert fit(lm, method(), layer=[0, 1, 2], choose_layer=True).site.layer == 1
+    outcomes[:] = [None, KeyboardInterrupt, None]
+    assert fit(lm, method(), layer=[0, 1], choose_layer=True).site.layer == 0
+    assert len(outcomes) == 1  # nothing was trained after the interrupt
+    outcomes[:] = [diverging, diverging]
+    with pytest.raises(ConvergenceError, match="diverged"):
+        fit(lm, method(), layer=[0, 1], choose_layer=True)
 
 
 def test_heads(lm: SteeredModel) -> None:

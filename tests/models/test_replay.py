@@ -44,7 +44,7 @@ def test_it_equals_steered_passes(any_lm: SteeredModel, position: str) -> None:
         replay = Replay(any_lm, sites, position)
         batch, logits = replay.capture(TEXTS)
         before = batch.by_text(logits.log_softmax(-1))
-        assert batch.states is not None
+        assert batch.states
         methods = [method(any_lm.width, layer) for layer in layers]
         moves = {
             site: lambda a, own=own: own.solve(a, Amount("T", 1.0)).state
@@ -62,12 +62,34 @@ def test_it_equals_steered_passes(any_lm: SteeredModel, position: str) -> None:
         assert (batch.prompts is not None) == (plain and position == "last")
 
 
+def test_sites_that_are_moved_alone_run_what_is_above_them(lm: SteeredModel) -> None:
+    sites = [lm._sites.at(layer) for layer in (0, 2)]
+    together, _ = Replay(lm, sites).capture(TEXTS)
+    assert list(together.states) == [0]
+    replay = Replay(lm, sites, alone=True)
+    batch, _ = replay.capture(TEXTS)
+    for site, above in zip(sites, ([1, 2, 3], [3]), strict=True):
+        moves = {site: lambda a: 1.5 * a}
+        own = Replay(lm, [site])
+        expected = own.logits(own.capture(TEXTS)[0], moves)
+        ran: list[int] = []
+        handles = [
+            layer.self_attn.register_forward_hook(lambda *_, i=i, ran=ran: ran.append(i))
+            for i, layer in enumerate(lm.layers.modules)
+        ]
+        found = replay.logits(batch, moves)
+        for handle in handles:
+            handle.remove()
+        assert ran == above
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("layer", [0, 2])
 def test_heads(lm: SteeredModel, layer: int) -> None:
     site = lm._sites.at(layer, "heads")
     replay = Replay(lm, [site])
     batch, _ = replay.capture(TEXTS)
-    assert (batch.states is None) == (layer == 0)
+    assert (not batch.states) == (layer == 0)
     own = method(site.width)
     after = replay.log_probabilities(batch, {site: lambda a: own.solve(a, Amount("T", 1.0)).state})
     steerer = Steerer(own, Site(layer, "last", "heads"))
@@ -147,8 +169,8 @@ def test_a_cache_that_disagrees_is_not_used(
 ) -> None:
     original = PromptStates.fresh
 
-    def wrong(own: PromptStates, device: Any) -> Any:
-        cache = original(own, device)
+    def wrong(own: PromptStates, device: Any, below: int) -> Any:
+        cache = original(own, device, below)
         cache.layers[2].values = cache.layers[2].values + 1
         return cache
 

@@ -99,7 +99,25 @@ class SteeredModel(ObservedModel):
         progress: bool = ...,
         neutral: Sequence[Prompt] | None = ...,
         checkpointing: bool = ...,
+        choose_layer: Literal[False] = ...,
     ) -> SteererSet: ...
+
+    @overload
+    def fit(
+        self,
+        method: Method,
+        data: ContrastData | Sequence[Prompt],
+        layer: Sequence[int],
+        *,
+        part: str = ...,
+        steer_position: str = ...,
+        batch_size: int | None = ...,
+        folder: str | Path | None = ...,
+        progress: bool = ...,
+        neutral: Sequence[Prompt] | None = ...,
+        checkpointing: bool = ...,
+        choose_layer: Literal[True],
+    ) -> Steerer: ...
 
     def fit(
         self,
@@ -117,6 +135,7 @@ class SteeredModel(ObservedModel):
         progress: bool = False,
         neutral: Sequence[Prompt] | None = None,
         checkpointing: bool = False,
+        choose_layer: bool = False,
     ) -> Steerer | SteererSet:
         """Fit a copy of ``method`` to the activations of ``data``, at one layer or at several.
 
@@ -134,12 +153,13 @@ class SteeredModel(ObservedModel):
         layers without a chosen head have no steerer. It is told the number of heads.
 
         `EndToEnd` is trained through the layers above: its data are pairs, or for some objectives
-        prompts alone; several layers are trained jointly. It acts in training where it will act
-        afterwards, at ``steer_position``. ``batch_size`` counts pairs, ``folder`` holds a
-        checkpoint that an interrupted training resumes from, ``seed`` is the method's own.
-        ``neutral`` are the prompts that its cost is measured on, every third for validation; by
-        default the bundled ones. With ``checkpointing`` each layer is computed again in the
-        backward pass, which saves memory and takes a third more time.
+        prompts alone; several layers are trained jointly, or with ``choose_layer`` each alone, from
+        one capture, and the one with the lowest held-out loss is returned. It acts in training
+        where it will act afterwards, at ``steer_position``. ``batch_size`` counts pairs,
+        ``folder`` holds a checkpoint that an interrupted training resumes from, ``seed`` is the
+        method's own. ``neutral`` are the prompts that its cost is measured on, every third for
+        validation; by default the bundled ones. With ``checkpointing`` each layer is computed again
+        in the backward pass, which saves memory and takes a third more time.
         """
         layer = plain_numbers(layer)
         n_heads = self.n_heads if part == "heads" else None
@@ -168,14 +188,16 @@ class SteeredModel(ObservedModel):
                 },
                 batch_size=batch_size,
                 checkpointing=checkpointing,
+                choose=choose_layer,
                 folder=folder,
                 report=_report_on_stderr if progress else _report_nothing,
             )
-            return SteererSet(steerers) if isinstance(layer, Sequence) else steerers[0]
-        if neutral is not None or checkpointing:
+            joint = isinstance(layer, Sequence) and not choose_layer
+            return SteererSet(steerers) if joint else steerers[0]
+        if neutral is not None or checkpointing or choose_layer:
             raise InvalidInputError(
-                f"neutral and checkpointing are for EndToEnd; {type(method).__name__} is fitted to"
-                " activations and has no use for them."
+                f"neutral, checkpointing and choose_layer are for EndToEnd; {type(method).__name__}"
+                " is fitted to activations and has no use for them (odesteer tune chooses layers)."
             )
         if not isinstance(data, ContrastData):
             raise InvalidInputError(

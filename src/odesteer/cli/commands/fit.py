@@ -3,7 +3,7 @@
 from pathlib import Path
 from shlex import quote
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -122,6 +122,15 @@ def fit(
             rich_help_panel=DATA,
         ),
     ] = None,
+    choose_layer: Annotated[
+        bool,
+        typer.Option(
+            "--choose-layer",
+            help="Of end-to-end: train at each --layer alone, and keep the one with the lowest"
+            " held-out loss, instead of training them together.",
+            rich_help_panel=STEERING,
+        ),
+    ] = False,
     param: Params = None,
     column: Columns = None,
     duplicates: Duplicates = "drop",
@@ -197,6 +206,12 @@ def fit(
         unfitted = trained_method(method, param or [], seed, kl, distil)
         if neutral is not None and not unfitted.needs_model:
             raise UsageError("--neutral is for --method end-to-end; leave it out.")
+        if choose_layer and not unfitted.needs_model:
+            raise UsageError(
+                "--choose-layer is for --method end-to-end; odesteer tune chooses for the others."
+            )
+        if choose_layer and len(layer) < 2:
+            raise UsageError("--choose-layer chooses among layers; repeat --layer N.")
         examples: ContrastData | list[str] = []
         if prompts is not None:
             examples = read_texts(prompts, "--prompts")
@@ -222,6 +237,7 @@ def fit(
             if named is not None:
                 examples = _written(named, lm, batch_size, seed, screen)
             started = perf_counter()
+            chosen: dict[str, Any] = {"choose_layer": True} if choose_layer else {}
             steerer = lm.fit(
                 unfitted,
                 examples,
@@ -233,6 +249,7 @@ def fit(
                 batch_size=batch_size,
                 progress=screen.is_interactive,
                 neutral=measured_on,
+                **chosen,
             )
             took = perf_counter() - started
         steerer.save(output)

@@ -3,8 +3,9 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from odesteer.artifact import Provenance, Site, Steerer, SteererSet
 from odesteer.data import ContrastData
-from odesteer.errors import InvalidInputError, WeakSignalWarning
+from odesteer.errors import ConvergenceError, InvalidInputError, WeakSignalWarning
 from odesteer.methods import Amount, EndToEnd, Likelihood, Preference, Reward
 from odesteer.models.architecture.sites import SiteModule
 from odesteer.models.divergence import NeutralTexts, Split
@@ -56,10 +57,14 @@ def fit_end_to_end(
     *,
     batch_size: int | None = None,
     checkpointing: bool = False,
+    choose: bool = False,
     folder: str | Path | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Steerer]:
     """Train copies of ``method`` at the ``sites`` jointly; a steerer for each.
+
+    With ``choose`` each site is trained alone, from one capture; the steerer with the lowest
+    held-out loss at the cost asked for is returned.
 
     Args:
         neutral: gives the neutral texts of a split.
@@ -86,7 +91,7 @@ def fit_end_to_end(
     with torch.inference_mode(False), torch.enable_grad(), _frozen(lm.model):
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-        replay = Replay(lm, modules, position, checkpointing, TensorKeeper(folder))
+        replay = Replay(lm, modules, position, checkpointing, TensorKeeper(folder), choose)
         task = make_task(replay, method.objective, data, size, method.training.validation, seed)
         report("hidden states captured")
         cost = NeutralCost(replay, texts[0], _NEUTRAL_STEP)
@@ -97,40 +102,90 @@ def fit_end_to_end(
                 f"steer_position={position!r} moves no token that decides about one of these"
                 " texts; give longer answers, or another position."
             )
-        begun: Methods = {module: method.begun(units[module]) for module in modules}
-        content = content_digest(
-            {
-                "method": repr(method.with_params(objective=method.objective.stored())),
-                "sites": [str(site) for site in sites],
-                "data": _digest(data),
-                "model": lm.content([], []),
-            }
-        )
-        checkpoint = None
-        if folder is not None:
-            checkpoint = Path(folder) / _CHECKPOINT
-        loop = TrainingLoop(
-            begun,
-            task,
-            cost,
-            check,
-            _sampler(method, list(sites), generate),
-            report,
-            checkpoint,
-            content,
-        )
-        methods, evaluation, n_epochs = loop.run()
+        digest = _digest(data)
+
+        def loop_at(chosen: dict[Site, SiteModule]) -> TrainingLoop:
+            begun: Methods = {own: method.begun(units[own]) for own in chosen.values()}
+            content = content_digest(
+                {
+                    "method": repr(method.with_params(objective=method.objective.stored())),
+                    "sites": [str(site) for site in chosen],
+                    "data": digest,
+                    "model": lm.content([], []),
+                }
+            )
+            file = None if folder is None else Path(folder) / _checkpoint(chosen, choose)
+            sampler = _sampler(method, list(chosen), generate)
+            return TrainingLoop(begun, task, cost, check, sampler, report, file, content)
+
+        if choose:
+            best = _best_of([{site: own} for site, own in sites.items()], loop_at, report)
+        else:
+            best = _Trained(sites, *loop_at(sites).run())
+        evaluation = best.evaluation
         calibrated = {
-            module: _calibrated(own, module, task, float(evaluation.gains.mean()))
-            for module, own in methods.items()
+            own: _calibrated(learned, own, task, float(evaluation.gains.mean()))
+            for own, learned in best.methods.items()
         }
     warn_of_no_gain(evaluation.gains, task.gain_name)
     origin = Provenance(
         **provenance,
         **_origin(lm, data, method),
-        held_out=_figures(method, evaluation, n_epochs),
+        held_out=_figures(method, evaluation, best.n_epochs),
     )
-    return [Steerer(calibrated[module], site, origin) for site, module in sites.items()]
+    return [Steerer(calibrated[module], site, origin) for site, module in best.sites.items()]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a training loop found at some sites."""
+
+    sites: dict[Site, SiteModule]
+    methods: Methods
+    evaluation: Evaluation
+    n_epochs: int
+
+
+def _best_of(
+    several: Sequence[dict[Site, SiteModule]],
+    loop_at: Callable[[dict[Site, SiteModule]], TrainingLoop],
+    report: Callable[[str], None],
+) -> _Trained:
+    """The training with the lowest held-out loss; those that fail are left out.
+
+    An interrupt ends the search with the best so far, if there is one. Raises `ConvergenceError`
+    where every training fails.
+    """
+    trained: list[_Trained] = []
+    failure: ConvergenceError | None = None
+    for sites in several:
+        where = ", ".join(map(str, sites))
+        report(f"training at {where}")
+        loop = loop_at(sites)
+        try:
+            trained.append(_Trained(sites, *loop.run()))
+        except ConvergenceError as error:
+            report(f"{where} is left out: {error}")
+            failure = error
+            continue
+        except KeyboardInterrupt:
+            if not trained:
+                raise
+            report("interrupted; the best so far is kept")
+            break
+        loss = trained[-1].evaluation.loss
+        report(f"{where}: held-out loss {loss:.4f} at the cost asked for")
+        if loop.interrupted:
+            break
+    if not trained:
+        assert failure is not None
+        raise failure
+    return min(trained, key=lambda one: one.evaluation.loss)
+
+
+def _checkpoint(sites: Iterable[Site], choose: bool) -> str:
+    """The name of the file that training at these sites resumes from."""
+    return f"training-{'-'.join(str(site.layer) for site in sites)}.pt" if choose else _CHECKPOINT
 
 
 @contextmanager

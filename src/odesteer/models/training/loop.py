@@ -83,6 +83,9 @@ class TrainingLoop:
         sample: samples answers of the steered model, given the methods and the epoch.
         report: called with a line of progress.
         checkpoint: file that training resumes from, if it has the same ``content``.
+
+    Attributes:
+        interrupted: whether an interrupt ended `run`.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class TrainingLoop:
         self.sample, self.report = sample, report
         self.checkpoint, self.content = checkpoint, content
         first = next(iter(methods.values()))
+        self.interrupted = False
         self.kl, self.training, self.seed = float(first.kl), first.training, first.seed
 
     def run(self) -> tuple[Methods, Evaluation, int]:
@@ -115,6 +119,7 @@ class TrainingLoop:
         except KeyboardInterrupt:
             if not (self.training.keep_best and state.best_epoch):
                 raise
+            self.interrupted = True
             self.report(f"interrupted; epoch {state.best_epoch} is kept")
         methods = self._scaled(self._with(state.best))
         return methods, self.evaluate(methods), state.best_epoch

@@ -23,24 +23,25 @@ class PromptStates:
             only their shape.
         rows: `[n]`, which of them each text has.
         mask: `[n, columns]`, 1 for tokens and 0 for padding.
-        below: the last layer that is not run again.
     """
 
     cache: Any
     rows: Tensor
     mask: Tensor
-    below: int
 
-    def fresh(self, device: torch.device) -> Any:
-        """A cache for one pass over the texts, which may add to it."""
+    def fresh(self, device: torch.device, below: int) -> Any:
+        """A cache for one pass over the texts, which may add to it.
+
+        Of the layers up to ``below``, which do not run, it has only the shape.
+        """
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         n = len(self.rows)
         for number, layer in enumerate(cache.layers):
             for name in ("keys", "values"):
                 kept = getattr(layer, name)
-                if number <= self.below:
-                    kept = kept.to(device).expand(n, *kept.shape[1:])
+                if number <= below:
+                    kept = kept[:1].to(device).expand(n, *kept.shape[1:])
                 else:
                     kept = kept[self.rows].to(device)
                 setattr(layer, name, kept)
@@ -58,7 +59,7 @@ class PromptStates:
                 else:
                     states = keep(states)
                 setattr(layer, name, states)
-        return PromptStates(cache, self.rows, self.mask, below)
+        return PromptStates(cache, self.rows, self.mask)
 
 
 def can_keep(lm: ObservedModel) -> bool:
@@ -93,7 +94,7 @@ def computed(lm: ObservedModel, beginnings: Sequence[tuple[int, ...]]) -> Prompt
         layer.is_initialized and len(layer.keys) == len(different) for layer in cache.layers
     ):
         return None
-    return PromptStates(cache, rows, mask[rows.to(mask.device)], -1)
+    return PromptStates(cache, rows, mask[rows.to(mask.device)])
 
 
 def _empty(lm: ObservedModel) -> Any:

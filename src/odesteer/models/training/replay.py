@@ -48,9 +48,9 @@ class StateBatch:
         starts: the first token of each text that is run again; the last prompt token at the latest.
         position: which tokens are moved, as `Site` says it.
         prompts: keys and values of what is before ``starts``; None where that is nothing.
-        states: `[n, columns, width]`, the output of the layer below which nothing is run again;
-            None where every layer is run.
-        outputs: how each of these layers returned its states, see `_rewrapped`.
+        states: `[n, columns, width]` by layer: the output of layers below which nothing need be
+            run again; empty where every layer is run.
+        outputs: how each layer up to the last of these returned its states, see `_rewrapped`.
         activations: `[m, d]`, float32, what is moved at each site, of the unsteered model.
     """
 
@@ -58,7 +58,7 @@ class StateBatch:
     starts: list[int]
     position: str
     prompts: PromptStates | None = None
-    states: Tensor | None = None
+    states: dict[int, Tensor] = field(default_factory=dict)
     outputs: dict[int, Any] = field(default_factory=dict)
     activations: dict[SiteModule, Tensor] = field(default_factory=dict)
 
@@ -110,6 +110,8 @@ class Replay:
     Args:
         lm: the model.
         sites: the modules whose activations are moved.
+        alone: whether they are moved one at a time, so that each needs the layers above it alone;
+            the states below each are kept.
         position: which tokens are moved, as `Site` says it.
         checkpointing: whether each layer is computed again in the backward pass instead of keeping
             its activations: a third more time, and far less memory.
@@ -125,6 +127,7 @@ class Replay:
         position: str = "last",
         checkpointing: bool = False,
         keep: TensorKeeper | None = None,
+        alone: bool = False,
     ) -> None:
         if parse_position(position).phase is not None:
             raise InvalidInputError(
@@ -136,9 +139,9 @@ class Replay:
         self.position = position
         self.checkpointing = checkpointing
         self.keep = TensorKeeper() if keep is None else keep
-        lowest = min(site.layer - (site.part == "heads") for site in sites)
-        # The last layer that is not run again; -1 where all are.
-        self.below = lowest
+        below = sorted({_layer_below(site) for site in sites})
+        # The layers whose states are kept; -1, with none to keep, where all layers are run.
+        self.below = tuple(below if alone else below[:1])
         self._keeps_prompts: bool | None = None if can_keep(lm) else False
         for module in lm.layers.modules:
             if unwrapped(module) is not module:
@@ -170,14 +173,14 @@ class Replay:
             if prompts is not None:
                 batch = StateBatch(list(texts), starts, self.position, prompts)
         outputs: dict[int, Any] = {}
-        states: list[Tensor] = []
+        states: dict[int, Tensor] = {}
 
         def lower(layer: int) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any, *rest: Any) -> None:
                 outputs[layer] = _without_tensors(rest[-1])
-                if layer == self.below:
+                if layer in self.below:
                     # A copy: what later layers write in place must not be kept.
-                    states.append(self.keep(hidden_states(rest[-1])))
+                    states[layer] = self.keep(hidden_states(rest[-1]))
 
             return hook
 
@@ -188,15 +191,15 @@ class Replay:
 
             return move
 
-        hooks = [(self.lm.layers.at(i), lower(i)) for i in range(self.below + 1)]
+        hooks = [(self.lm.layers.at(i), lower(i)) for i in range(self.below[-1] + 1)]
         with HookSet([], hooks), torch.no_grad():
             logits = self.logits(batch, {site: look(site) for site in self.sites})
-        if self.below >= 0:
-            if not states:
-                raise_bypassed(SiteModule(self.below, "residual", self.lm.layers.at(0), 0))
-            batch.states, batch.outputs = states[0], outputs
+        for layer in self.below:
+            if layer >= 0 and layer not in states:
+                raise_bypassed(SiteModule(layer, "residual", self.lm.layers.at(layer), 0))
+        batch.states, batch.outputs = states, outputs
         if batch.prompts is not None:
-            batch.prompts = batch.prompts.kept(self.below, self.keep)
+            batch.prompts = batch.prompts.kept(self.below[0], self.keep)
         return batch, logits
 
     def _starts(self, texts: Sequence[Encoded]) -> list[int]:
@@ -229,10 +232,17 @@ class Replay:
         head = _output_embeddings(self.lm.model)
         if head is not None:
             before.append((head, chosen))
-        cache = None if batch.prompts is None else batch.prompts.fresh(self.lm.device)
-        with HookSet(before, after), self._skipping(batch), self._checkpointed(batch, cache):
+        below = self._last_skipped(batch, moves)
+        cache = None if batch.prompts is None else batch.prompts.fresh(self.lm.device, below)
+        skipping, again = self._skipping(batch, below), self._checkpointed(batch, cache, below)
+        with HookSet(before, after), skipping, again:
             logits = self._forward(batch, cache)
         return (logits[0] if chosen.ran else logits[batch.deciding]).float()
+
+    def _last_skipped(self, batch: StateBatch, moves: Mapping[SiteModule, Move]) -> int:
+        """The last layer that need not run for these moves; -1 for none."""
+        highest = min((_layer_below(site) for site in moves), default=len(self.lm.layers.modules))
+        return max((layer for layer in batch.states if layer <= highest), default=-1)
 
     def log_probabilities(
         self, batch: StateBatch, moves: Mapping[SiteModule, Move]
@@ -260,28 +270,28 @@ class Replay:
         return logits
 
     @contextmanager
-    def _skipping(self, batch: StateBatch) -> Iterator[None]:
-        """The layers below return at once: the last of them the stored states."""
-        if batch.states is None:
+    def _skipping(self, batch: StateBatch, below: int) -> Iterator[None]:
+        """The layers up to ``below`` return at once: the last of them its stored states."""
+        if below < 0:
             yield
             return
-        stored = batch.states
+        stored = batch.states[below]
 
         def stand_in(layer: int) -> Callable[..., Any]:
             def forward(*args: Any, **kwargs: Any) -> Any:
                 states = input_states(args, kwargs)
-                if layer == self.below:
+                if layer == below:
                     # Layers write in place at times.
                     states = stored.to(states.device, copy=True)
                 return _rewrapped(batch.outputs[layer], states)
 
             return forward
 
-        with _replaced({self.lm.layers.at(i): stand_in(i) for i in range(self.below + 1)}):
+        with _replaced({self.lm.layers.at(i): stand_in(i) for i in range(below + 1)}):
             yield
 
     @contextmanager
-    def _checkpointed(self, batch: StateBatch, cache: Any) -> Iterator[None]:
+    def _checkpointed(self, batch: StateBatch, cache: Any, below: int) -> Iterator[None]:
         if not (self.checkpointing and torch.is_grad_enabled()):
             yield
             return
@@ -292,16 +302,21 @@ class Replay:
             def run(*args: Any, **kwargs: Any) -> Any:
                 # A layer adds to the cache, and must find it as it was when it runs again.
                 if batch.prompts is not None:
-                    own = batch.prompts.fresh(self.lm.device)
+                    own = batch.prompts.fresh(self.lm.device, below)
                     args = tuple(own if value is cache else value for value in args)
                     kwargs = {n: own if value is cache else value for n, value in kwargs.items()}
                 return forward(*args, **kwargs)
 
             return lambda *args, **kwargs: checkpoint(run, *args, use_reentrant=False, **kwargs)
 
-        above = self.lm.layers.modules[self.below + 1 :]
+        above = self.lm.layers.modules[below + 1 :]
         with _replaced({module: again(module) for module in above}):
             yield
+
+
+def _layer_below(site: SiteModule) -> int:
+    """The last layer that a move at a site leaves as it was."""
+    return site.layer - (site.part == "heads")
 
 
 @contextmanager
