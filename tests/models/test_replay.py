@@ -1,6 +1,7 @@
 """Running the upper layers alone gives what a steered pass of the whole model gives."""
 
 import gc
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,22 @@ def test_states_that_are_spilled(lm: SteeredModel, tmp_path: Path) -> None:
     del replay, keep, spilled
     gc.collect()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_for_states(
+    lm: SteeredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = TensorKeeper(tmp_path, budget=0)
+    keep(torch.ones(3))
+    full = shutil.disk_usage(tmp_path)._replace(free=1 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(ModelError, match=r"2\.0 GB so far.* has 1\.0 GB left; give another folder"):
+        keep(torch.empty(1, dtype=torch.int64).expand(1 << 28))
+    replay = Replay(lm, [lm._sites.at(1)], keep=keep)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full._replace(free=8))
+    with pytest.raises(ModelError, match="give another folder"):
+        replay.capture(TEXTS)
+    assert all("forward" not in vars(layer) for layer in lm.layers.modules)
 
 
 @pytest.mark.parametrize("position", ["last:1:3", "last::1", "generated::2", "generated:2:"])

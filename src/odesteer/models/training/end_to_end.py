@@ -93,9 +93,9 @@ def fit_end_to_end(
             Path(folder).mkdir(parents=True, exist_ok=True)
         replay = Replay(lm, modules, position, checkpointing, TensorKeeper(folder), choose)
         task = make_task(replay, method.objective, data, size, method.training.validation, seed)
-        report("hidden states captured")
         cost = NeutralCost(replay, texts[0], _NEUTRAL_STEP)
         check = NeutralCost(replay, texts[1], _NEUTRAL_CHECK)
+        report(f"hidden states captured: {replay.keep.kept / 2**30:.2f} GB")
         units = _units(replay, task, cost)
         if not all(map(len, units.values())):
             raise InvalidInputError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from odesteer.errors import ModelError
 from odesteer.models.capture.spill import free_memory
 
 
@@ -17,6 +18,9 @@ class TensorKeeper:
 
     Files are mapped into memory, so that reading them needs nothing special. They go with this
     object, or at the latest when the process ends.
+
+    Raises `ModelError` where the disk has no room either; to write to a mapped file on a full disk
+    would end the process.
 
     Args:
         folder: where files go; by default the folder for temporary files.
@@ -28,15 +32,24 @@ class TensorKeeper:
         self._parent = folder
         self._folder: Path | None = None
         self.files: list[Path] = []
+        self.kept = 0  # bytes
 
     def __call__(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor on the CPU, without its graph."""
-        copied = tensor.detach().to("cpu", copy=True).contiguous()
-        size = copied.numel() * copied.element_size()
+        size = tensor.numel() * tensor.element_size()
         self._left -= size
+        self.kept += size
         if self._left >= 0 or not size:
-            return copied
+            return _copied(tensor)
         file = self._new_file()
+        free = shutil.disk_usage(file.parent).free
+        if size > free:
+            raise ModelError(
+                f"training keeps hidden states, {self.kept / 2**30:.1f} GB so far; half of the free"
+                f" memory is full, and the disk of {file.parent} has {free / 2**30:.1f} GB left;"
+                " give another folder=, fewer or shorter texts, or a higher layer."
+            )
+        copied = _copied(tensor)
         options: dict[str, Any] = {"shared": True, "size": copied.numel(), "dtype": copied.dtype}
         mapped = torch.from_file(str(file), **options).view(copied.shape)
         mapped.copy_(copied)
@@ -48,3 +61,7 @@ class TensorKeeper:
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self.files.append(self._folder / f"{len(self.files)}")
         return self.files[-1]
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
