@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from odesteer.methods import registry
@@ -101,6 +101,52 @@ def markdown(methods: Sequence[Description] | None = None) -> str:
         ),
     )
     return "\n".join(lines) + "\n"
+
+
+def overview(pages: Mapping[str, str], methods: Sequence[Description] | None = None) -> str:
+    """A row for each method, its name a link to its section, and the quantities.
+
+    ``pages`` are addresses by the name of a method.
+    """
+    methods = describe_all() if methods is None else methods
+    lines = _table(
+        ("method", "class", "field or map", "how much", "per token"),
+        (
+            (
+                f"[`{m.name}`]({pages[m.name]}#{m.name})",
+                f"`{m.cls.__name__}`",
+                m.dynamics,
+                m.quantities,
+                m.cost,
+            )
+            for m in methods
+        ),
+    )
+    lines += ["", "How much: exactly one quantity; a bare number means the first of a method.", ""]
+    lines += _table(("quantity", "unit"), ((f"`{q}`", unit) for q, unit in QUANTITIES.items()))
+    return "\n".join(lines) + "\n"
+
+
+def section(method: Description) -> str:
+    """What one method is, and its parameters with their units, under a heading of its name."""
+    rows = (
+        ("field or map", method.dynamics),
+        ("barrier", method.barrier),
+        ("solver", method.solver),
+        ("norm kept", method.keeps_norm),
+        ("how much", method.quantities),
+        ("per token", method.cost),
+        ("paper", method.reference),
+    )
+    about = _table(("class", f"`{method.cls.__name__}`"), rows)
+    lines = [f"## {method.name}", "", method.summary, "", *about]
+    if method.parameters:
+        lines += ["", *_table(("parameter", "default", "meaning"), _explained(method))]
+    return "\n".join(lines) + "\n"
+
+
+def _explained(method: Description) -> Iterable[tuple[str, str, str]]:
+    return ((f"`{p.name}`", f"`{p.default}`", p.meaning) for p in method.parameters)
 
 
 def _parameters(cls: type[Method]) -> tuple[Parameter, ...]:
