@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 import odesteer
+from odesteer.artifact import Provenance
+from odesteer.artifact.format import _FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 Public = dict[str, Any]
@@ -61,6 +64,13 @@ def test_every_path_and_field_is_documented(pages: Path, public: Public) -> None
     assert not [path for path in public["http"]["paths"] if f" {path}\n" not in page]
     fields = {field for one in public["http"]["fields"] for field in one}
     assert not [field for field in fields if f"| `{field}` |" not in page]
+
+
+def test_every_field_of_a_file_is_documented() -> None:
+    page = (ROOT / "docs" / "artifact-format.md").read_text()
+    names = [field.name for field in fields(Provenance)]
+    names += [name for format in _FIELDS.values() for name in format]
+    assert not [name for name in names if f"`{name}`" not in page]
 
 
 def test_the_site_shows_every_page_once() -> None:
