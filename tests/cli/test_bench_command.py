@@ -131,7 +131,7 @@ def test_a_judge_that_needs_a_key_without_one(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     data = shared / "data" / "truthfulqa"
-    Path("rubric.json").write_text('{"criteria": [{"name": "kind", "question": "Is it kind?"}]}')
+    Path("rubric.json").write_text('[{"name": "kind", "requirement": "It is kind."}]')
     judge = ("--judge", "rubric", "--judge-option", "rubric.model=some-model")
     judge = (*judge, "--judge-option", "rubric.rubric=rubric.json")
     outcome = run("bench", "truthfulqa", "--model", model, "--data", data, *judge, *_FEW)

@@ -3,16 +3,20 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+import torch
 from openai import OpenAI
-from servers import Server, completion
+from servers import Server, completion, serving
 
 import tiny_models
+from odesteer.evaluation.item import Item
+from odesteer.evaluation.judges import create
 from odesteer.terrarium import model_path
 
 QUESTION = "Hey, what do you use to measure temperature?"
@@ -258,3 +262,28 @@ def test_tools_and_their_results_reach_the_template() -> None:
     messages = [each.message for each in body.messages]
     text = _rendered(messages, lm, PromptOptions(tools=body.tools))
     assert text == "<f>[user]a[assistant](7)[tool]b"
+
+
+@pytest.mark.slow
+def test_a_rubric_is_graded_by_our_own_server(tmp_path: Path) -> None:
+    for name in ("autorubric", "llguidance"):
+        if find_spec(name) is None:
+            pytest.skip(f"needs {name}: pip install 'odesteer[rubric,json]'")
+    model = tiny_models.llama(max_position_embeddings=8192)
+    with torch.no_grad():
+        model.model.norm.weight.zero_()  # all tokens alike, so that a text of JSON soon ends
+    for part in (model, tiny_models.tokenizer()):
+        part.save_pretrained(tmp_path / "model")
+    criteria = [
+        {"name": "polite", "requirement": "The response is polite."},
+        {"name": "rude", "requirement": "The response is rude.", "weight": -5},
+    ]
+    (tmp_path / "rubric.json").write_text(json.dumps(criteria))
+    item = Item("1", "Say hello.", "1", {})
+    with serving(tmp_path / "model", "--name", "judge", "--max-new-tokens", 4000) as server:
+        options = {"rubric": str(tmp_path / "rubric.json"), "model": "judge", "url": server.api}
+        # Two seeds of four are a verdict; under the others it "cannot be assessed".
+        judge = create("rubric", **options, temperature=1.0, seed=2)
+        [scores] = judge.judge([item], ["Hello there."])
+    assert scores["rubric.polite"] in (0.0, 1.0)
+    assert scores["rubric"] is not None

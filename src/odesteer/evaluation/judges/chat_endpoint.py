@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,6 +61,11 @@ class Endpoint:
             max_retries=self.attempts - 1,
             timeout=self.timeout,
         )
+
+    def check(self) -> None:
+        """One short request. Raises `ModelError` if no request can succeed."""
+        with suppress(NoReplyError):
+            next(replace(self, attempts=1, options={"max_tokens": 1}).ask("Hello"), None)
 
     def ask(self, prompt: str) -> Iterator[str]:
         """Replies to a prompt, one for each attempt, until the caller stops.

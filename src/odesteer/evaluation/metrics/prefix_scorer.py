@@ -8,7 +8,7 @@ Each setting then costs a pass over the last prompt token and the responses.
 import copy
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,9 @@ from odesteer.artifact import Steerer, SteererSet
 from odesteer.methods import Amount
 from odesteer.models import Encoded, SteeredModel
 from odesteer.tuning.objectives.log_likelihood import LogLikelihood
+
+SteeringFactory = Callable[[int], AbstractContextManager[Any]]
+"""Makes the context in which passes are steered, given the columns of the prompt."""
 
 _ROWS = 32
 _MOST_BYTES = 1 << 30
@@ -84,15 +87,24 @@ class PrefixScorer:
         Every example has a prompt, if only of one token. They equal those of
         `odesteer.evaluation.metrics.log_likelihoods` up to rounding.
         """
+        totals = self.totals(examples, self._steering(steerer, amount)).tolist()
+        lengths = [len(example) - example.n_prompt for example in examples]
+        return [LogLikelihood(total, n) for total, n in zip(totals, lengths, strict=True)]
+
+    def totals(self, examples: Sequence[Encoded], steering: SteeringFactory) -> Tensor:
+        """The log-likelihood of each response given its prompt, `[n]` in float64, nats.
+
+        ``steering`` makes the context in which passes are steered; nothing before the last prompt
+        token may be.
+        """
         totals = torch.zeros(len(examples), dtype=torch.float64)
-        for batch, logits in self._passes(examples, steerer, amount):
+        for batch, logits in self._passes(examples, steering):
             expected = batch.ids[:, batch.width :]
             chosen = logits.gather(-1, expected[..., None])[..., 0] - logits.logsumexp(-1)
             counted = batch.mask[:, batch.width :].bool()
             found = torch.where(counted, chosen.double(), 0.0).sum(-1).cpu()
             totals[list(batch.rows)] = found
-        lengths = [len(example) - example.n_prompt for example in examples]
-        return [LogLikelihood(t, n) for t, n in zip(totals.tolist(), lengths, strict=True)]
+        return totals
 
     def log_probabilities(
         self,
@@ -102,27 +114,28 @@ class PrefixScorer:
     ) -> list[Tensor]:
         """For each response the log-probabilities `[tokens, vocabulary]` it is chosen from."""
         found: dict[int, Tensor] = {}
-        for batch, logits in self._passes(examples, steerer, amount):
+        for batch, logits in self._passes(examples, self._steering(steerer, amount)):
             logs = logits.log_softmax(-1)
             for i, row in enumerate(batch.rows):
                 found[row] = logs[i, : len(examples[row]) - examples[row].n_prompt]
         return [found[i] for i in range(len(examples))]
 
+    def _steering(
+        self, steerer: Steerer | SteererSet | None, amount: Amount | None
+    ) -> SteeringFactory:
+        if steerer is None:
+            return lambda prompt_width: nullcontext()
+        quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
+        return lambda prompt_width: self._lm.steering(
+            steerer, prompt_width=prompt_width, **quantity
+        )
+
     def _passes(
-        self,
-        examples: Sequence[Encoded],
-        steerer: Steerer | SteererSet | None,
-        amount: Amount | None,
+        self, examples: Sequence[Encoded], steering: SteeringFactory
     ) -> Iterator[tuple[_Batch, Tensor]]:
         """Each batch with its logits, float32."""
-        quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
         for batch in self._batches(examples):
-            steering: AbstractContextManager[Any] = (
-                nullcontext()
-                if steerer is None
-                else self._lm.steering(steerer, prompt_width=batch.width, **quantity)
-            )
-            yield batch, self._logits(batch, steering).float()
+            yield batch, self._logits(batch, steering(batch.width)).float()
 
     def _logits(self, batch: _Batch, steering: AbstractContextManager[Any]) -> Tensor:
         """Logits that the response tokens are chosen from, `[rows, longest, vocabulary]`."""

@@ -96,6 +96,13 @@ def _special() -> tuple[Contender, ...]:
             None,
         ),
         (
+            "odesteer-standardized",
+            "ODESteer.standardized(): a sharp barrier, climbed in the covariance metric",
+            ODESteer.standardized(),
+            "level",
+            None,
+        ),
+        (
             "one-step-level",
             "one step of ODESteer along its ray to a level",
             OneStep(),
