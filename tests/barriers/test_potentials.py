@@ -43,6 +43,16 @@ def test_the_gradient_is_that_of_the_value(kind: Potential) -> None:
 
 
 @every_kind
+def test_one_activation_is_as_a_row_of_many(kind: Potential) -> None:
+    barrier = learned(kind)
+    a = activations(3).double()
+    torch.testing.assert_close(barrier.value(a[1]), barrier.value(a)[1])
+    torch.testing.assert_close(barrier.gradient(a[1]), barrier.gradient(a)[1])
+    several = barrier.gradient(a.reshape(3, 1, WIDTH))
+    torch.testing.assert_close(several[1, 0], barrier.gradient(a)[1])
+
+
+@every_kind
 def test_the_field_can_be_differentiated_in_every_tensor(kind: Potential) -> None:
     begun = learned(kind)
     leaves = {

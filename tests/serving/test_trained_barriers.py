@@ -1,14 +1,16 @@
 """Barriers that are trained through the model, at work: receipts, gates, the engine, exports."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
-from servers import generated
+from servers import completion, generated, running
 
 import tiny_models
-from odesteer import Amount, Site, SteeredModel, Steerer
+from odesteer import Amount, Site, SteeredModel, Steerer, SteererSet
 from odesteer.artifact import load
 from odesteer.barriers import (
     GatedPotential,
@@ -20,7 +22,13 @@ from odesteer.barriers import (
 from odesteer.errors import InvalidInputError
 from odesteer.interchange import ControlVector, read_steerer, write_gguf
 from odesteer.methods import EndToEnd
-from odesteer.serving import GenerationRequest, SamplingParams, SteeringSpec
+from odesteer.serving import (
+    GenerationRequest,
+    SamplingParams,
+    Settings,
+    SteeringSpec,
+    create_app,
+)
 from odesteer.vllm.steerers import ModelShape, PluginSteerers
 from trained import fitted
 
@@ -94,3 +102,32 @@ def test_the_plugin_for_vllm_takes_them(lm: SteeredModel, trained: Any, tmp_path
     shape = ModelShape(lm.width, lm.n_layers)
     assert not plugin.incompatible(shape)
     plugin.check("learned@T=2", shape)
+
+
+def test_the_server_and_the_playground_take_them(lm: SteeredModel, trained: Any) -> None:
+    both = SteererSet([steerer(lm, LinearPotential(), layer=0), trained])
+    alone = lm.generate([PROMPT], trained, T=1.5, max_new_tokens=8)
+    together = lm.generate([PROMPT], both, T=1.5, max_new_tokens=8)
+
+    async def ask() -> dict[str, Any]:
+        async with running(lm, {"learned": trained, "both": both}) as engine:
+            transport = httpx.ASGITransport(create_app(engine, Settings()))
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:
+                listed = await web.get("/v1/steerers")
+                texts = []
+                for name in ("learned", "both"):
+                    body = completion(f"tiny+{name}@T=1.5", PROMPT, max_tokens=8)
+                    texts.append((await web.post("/v1/completions", json=body)).json())
+                shown = {"name": "learned", "T": 1.5}
+                body = {"prompt": PROMPT, "text": "yes", "steering": [shown], "shown": "learned"}
+                path = await web.post("/playground/trajectory", json=body)
+            return {"listed": listed.json(), "texts": texts, "path": path}
+
+    found = asyncio.run(ask())
+    names = {one["id"]: one for one in found["listed"]["data"]}
+    assert set(names) == {"learned", "both"}
+    assert "EndToEnd" in str(names["learned"])
+    assert [t["choices"][0]["text"] for t in found["texts"]] == [*alone, *together]
+    assert found["path"].status_code == 200, found["path"].text
+    values = found["path"].json()["values"]
+    assert values[-1] > values[0]

@@ -22,6 +22,9 @@ class PotentialFunction(Function):
     Learned: ``weight_`` w `[d]`, with which all kinds are at least linear, and ``offset_``.
     """
 
+    # The leaves that φ is proportional to, all of them together.
+    amplitudes: ClassVar[tuple[str, ...]] = ("weight_",)
+
     weight_: Tensor
     offset_: float
 
@@ -37,8 +40,8 @@ class PotentialFunction(Function):
         return scaled
 
     def _multiply(self, factor: float) -> None:
-        """Multiply what enters φ linearly."""
-        self.weight_ = factor * self.weight_
+        for name in self.amplitudes:
+            setattr(self, name, factor * getattr(self, name))
         self.offset_ = factor * self.offset_
 
     def value(self, x: Tensor) -> Tensor:
@@ -74,7 +77,7 @@ class GatedFunction(PotentialFunction):
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         weight, gate = self.weight_.to(x), math.sqrt(x.shape[-1]) * self.gate_.to(x)
         along = x @ weight
-        opened = torch.sigmoid(x @ gate + self.threshold_.to(x))
+        opened = torch.sigmoid(x @ gate + self.threshold_.to(x)[0])
         slope = along * opened * (1 - opened)
         gradient = opened[..., None] * weight + slope[..., None] * gate
         return along * opened + self.offset_, gradient
@@ -86,16 +89,14 @@ class LowRankFunction(PotentialFunction):
     Learned: ``directions_`` `[rank, d]`, ``curvatures_`` c `[rank]`.
     """
 
+    amplitudes: ClassVar[tuple[str, ...]] = ("weight_", "curvatures_")
+
     directions_: Tensor
     curvatures_: Tensor
 
     def leaves(self) -> dict[str, Tensor]:
         names = ("weight_", "directions_", "curvatures_")
         return {name: getattr(self, name) for name in names}
-
-    def _multiply(self, factor: float) -> None:
-        super()._multiply(factor)
-        self.curvatures_ = factor * self.curvatures_
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         weight = self.weight_.to(x)
@@ -112,6 +113,8 @@ class SoftplusFunction(PotentialFunction):
     Learned: ``directions_`` `[hidden, d]`, ``biases_`` b and ``heights_`` c `[hidden]`.
     """
 
+    amplitudes: ClassVar[tuple[str, ...]] = ("weight_", "heights_")
+
     directions_: Tensor
     biases_: Tensor
     heights_: Tensor
@@ -119,10 +122,6 @@ class SoftplusFunction(PotentialFunction):
     def leaves(self) -> dict[str, Tensor]:
         names = ("weight_", "directions_", "biases_", "heights_")
         return {name: getattr(self, name) for name in names}
-
-    def _multiply(self, factor: float) -> None:
-        super()._multiply(factor)
-        self.heights_ = factor * self.heights_
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         weight, heights = self.weight_.to(x), self.heights_.to(x)
