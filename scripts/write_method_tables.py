@@ -25,8 +25,8 @@ FAMILIES = {
         "end-to-end",
     ),
     "vectors": ("caa", "repe", "iti", "head-iti", "gated-direction"),
-    "rotations": ("spherical", "spherical-steering", "angular", "hpr"),
-    "maps": ("ablation", "mimic", "linear-act", "subspace-map", "truthflow"),
+    "rotations": ("spherical", "spherical-steering", "bridge", "angular", "hpr"),
+    "maps": ("ablation", "setpoint", "mimic", "linear-act", "subspace-map", "truthflow"),
     "combinations": ("conditional", "sum", "norm-preserving"),
 }
 

@@ -1,6 +1,6 @@
 """Compositions of steerers, for tasks in which different states must move differently.
 
-    python -m studies.compositions [--json FILE] [--quick]
+    python -m studies.compositions [--only TEXT] [--json FILE] [--quick]
 
 The tasks are those of ``python -m studies.barriers --tasks state``; there one steerer is fitted
 to the examples of the whole task. Here steerers of single attributes are put together instead:
@@ -8,6 +8,7 @@ to the examples of the whole task. Here steerers of single attributes are put to
 gates      each acts only on rows whose prompt meets a condition, a barrier fitted to prompts
 sum        the sum of their displacements
 product    one flow up the sum of their log-density ratios
+labels     one flow up one `MultiLabelBarrier`, a single fit over all examples with their labels
 
 Nothing is tuned: every part is at its default level (rude: level -2), all at one layer. The
 minimum of the three has no level here: no example shows all three attributes to count in.
@@ -27,12 +28,12 @@ from rich.progress import track
 from rich.table import Table
 
 from odesteer import ContrastData, Method, ODESteer, Site, SteeredModel, Steerer
-from odesteer.barriers import LinearBarrier, ProductBarrier
+from odesteer.barriers import FrozenBarrier, LinearBarrier, MultiLabelBarrier, ProductBarrier
 from odesteer.data import Example
 from odesteer.methods import Spherical, Sum
 from odesteer.terrarium import model_path, world, worlds
 from studies.joint import Judged, Rates, complete
-from studies.tasks import N_PAIRS, EveryTask, RolesTask, Task
+from studies.tasks import N_PAIRS, EveryTask, RolesTask, Task, capture
 
 LAYER = 4
 Build = Callable[[SteeredModel, int], Sequence[Steerer]]
@@ -120,12 +121,57 @@ def product(lm: SteeredModel, seed: int) -> Sequence[Steerer]:
     return [Steerer(ODESteer(barrier).fit(states.positive, states.negative), Site(LAYER))]
 
 
+def labelled_roles(lm: SteeredModel, seed: int) -> Sequence[Steerer]:
+    """One fit in which replies are also labelled by their tone and by who asks."""
+    task = RolesTask()
+    found = task.activations(lm, (LAYER,), None, seed)[LAYER]
+    data = task.contrast(seed)
+    tones = {"desired": ("polite", "rude"), "undesired": ("rude", "polite")}
+    states, labels = [], []
+    for side, rows, examples, owners, sources in (
+        ("desired", found.positive, data.positive, 0, data.groups_positive),
+        ("undesired", found.negative, data.negative, 1, data.groups_negative),
+    ):
+        assert found.groups is not None
+        askers = {
+            group: task.asker(str(example.prompt)) in task.polite_to
+            for group, example in zip(sources, examples, strict=True)
+        }
+        for row, group in zip(rows, found.groups[owners], strict=True):
+            to_guests = askers[group]
+            states.append(row)
+            tone = tones[side][0 if to_guests else 1]
+            labels.append((side, tone, "guests" if to_guests else "colleagues"))
+    assert found.groups is not None
+    barrier = MultiLabelBarrier(("desired",), ("undesired",))
+    barrier.fit_labels(torch.stack(states), labels, [*found.groups[0], *found.groups[1]])
+    method = ODESteer(FrozenBarrier(barrier)).fit(found.positive, found.negative)
+    return [Steerer(method, Site(LAYER))]
+
+
+def labelled_worlds(lm: SteeredModel, seed: int) -> Sequence[Steerer]:
+    """One fit in which each world's two sides have labels of their own: three targets."""
+    states: list[torch.Tensor] = []
+    labels: list[str] = []
+    for w in worlds():
+        data = w.contrast("fit", seed=seed, n=N_PAIRS // 3)
+        part = capture(lm, data, (LAYER,), w.position, seed)[LAYER]
+        states += [part.positive, part.negative]
+        labels += [w.name] * len(part.positive) + [f"not {w.name}"] * len(part.negative)
+    names = [w.name for w in worlds()]
+    barrier = MultiLabelBarrier(tuple(names), tuple(f"not {name}" for name in names))
+    barrier.fit_labels(torch.cat(states), labels)
+    method = ODESteer(FrozenBarrier(barrier)).fit(torch.cat(states[::2]), torch.cat(states[1::2]))
+    return [Steerer(method, Site(LAYER))]
+
+
 def compositions() -> dict[str, dict[str, Build]]:
     """By task and name."""
     return {
         "roles": {
             "gates, ODESteer": lambda lm, seed: gated_roles(ODESteer, lm, seed),
             "gates, spherical": lambda lm, seed: gated_roles(Spherical, lm, seed),
+            "labels": labelled_roles,
         },
         "all three": {
             "gates, ODESteer": lambda lm, seed: gated_worlds(ODESteer, lm, seed),
@@ -133,6 +179,7 @@ def compositions() -> dict[str, dict[str, Build]]:
             "sum, ODESteer": lambda lm, seed: summed(ODESteer, lm, seed),
             "sum, spherical": lambda lm, seed: summed(Spherical, lm, seed),
             "product of barriers": product,
+            "labels": labelled_worlds,
         },
     }
 
@@ -152,6 +199,7 @@ def measure(
 def main(
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     quick: Annotated[bool, typer.Option(help="Few prompts, to see that it runs.")] = False,
+    only: Annotated[str, typer.Option(help="Compositions whose names contain this.")] = "",
 ) -> None:
     """Compare compositions of steerers."""
     console = Console(width=120)
@@ -160,7 +208,10 @@ def main(
     tasks: dict[str, Task] = {task.name: task for task in (RolesTask(), EveryTask())}
     cells: list[tuple[str, str, Build | None]] = []
     for task, builds in compositions().items():
-        cells += [(task, "unsteered", None), *((task, name, b) for name, b in builds.items())]
+        cells += [
+            (task, "unsteered", None),
+            *((task, name, b) for name, b in builds.items() if only in name),
+        ]
     figures = {
         (task, name): measure(lm, tasks[task], build, seeds, n)
         for task, name, build in track(cells, console=Console(stderr=True))

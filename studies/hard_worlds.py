@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from odesteer import Amount, Method, ODESteer, Site, SteeredModel, Steerer
-from odesteer.barriers import Centred, LinearBarrier, PolynomialBarrier
+from odesteer.barriers import Centred, LinearBarrier, MultiLabelBarrier, PolynomialBarrier
 from odesteer.evaluation.metrics import Estimate, Observation, PairedBootstrap
 from odesteer.methods import CAA, ITI, MiMiC, OneStep, Spherical
 from odesteer.terrarium import SelectiveTruthWorld, TurningMoodWorld, World, model_path
@@ -64,6 +64,7 @@ def candidates() -> list[Candidate]:
         Candidate("ODESteer(), level", ODESteer(), _levels(1.5, 3)),
         Candidate("ODESteer.paper(), length", ODESteer.paper(), _lengths(1, 2, 4)),
         Candidate("sharp quadratic, level", ODESteer(sharp()), _levels(1.5, 2.5)),
+        Candidate("network of labels, level", ODESteer(MultiLabelBarrier()), _levels(1.5, 2.5)),
         Candidate(
             "sharp quadratic, one step to a level",
             OneStep(sharp()),

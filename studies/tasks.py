@@ -121,9 +121,8 @@ class RolesTask:
         self.position = self.world.position
         self.max_new_tokens = self.world.max_new_tokens
 
-    def activations(
-        self, lm: SteeredModel, layers: tuple[int, ...], position: CapturePosition | None, seed: int
-    ) -> dict[int, Activations]:
+    def contrast(self, seed: int) -> ContrastData:
+        """Replies as desired and not, a group for each scene."""
         # The five kinds of scene come up equally often and one of them is left out.
         data = self.world.contrast("fit", seed=seed, n=N_PAIRS * 5 // 4)
         desired, undesired, groups = [], [], []
@@ -136,8 +135,12 @@ class RolesTask:
                 desired.append(pair[0])
                 undesired.append(pair[1])
                 groups.append(group)
-        contrast = ContrastData(tuple(desired), tuple(undesired), tuple(groups), tuple(groups))
-        return capture(lm, contrast, layers, position or self.position, seed)
+        return ContrastData(tuple(desired), tuple(undesired), tuple(groups), tuple(groups))
+
+    def activations(
+        self, lm: SteeredModel, layers: tuple[int, ...], position: CapturePosition | None, seed: int
+    ) -> dict[int, Activations]:
+        return capture(lm, self.contrast(seed), layers, position or self.position, seed)
 
     def prompts(self, split: Split, seed: int, n: int) -> tuple[str, ...]:
         drawn = self.world.prompts(split, seed=seed, n=2 * n)

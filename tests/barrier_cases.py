@@ -27,6 +27,7 @@ from odesteer.barriers import (
     RandomFourierBarrier,
     Raw,
     SAEBarrier,
+    SharedProjectionBarrier,
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
@@ -98,6 +99,9 @@ BARRIERS: dict[str, Barrier] = {
         hidden=(8,), training=Training(max_epochs=30, keep_best=True), folds=0
     ),
     "projected": ProjectedBarrier(PolynomialBarrier(folds=0), 5, folds=0),
+    "shared-projection": SharedProjectionBarrier(
+        3, (4,), Training(max_epochs=20, keep_best=True), folds=0
+    ),
     "projected-linear": ProjectedBarrier(LinearBarrier(folds=0), 99, folds=0),
     "product": ProductBarrier((LinearBarrier(folds=0), PolynomialBarrier(folds=0)), folds=0),
     "product-weighted": ProductBarrier(

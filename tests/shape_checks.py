@@ -109,6 +109,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "source": floats("r d"),
         "bias": floats("r"),
     },
+    "Setpoint.along": {"direction": floats("d")},
     "Conditional.acts": {"a": Rows, "return": bools("*b")},
     "SphericalSteering.acts": {"a": Rows, "return": bools("*b")},
     "GatedDirection.acts": {"a": Rows, "return": bools("*b")},

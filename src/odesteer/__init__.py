@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from odesteer.methods import Ablation as Ablation
     from odesteer.methods import Amount as Amount
     from odesteer.methods import Angular as Angular
+    from odesteer.methods import Bridge as Bridge
     from odesteer.methods import Conditional as Conditional
     from odesteer.methods import Distillation as Distillation
     from odesteer.methods import EndToEnd as EndToEnd
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from odesteer.methods import REControl as REControl
     from odesteer.methods import RepE as RepE
     from odesteer.methods import Reward as Reward
+    from odesteer.methods import Setpoint as Setpoint
     from odesteer.methods import Spherical as Spherical
     from odesteer.methods import SphericalSteering as SphericalSteering
     from odesteer.methods import SubspaceMap as SubspaceMap
@@ -60,6 +62,7 @@ _HOMES = {
     "Ablation": "odesteer.methods",
     "Amount": "odesteer.methods",
     "Angular": "odesteer.methods",
+    "Bridge": "odesteer.methods",
     "CAA": "odesteer.methods",
     "Conditional": "odesteer.methods",
     "ContrastData": "odesteer.data",
@@ -88,6 +91,7 @@ _HOMES = {
     "REControl": "odesteer.methods",
     "RepE": "odesteer.methods",
     "Reward": "odesteer.methods",
+    "Setpoint": "odesteer.methods",
     "Site": "odesteer.artifact",
     "Spherical": "odesteer.methods",
     "SteeredModel": "odesteer.models",

@@ -32,6 +32,7 @@ from odesteer.barriers import (
     QuadraticPotential,
     RandomFourierBarrier,
     SAEBarrier,
+    SharedProjectionBarrier,
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
@@ -58,6 +59,7 @@ from odesteer.methods import (
     Ablation,
     Amount,
     Angular,
+    Bridge,
     Conditional,
     Distillation,
     EndToEnd,
@@ -74,6 +76,7 @@ from odesteer.methods import (
     REControl,
     RepE,
     Reward,
+    Setpoint,
     Spherical,
     SphericalSteering,
     SubspaceMap,
@@ -110,6 +113,11 @@ METHODS = [
     TwoSided(LinearBarrier()),
     LeastIntervention(metric=NullSpace()),
     GatedDirection(),
+    Setpoint(),
+    Bridge(10, 3),
+    ODESteer(
+        SharedProjectionBarrier(2, (4,), Training(0.05, max_epochs=20, keep_best=True), folds=0)
+    ),
     SphericalSteering(2.0, -0.5, 0.7),
     Conditional(CAA(), gate=NeighbourBarrier(3)),
     ODESteer(

@@ -53,6 +53,7 @@ from odesteer.barriers import (
     RandomFourierBarrier,
     Raw,
     SAEBarrier,
+    SharedProjectionBarrier,
     Standardized,
     StandardizedSphere,
     TensorSketchBarrier,
@@ -79,6 +80,7 @@ from odesteer.methods import (
     ITI,
     Ablation,
     Angular,
+    Bridge,
     Conditional,
     Distillation,
     EndToEnd,
@@ -95,6 +97,7 @@ from odesteer.methods import (
     REControl,
     RepE,
     Reward,
+    Setpoint,
     Spherical,
     SphericalSteering,
     SubspaceMap,
@@ -182,6 +185,8 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "angular-by": Angular(20.0, turn="by"),
         "least-intervention": LeastIntervention(),
         "gated-direction": GatedDirection(),
+        "setpoint": Setpoint(),
+        "bridge": Bridge(20, 4),
         "sum": Sum((ODESteer(LinearBarrier()), RepE()), weights=(1.0, -0.5)),
     }
     barriers = {
@@ -209,6 +214,9 @@ def listed() -> dict[str, Steerer | SteererSet]:
             hidden=(4,), training=Training(0.05, max_epochs=20, keep_best=True)
         ),
         "neighbours": NeighbourBarrier(3),
+        "shared-projection": SharedProjectionBarrier(
+            3, (4,), Training(0.05, max_epochs=20, keep_best=True)
+        ),
         "projected": ProjectedBarrier(PolynomialBarrier(), 3),
         "frozen": FrozenBarrier(PolynomialBarrier().fit(*contrast())),
     }

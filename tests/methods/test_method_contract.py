@@ -39,7 +39,7 @@ def test_every_registered_method_is_tested():
 WITHOUT_BARRIER = {"subspace-map", "linear-act", "truthflow", "sum"}
 WITHOUT_FIELD = {
     *("ablation", "angular", "gated-direction", "hpr", "linear-act", "mimic"),
-    *("spherical-steering", "subspace-map", "truthflow"),
+    *("setpoint", "spherical-steering", "subspace-map", "truthflow"),
 }
 
 

@@ -7,13 +7,23 @@ import pytest
 import torch
 
 import tiny_models
-from odesteer.artifact import Steerer, load
-from odesteer.barriers import ProjectedBarrier
+from odesteer.artifact import Site, Steerer, load, lqr
+from odesteer.barriers import ProjectedBarrier, SharedProjectionBarrier, Training
 from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.flows import RK4, Covariance
-from odesteer.methods import CAA, Ablation, LinearAcT, ODESteer, OneStep, Spherical, SubspaceMap
-from odesteer.models import SteeredModel, ablate_weights, fit_in_order, transfer
+from odesteer.methods import (
+    CAA,
+    Ablation,
+    LinearAcT,
+    NormPreserving,
+    ODESteer,
+    OneStep,
+    Setpoint,
+    Spherical,
+    SubspaceMap,
+)
+from odesteer.models import SteeredModel, ablate_weights, fit_in_order, mean_jacobians, transfer
 from odesteer.tuning import early_layers, opposite_sign_layers
 
 WORDS = [
@@ -172,3 +182,57 @@ def test_rules_for_layers(lm: SteeredModel, data: ContrastData) -> None:
     assert early_layers(1) == [0]
     with pytest.raises(InvalidInputError, match="share"):
         early_layers(4, 0.0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_mean_jacobians_are_slopes_of_the_model(name: str, data: ContrastData) -> None:
+    lm = SteeredModel(tiny_models.ARCHITECTURES[name](), tiny_models.tokenizer())
+    prompt = "the sun is cold and the rain is warm"
+    examples = [Example("the sun is cold and the rain is", " warm")]
+    assert lm.encode(examples[0]).ids == lm.encode(prompt).ids
+    between, above = mean_jacobians(lm, [2, 0, 3], [prompt], max_tokens=64)
+    for layers, jacobian in (((0, 2), between), ((2, 3), above)):
+        change = 1e-3 * torch.randn(lm.width, generator=torch.Generator().manual_seed(0))
+        ends = []
+        for sign in (1.0, -1.0):
+            nudge = Steerer(CAA.from_direction(sign * change), Site(layers[0], "last"))
+            with lm.steering(nudge):
+                ends.append(lm.capture(examples, layers[1]).states[layers[1]][0])
+        slope = (ends[0] - ends[1]).double() / 2
+        torch.testing.assert_close(
+            jacobian @ change.double(), slope, rtol=0, atol=2e-2 * float(slope.abs().max())
+        )
+    for layers, prompts, words in (([1], [prompt], "two or more"), ([0, 1], [], "prompts")):
+        with pytest.raises(InvalidInputError, match=words):
+            mean_jacobians(lm, layers, prompts)
+
+
+def test_linear_quadratic_control_of_a_model(
+    lm: SteeredModel,
+    data: ContrastData,
+    tmp_path,  # type: ignore[no-untyped-def]
+) -> None:
+    fitted = lm.fit(Setpoint(), data, [0, 1, 3])
+    jacobians = mean_jacobians(lm, [0, 1, 3], sentences(3))
+    controlled = lqr(fitted, jacobians, control_cost=0.5)
+    controlled.save(tmp_path / "set.safetensors")
+    again = load(tmp_path / "set.safetensors")
+    a = torch.randn(4, lm.width)
+    for one, other in zip(controlled, again.members, strict=True):
+        assert torch.equal(one.steer(a), other.steer(a))
+    with lm.steering(again):
+        lm.generate("the sun", max_new_tokens=2)
+
+
+def test_layers_are_fitted_jointly(lm: SteeredModel, data: ContrastData) -> None:
+    quick = Training(0.02, max_epochs=10, keep_best=True)
+    method = ODESteer(SharedProjectionBarrier(3, (4,), quick, folds=0))
+    first, second = lm.fit(method, data, [1, 2])
+    shared = [s.barrier.function_.projection_ for s in (first, second)]
+    assert torch.equal(*shared)
+    assert not torch.equal(shared[0], lm.fit(method, data, 1).barrier.function_.projection_)
+    with pytest.raises(
+        InvalidInputError, match=r"wrap what comes out, as in NormPreserving\.around"
+    ):
+        lm.fit(NormPreserving(method), data, [1, 2])
+    lm.fit(NormPreserving(method), data, 1)

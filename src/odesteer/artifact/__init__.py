@@ -5,7 +5,7 @@ on the Hugging Face hub (`hub`, `card`); `Applied` adds an amount.
 """
 
 from odesteer.artifact.applied import Applied
-from odesteer.artifact.layer_control import pid
+from odesteer.artifact.layer_control import lqr, pid
 from odesteer.artifact.limits import FileLimits
 from odesteer.artifact.positions import POSITIONS
 from odesteer.artifact.provenance import Provenance
@@ -36,6 +36,7 @@ __all__ = [
     "check_name",
     "from_pretrained",
     "load",
+    "lqr",
     "parse_amount",
     "parse_requests",
     "pid",

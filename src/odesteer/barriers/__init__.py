@@ -40,6 +40,7 @@ from odesteer.barriers.potential import (
 from odesteer.barriers.projected import ProjectedBarrier
 from odesteer.barriers.random_features import RandomFourierBarrier, TensorSketchBarrier
 from odesteer.barriers.sae import FeatureShare, SAEBarrier
+from odesteer.barriers.shared_projection import SharedProjectionBarrier
 from odesteer.barriers.training import Training
 from odesteer.barriers.value import ValueBarrier
 from odesteer.registry import Registry
@@ -71,6 +72,7 @@ registry: Registry[Barrier] = Registry(
         "multi-label": "odesteer.barriers.multi_label:MultiLabelBarrier",
         "neighbours": "odesteer.barriers.neighbours:NeighbourBarrier",
         "projected": "odesteer.barriers.projected:ProjectedBarrier",
+        "shared-projection": "odesteer.barriers.shared_projection:SharedProjectionBarrier",
     },
     entry_point_group="odesteer.barriers",
 )
@@ -97,6 +99,7 @@ function_registry: Registry[object] = Registry(
         "sparse-feature": "odesteer.barriers.sae:SparseFeatureFunction",
         "neighbour-distance": "odesteer.barriers.neighbours:NeighbourDistance",
         "perceptron": "odesteer.barriers.neural:Perceptron",
+        "modulated-perceptron": "odesteer.barriers.shared_projection:ModulatedPerceptron",
         "linear": "odesteer.barriers.potential:LinearFunction",
         "gated": "odesteer.barriers.potential:GatedFunction",
         "low-rank": "odesteer.barriers.potential:LowRankFunction",
@@ -139,6 +142,7 @@ __all__ = [
     "Raw",
     "Restriction",
     "SAEBarrier",
+    "SharedProjectionBarrier",
     "Standardized",
     "StandardizedSphere",
     "TensorSketchBarrier",

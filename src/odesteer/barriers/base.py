@@ -93,7 +93,10 @@ class Barrier(Estimator, ABC):
         self.width_ = contrast.width
         held_out = self._fit(contrast)
         self._simplify()
-        held_out = held_out or self._held_out_values(contrast)
+        self._count_levels(contrast, held_out or self._held_out_values(contrast))
+
+    def _count_levels(self, contrast: Contrast, held_out: HeldOutValues | None) -> None:
+        """Calibrate h, and take its quality and the quantiles of levels, on held-out values."""
         y = contrast.labels
         self.calibration_, self.held_out_ = 1.0, None
         if held_out is None:
@@ -124,7 +127,7 @@ class Barrier(Estimator, ABC):
                 " cross-validation, so levels count in quantiles over the examples that it was"
                 " fitted to. Use more groups.",
                 WeakSignalWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _warn_of_chance(self, auc: float, n_positive: int, n_negative: int) -> None:
@@ -136,7 +139,7 @@ class Barrier(Estimator, ABC):
                 " chance: it barely tells the classes apart, and levels are near noise. Use"
                 " another layer or position, or more examples.",
                 WeakSignalWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _is_log_ratio(self) -> bool:

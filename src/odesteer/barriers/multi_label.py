@@ -48,8 +48,9 @@ class MultiLabelBarrier(ComposedBarrier):
     and levels as any other barrier.
 
     `fit_labels` takes labels; `fit` takes two sets, with the labels ``positive`` and ``negative``.
-    Levels count over examples that have all targets and no avoidance on one side, and over those
-    that lack a target or have an avoidance on the other.
+    Levels count over examples that have all targets and no avoidance on one side, and over the rest
+    on the other. Where labels exclude each other, so that no example has all targets, one of them
+    is enough.
 
     Parameters:
         targets: the labels to have.
@@ -128,10 +129,14 @@ class MultiLabelBarrier(ComposedBarrier):
         self._check(names)
         targets, avoidances = set(self.targets), set(self.avoidances)
         wanted = torch.tensor([targets <= own and not avoidances & own for own in owned])
+        enough = "all targets"
+        if targets and not bool(wanted.any()):
+            enough = "a target"
+            wanted = torch.tensor([bool(targets & own) and not avoidances & own for own in owned])
         rows = [wanted.nonzero()[:, 0].tolist(), (~wanted).nonzero()[:, 0].tolist()]
         if min(map(len, rows)) < 2:
             raise InvalidInputError(
-                f"{len(rows[0])} examples have all targets {sorted(targets)} and no avoidance"
+                f"{len(rows[0])} examples have {enough} of {sorted(targets)} and no avoidance of"
                 f" {sorted(avoidances)}, and {len(rows[1])} do not; at least 2 of each are needed."
             )
         marks = torch.tensor([[float(name in own) for name in names] for own in owned])

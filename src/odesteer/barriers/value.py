@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from odesteer.barriers.inputs import Centred, Inputs
 from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.training import MOVED_TO_TRAINING, Training, check_network
 from odesteer.errors import InvalidInputError
+from odesteer.untrusted import is_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +54,23 @@ class ValueBarrier(ComposedBarrier):
     examples above it are the positives of levels and quality. The value is in units of reward,
     not nats. The loss is the squared error. Trained in float32.
 
+    The published loss has one more term, Σ_t (V_t - V_{t+1})² over consecutive tokens of a text:
+    ``consistency`` is its weight. Rows of one group and one side, in the order given, count as the
+    tokens of a text.
+
     Parameters:
         hidden: widths of the hidden layers, which are smooth (SiLU).
         training: see `Training`; its parameters are also accepted as arguments of their own.
         inputs: what the network sees, see `NeuralBarrier`.
         fitting: see `Fitting`; the seed also draws first weights, batches and held-out groups.
+        consistency: weight of the squared difference of values of consecutive tokens; 0 for none.
 
     Learned: ``middle_`` r₀; ``n_epochs_``, the epochs behind the weights; ``explained_``, the
     share of the variance of held-out rewards that V explains (R²), None without folds.
     """
 
     moved_parameters: ClassVar[Mapping[str, str]] = MOVED_TO_TRAINING
+    added_parameters: ClassVar[Mapping[str, Any]] = {"consistency": 0.0}
 
     middle_: float
     n_epochs_: int
@@ -75,11 +82,13 @@ class ValueBarrier(ComposedBarrier):
         training: Training = Training(),
         inputs: Inputs = Centred(),
         fitting: Fitting = Fitting(),
+        consistency: float = 0.0,
     ) -> None:
         self.hidden = hidden
         self.training = training
         self.inputs = inputs
         self.fitting = fitting
+        self.consistency = consistency
 
     def fit_rewards(
         self,
@@ -104,6 +113,10 @@ class ValueBarrier(ComposedBarrier):
 
     def _fit(self, contrast: Contrast) -> HeldOutValues | None:
         check_network(self.hidden, self.training)
+        if not is_number(self.consistency) or self.consistency < 0:
+            raise InvalidInputError(
+                f"consistency must be a number of at least 0, not {self.consistency!r}."
+            )
         data = contrast if isinstance(contrast, Rewarded) else _labelled(contrast)
         self.middle_ = data.middle
         self.function_ = self._trained(data)
@@ -143,9 +156,15 @@ class ValueBarrier(ComposedBarrier):
                 (held_out if bool(held_out.any()) else ~held_out).nonzero()[:, 0].to(x.device)
             )
 
+            following = _following(data).to(x.device)
+
             def loss(rows: Tensor) -> Tensor:
-                error = network.value(x[rows]) - target[rows]
-                return (weight[rows] * error.square()).sum() / weight[rows].sum()
+                values = network.value(x[rows])
+                error = (weight[rows] * (values - target[rows]).square()).sum()
+                if self.consistency:
+                    change = network.value(x[following[rows]]) - values
+                    error = error + self.consistency * (weight[rows] * change.square()).sum()
+                return error / weight[rows].sum()
 
             self.n_epochs_ = self.training.run(
                 network,
@@ -158,6 +177,17 @@ class ValueBarrier(ComposedBarrier):
             network.weights_[-1] = scale * network.weights_[-1]
             network.biases_[-1] = scale * network.biases_[-1]
         return network.to(dtype=data.positive.dtype)
+
+
+def _following(data: Rewarded) -> Tensor:
+    """`[n]`, the next row of the same group and side; a row itself where there is none."""
+    last: dict[tuple[int, float], int] = {}
+    following = torch.arange(len(data.groups))
+    for row, key in enumerate(zip(data.groups.tolist(), data.labels.tolist(), strict=True)):
+        if key in last:
+            following[last[key]] = row
+        last[key] = row
+    return following
 
 
 def check_rewards(

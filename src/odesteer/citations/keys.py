@@ -38,6 +38,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "ablation": ("arditi2024refusal", "marshall2024affine"),
     "two-sided": ("zhao2026odesteer", "arditi2024refusal", "marshall2024affine"),
     "least-intervention": ("zhao2026odesteer", "tran2026barriersteer", "ames2019cbf"),
+    "setpoint": ("alqr2026",),
+    "bridge": ("cobras2026",),
     "gated-direction": ("sheng2025alphasteer",),
     "subspace-map": ("wu2024reft", "singh2024mimic"),
 }
@@ -69,6 +71,7 @@ BARRIERS: Mapping[str, tuple[str, ...]] = {
     "frozen": ("zhao2026odesteer",),
     "multi-label": ("oozeer2025ksteering", "zhao2026odesteer"),
     "neighbours": ("cobras2026",),
+    "shared-projection": ("li2026svf", "zhao2026odesteer"),
     "projected": ("zhao2026odesteer", "li2026svf"),
     "linear-potential": ("cao2024bipo",),
     "gated-potential": ("zhao2026odesteer",),

@@ -4,6 +4,7 @@ from odesteer.methods.ablation import Ablation
 from odesteer.methods.amount import QUANTITIES, Amount
 from odesteer.methods.angular import Angular
 from odesteer.methods.base import Method, Prepared
+from odesteer.methods.bridge import Bridge
 from odesteer.methods.conditional import Conditional
 from odesteer.methods.constant import CAA, ITI, RepE
 from odesteer.methods.end_to_end import EndToEnd
@@ -24,6 +25,7 @@ from odesteer.methods.objectives import (
 from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
 from odesteer.methods.recontrol import REControl
+from odesteer.methods.setpoint import Setpoint
 from odesteer.methods.spherical import Spherical
 from odesteer.methods.spherical_steering import SphericalSteering
 from odesteer.methods.subspace_map import SubspaceMap
@@ -55,6 +57,8 @@ registry: Registry[Method] = Registry(
         "ablation": "odesteer.methods.ablation:Ablation",
         "two-sided": "odesteer.methods.two_sided:TwoSided",
         "least-intervention": "odesteer.methods.least_intervention:LeastIntervention",
+        "setpoint": "odesteer.methods.setpoint:Setpoint",
+        "bridge": "odesteer.methods.bridge:Bridge",
         "gated-direction": "odesteer.methods.gated_direction:GatedDirection",
         "conditional": "odesteer.methods.conditional:Conditional",
         "sum": "odesteer.methods.sum:Sum",
@@ -80,6 +84,7 @@ __all__ = [
     "Ablation",
     "Amount",
     "Angular",
+    "Bridge",
     "Conditional",
     "Distillation",
     "EndToEnd",
@@ -98,6 +103,7 @@ __all__ = [
     "REControl",
     "RepE",
     "Reward",
+    "Setpoint",
     "Spherical",
     "SphericalSteering",
     "SubspaceMap",

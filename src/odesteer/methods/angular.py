@@ -1,19 +1,21 @@
 """Angular steering: rotation in a fixed plane (Vu and Nguyen, NeurIPS 2025, arXiv 2510.26243)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-from odesteer.barriers import Contrast, Fitting, MeanDifferenceBarrier
+from odesteer.barriers import Contrast, Fitting, Groups, MeanDifferenceBarrier, check_contrast
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount, check_max_strength
 from odesteer.methods.base import Method
 
 Turn = Literal["to", "by"]
+Plane = Literal["own", "shared"]
 
 
 class Angular(Method):
@@ -35,6 +37,10 @@ class Angular(Method):
     a skew-symmetric linear field for the time θ (Selective Steering, arXiv 2601.19375). Angles
     between activations stay, and ``interpolation`` multiplies θ.
 
+    With ``plane="shared"`` several layers, fitted together, turn in one plane, as published: the
+    candidates at the layers are the differences of the classes' mean directions, b₁ is the one most
+    alike to the others, and b₂ the first principal component of the candidates, orthogonal to b₁.
+
     Parameters:
         angle: the target, degrees from b₁ towards b₂; with ``turn="by"`` the turn in degrees,
             positive from b₂ towards b₁, so that it raises h of activations on b₂'s side.
@@ -44,6 +50,7 @@ class Angular(Method):
             they lie in the plane, and the whole turn destroys what the model says.
         fitting: of the quantiles that levels count in, see `Fitting`.
         turn: ``to`` the angle, or ``by`` it.
+        plane: each layer's ``own``, or one that is ``shared`` by layers fitted together.
 
     Learned: ``barrier_``, ``plane_`` the rows b₁ and b₂ `[2, d]`, and ``separation_`` ‖μ₊ - μ₋‖,
     activation units.
@@ -60,7 +67,11 @@ class Angular(Method):
     plane_: Tensor
     separation_: float
 
-    added_parameters: ClassVar[Mapping[str, Any]] = {"max_strength": None, "turn": "to"}
+    added_parameters: ClassVar[Mapping[str, Any]] = {
+        "max_strength": None,
+        "turn": "to",
+        "plane": "own",
+    }
     amount_words: ClassVar[tuple[str, ...]] = ("interpolation",)
 
     def __init__(
@@ -70,12 +81,14 @@ class Angular(Method):
         max_strength: float | None = 3.0,
         fitting: Fitting = Fitting(),
         turn: Turn = "to",
+        plane: Plane = "own",
     ) -> None:
         self.angle = angle
         self.amount = amount
         self.max_strength = max_strength
         self.fitting = fitting
         self.turn = turn
+        self.plane = plane
 
     @property
     def barrier(self) -> MeanDifferenceBarrier:
@@ -83,12 +96,45 @@ class Angular(Method):
         self.check_fitted()
         return self.barrier_
 
+    @property
+    def fits_jointly(self) -> bool:
+        return self.plane == "shared"
+
+    def fit_layers(self, sides: Sequence[tuple[Tensor, Tensor, Groups]]) -> list[Self]:
+        if not self.fits_jointly:
+            return super().fit_layers(sides)
+        contrasts = [check_contrast(*side) for side in sides]
+        copies = [self.with_params(plane="own").fit(*side) for side in sides]
+        plane = shared_plane(contrasts)
+        for number, (copy, contrast) in enumerate(zip(copies, contrasts, strict=True)):
+            first = plane[0].to(contrast.positive)
+            # Along b₁ alone, so that the barrier rises along it.
+            along = [torch.outer(a @ first, first) for a in (contrast.positive, contrast.negative)]
+            separation = float((along[0].mean(dim=0) - along[1].mean(dim=0)) @ first)
+            if not separation > 0:
+                raise InvalidInputError(
+                    f"along the shared direction the positives lie below the negatives at layer"
+                    f" {number + 1} of the {len(sides)} that were given; leave it out."
+                )
+            barrier = MeanDifferenceBarrier(fitting=self.fitting)
+            copy.barrier_ = barrier.fit(along[0], along[1], contrast.group_pair)
+            copy.plane_, copy.separation_ = plane.to(contrast.positive), separation
+            copy.set_params(plane="shared")
+        return copies
+
     def _fit(self, contrast: Contrast) -> None:
         check_max_strength(self.max_strength)
         if not math.isfinite(self.angle):
             raise InvalidInputError(f"angle must be a number of degrees, not {self.angle}.")
         if self.turn not in get_args(Turn):
             raise InvalidInputError(f"turn must be to or by, not {self.turn!r}.")
+        if self.plane not in get_args(Plane):
+            raise InvalidInputError(f"plane must be own or shared, not {self.plane!r}.")
+        if self.plane == "shared":
+            raise InvalidInputError(
+                "a shared plane is that of several layers; fit it at a list of two or more, as in"
+                ' lm.fit(Angular(plane="shared"), data, layer=[10, 12, 14]).'
+            )
         positive, negative = contrast.positive.double(), contrast.negative.double()
         difference = positive.mean(dim=0) - negative.mean(dim=0)
         rounding = 16 * torch.finfo(contrast.positive.dtype).eps * self.mean_norm_
@@ -137,6 +183,37 @@ class Angular(Method):
         change = torch.stack([less * x - across * y, across * x + less * y], dim=-1)
         state = torch.where(turn[..., None] == 0, a, a + change @ plane)
         return Solution(state, turn.abs() * radius, reached=reached)
+
+
+def shared_plane(contrasts: Sequence[Contrast]) -> Tensor:
+    """b₁ and b₂ `[2, d]` float64 of two or more layers, see `Angular`.
+
+    Raises `InvalidInputError` where the layers' differences of mean directions span no plane.
+    """
+    if len(contrasts) < 2:
+        raise InvalidInputError("a shared plane is that of two or more layers.")
+    found = []
+    for contrast in contrasts:
+        means = [
+            torch.nn.functional.normalize(
+                torch.nn.functional.normalize(side.double(), dim=1).mean(dim=0), dim=0
+            )
+            for side in (contrast.positive, contrast.negative)
+        ]
+        found.append(means[0] - means[1])
+    candidates = torch.stack(found)
+    if not bool((candidates.norm(dim=1) > 1e-6).all()):
+        raise InvalidInputError("the mean directions of both classes are equal at a layer.")
+    units = torch.nn.functional.normalize(candidates, dim=1)
+    alike = units @ units.T
+    first = units[int((alike.sum(dim=1) - 1).argmax())]
+    _, lengths, axes = torch.linalg.svd(units - units.mean(dim=0), full_matrices=False)
+    second = axes[0] - (axes[0] @ first) * first
+    if not float(lengths[0]) > 1e-6 or not float(second.norm()) > 1e-6:
+        raise InvalidInputError("the directions of all layers are equal; they span no plane.")
+    mean = sum(c.examples.double().mean(dim=0) / c.examples.norm(dim=1).mean() for c in contrasts)
+    second = second if float(mean @ second) >= 0 else -second
+    return torch.stack([first, second / second.norm()])
 
 
 def _turn_to(

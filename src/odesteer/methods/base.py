@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer.barriers import Contrast, Groups, check_contrast
+from odesteer.barriers import (
+    Contrast,
+    FrozenBarrier,
+    Groups,
+    SharedProjectionBarrier,
+    check_contrast,
+)
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 from odesteer.flows import FlowInPlace, Solution
@@ -100,6 +106,28 @@ class Method(Estimator, ABC):
             self.forget()  # never half fitted
             raise
         return self
+
+    @property
+    def fits_jointly(self) -> bool:
+        """Whether copies at several layers are fitted together, by `fit_layers`."""
+        own = self.get_params(deep=False).get("barrier")
+        return isinstance(own, SharedProjectionBarrier)
+
+    def fit_layers(self, sides: Sequence[tuple[Tensor, Tensor, Groups]]) -> list[Self]:
+        """Fitted copies, one for each layer.
+
+        ``sides`` are the arguments of `fit` at each layer, of the same examples. Where the method
+        `fits_jointly`, what the layers share is learned from all of them. Raises as `fit` does.
+        """
+        if not self.fits_jointly:
+            return [self.clone().fit(*side) for side in sides]
+        template = self.get_params(deep=False)["barrier"]
+        copies = []
+        for barrier, side in zip(template.fit_layers(sides), sides, strict=True):
+            copy = self.with_params(barrier=FrozenBarrier(barrier)).fit(*side)
+            copies.append(copy.set_params(barrier=template.clone()))
+            vars(copy)["barrier_"] = barrier
+        return copies
 
     def steer(
         self,

@@ -5,6 +5,7 @@ from odesteer.models.capture.capturer import Activations
 from odesteer.models.divergence import Divergence, NeutralTexts, neutral_prompts
 from odesteer.models.fit_in_order import fit_in_order
 from odesteer.models.generation.result import Generation
+from odesteer.models.jacobians import mean_jacobians
 from odesteer.models.provenance_check import ProvenanceWarning
 from odesteer.models.steered_model import SteeredModel
 from odesteer.models.steering.context import Steering
@@ -33,6 +34,7 @@ __all__ = [
     "ablate_weights",
     "find_decoder_layers",
     "fit_in_order",
+    "mean_jacobians",
     "neutral_prompts",
     "transfer",
 ]

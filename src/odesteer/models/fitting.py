@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from odesteer.artifact import Provenance, Site, Steerer
-from odesteer.barriers import Groups, check_contrast
+from odesteer.barriers import Groups, SharedProjectionBarrier, check_contrast
 from odesteer.barriers.linear_probe import concerns, probe_figures
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError, WeakSignalWarning
@@ -95,8 +95,14 @@ def fit_steerers(
         }
         figures = {site: _named(heads) for site, heads in chosen.items()}
     steerers = []
+    together: dict[Site, Method] = {}
+    if len(sites) > 1:
+        _check_joint(method)
+        if method.fits_jointly:
+            every = method.fit_layers([sides[site] for site in sites])
+            together = dict(zip(sites, every, strict=True))
     for site, own in methods.items():
-        done = own.clone().fit(*sides[site])
+        done = together[site] if site in together else own.clone().fit(*sides[site])
         if isinstance(done, HeadITI) and done.accuracies_ is not None:
             figures[site] = _named({head: float(done.accuracies_[head]) for head in done.heads_})
         held_out = _held_out(done, sides[site])
@@ -107,6 +113,17 @@ def fit_steerers(
         origin = Provenance(**shared, held_out={**held_out, **figures.get(site, {})})
         steerers.append(Steerer(done, site, origin))
     return steerers
+
+
+def _check_joint(method: Method) -> None:
+    """Raise `InvalidInputError` for a shared barrier that is a part of a part."""
+    shared = [v for v in method.get_params().values() if isinstance(v, SharedProjectionBarrier)]
+    if shared and not method.fits_jointly:
+        raise InvalidInputError(
+            f"the SharedProjectionBarrier inside {method!r:.80} would be fitted at each layer by"
+            " itself; fit ODESteer(SharedProjectionBarrier()) at these layers, and wrap what comes"
+            f" out, as in {type(method).__name__}.around(steerer.method)."
+        )
 
 
 def _held_out(method: Method, arguments: FitArguments) -> dict[str, float]:
