@@ -28,7 +28,7 @@ class Setpoint(Method):
     errors against interventions (A-LQR, arXiv 2604.19018). Activations are moved from both sides.
 
     Parameters:
-        setpoint: s.
+        setpoint: s, in units of the distance of the class means.
         origin: where s counts from: the mean of the ``negative`` examples, or ``zero``.
         amount: default; a number is an interpolation, λ.
         fitting: of the quantiles that levels count in, see `Fitting`.
