@@ -73,7 +73,7 @@ def _jacobians(lm: ObservedModel, layers: Sequence[int], ids: tuple[int, ...]) -
     inputs: dict[str, Any] = {
         "input_ids": torch.full((rows, 1), ids[-1], device=lm.device),
         "attention_mask": mask,
-        "past_key_values": before.fresh(lm.device),
+        "past_key_values": before.fresh(lm.device, -1),
         "use_cache": True,
     }
     if accepts_argument(lm.model, "position_ids"):
