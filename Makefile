@@ -15,7 +15,7 @@ INSTALLED_VLLM := $(VENV_VLLM)/.installed
 LLMS ?= smollm2 gemma3
 DATA ?= data
 
-.PHONY: demo bench bench-llms llms test test-slow test-browser test-vllm test-ray test-clients lint docs docs-serve terrarium clean help tutorials
+.PHONY: demo bench bench-llms llms test test-slow test-browser test-vllm test-ray test-clients lint docs docs-serve docs-version terrarium clean help tutorials
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -95,17 +95,21 @@ lint: $(INSTALLED)  ## Check style and types.
 
 docs: $(DOCS)  ## Build the documentation site into site/, offline.
 	$(BIN)/python scripts/write_reference.py
+	$(BIN)/python scripts/run_tutorials.py --notebooks
 	$(BIN)/zensical build --strict --clean
+
+docs-version: $(DOCS)  ## Build the site of this version into public/MAJOR.MINOR, beside those of other versions.
+	$(BIN)/python scripts/write_reference.py
+	$(BIN)/python scripts/run_tutorials.py --notebooks
+	$(BIN)/python scripts/version_docs.py public
 
 docs-serve: $(DOCS)  ## Show the documentation site, built anew at every change.
 	$(BIN)/python scripts/write_reference.py
+	$(BIN)/python scripts/run_tutorials.py --notebooks
 	$(BIN)/zensical serve
 
 tutorials: $(TUTORIALS) llms  ## Run the tutorials and write what they print into their pages.
-	cd docs/tutorials && for tutorial in *.py; do \
-	  $(abspath $(BIN))/python -m jupytext --to ipynb --execute $$tutorial && \
-	  $(abspath $(BIN))/python -m jupyter nbconvert --to markdown $${tutorial%.py}.ipynb || exit 1; \
-	done
+	$(BIN)/python scripts/run_tutorials.py
 
 terrarium: $(INSTALLED)  ## Train the bundled model again, about 40 minutes on two cores.
 	$(BIN)/python scripts/train_terrarium.py

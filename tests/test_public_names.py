@@ -91,8 +91,9 @@ def test_imports_on_pages_work(page: Path) -> None:
     assert not missing
 
 
-def test_the_readme_names_what_the_package_has() -> None:
-    spans = re.findall(r"`([A-Z]\w+)(?:\([^`]*\))?`", (ROOT / "README.md").read_text())
+def test_readme_and_usage_name_what_the_package_has() -> None:
+    text = "\n".join((ROOT / page).read_text() for page in ("README.md", "docs/usage.md"))
+    spans = re.findall(r"`([A-Z]\w+)(?:\([^`]*\))?`", text)
     assert "Spherical" in spans
     assert not sorted(set(spans) - set(odesteer.__all__))
 
