@@ -1,6 +1,9 @@
 """Writers of contrastive pairs: the model itself, or an OpenAI-compatible endpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from odesteer.concepts.pairs import Concept, PairWriter
 from odesteer.data import Example
@@ -10,35 +13,44 @@ from odesteer.evaluation.metrics.likelihood import log_likelihoods
 from odesteer.models import SteeredModel
 from odesteer.models.divergence import as_question
 
+T = TypeVar("T")
+
 
 class ModelWriter(PairWriter):
     """The model itself, which also judges: by the likelihood of the answers.
 
     The margin of a pair is the smaller of two differences, nats a token: how much likelier the
     positive answer is under the positive instruction than under the negative one, and the negative
-    answer the other way round.
+    answer the other way round. With ``progress`` a bar on stderr shows how far it is.
     """
 
     def __init__(
-        self, lm: SteeredModel, *, max_new_tokens: int = 60, batch_size: int = 16, seed: int = 0
+        self,
+        lm: SteeredModel,
+        *,
+        max_new_tokens: int = 60,
+        batch_size: int = 16,
+        seed: int = 0,
+        progress: bool = False,
     ) -> None:
         self._lm = lm
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._seed = seed
+        self._progress = progress
 
     def answers(self, concept: Concept, side: str, prompts: Sequence[str]) -> list[str | None]:
         asked = [as_question(self._lm, text, concept.instruction(side)) for text in prompts]
-        return list(
-            self._lm.generate(
-                asked,
+        found: list[str | None] = []
+        for start, some in self._batches(asked, f"{side} answers"):
+            found += self._lm.generate(
+                some,
                 max_new_tokens=self._max_new_tokens,
                 do_sample=True,
                 temperature=0.7,
-                seed=self._seed,
-                batch_size=self._batch_size,
+                seed=self._seed + start,
             )
-        )
+        return found
 
     def margins(self, concept: Concept, rows: Sequence[tuple[str, str, str]]) -> list[float | None]:
         told = {}
@@ -59,8 +71,19 @@ class ModelWriter(PairWriter):
             Example(prompt, answer if isinstance(prompt, tuple) else f" {answer}")  # type: ignore[arg-type]
             for prompt, answer in asked
         ]
-        found = log_likelihoods(self._lm, examples, batch_size=self._batch_size, truncate=True)
-        return [one.total / max(one.n_tokens, 1) for one in found]
+        return [
+            one.total / max(one.n_tokens, 1)
+            for _, some in self._batches(examples, "judging")
+            for one in log_likelihoods(self._lm, some, batch_size=len(some), truncate=True)
+        ]
+
+    def _batches(self, all_of_them: Sequence[T], what: str) -> Iterator[tuple[int, list[T]]]:
+        """Each batch, and the number of its first element."""
+        with tqdm(total=len(all_of_them), desc=what, disable=not self._progress) as bar:
+            for start in range(0, len(all_of_them), self._batch_size):
+                some = list(all_of_them[start : start + self._batch_size])
+                yield start, some
+                bar.update(len(some))
 
 
 class EndpointWriter(PairWriter):

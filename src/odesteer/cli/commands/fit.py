@@ -280,7 +280,7 @@ def _written(
     from odesteer.models.divergence import neutral_prompts
 
     screen.note(f"writing {concept.positive} and {concept.negative} answers …")
-    writer = ModelWriter(lm, batch_size=batch_size, seed=seed)
+    writer = ModelWriter(lm, batch_size=batch_size, seed=seed, progress=screen.is_interactive)
     found = write_pairs(concept, writer, neutral_prompts())
     report_pairs(found, screen)
     return found.contrast(chats=has_chats(lm))

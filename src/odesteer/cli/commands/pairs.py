@@ -112,7 +112,11 @@ def pairs(
             with choice.opened(screen) as lm:
                 screen.note(f"loaded {lm.model_id}; answering {len(asked)} prompts twice …")
                 own = ModelWriter(
-                    lm, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed
+                    lm,
+                    max_new_tokens=max_new_tokens,
+                    batch_size=batch_size,
+                    seed=seed,
+                    progress=screen.is_interactive,
                 )
                 found, chats = write_pairs(concept, own, asked), has_chats(lm)
         counts = report_pairs(found, screen)
