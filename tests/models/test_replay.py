@@ -14,7 +14,9 @@ from odesteer.barriers import NeuralPotential
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.methods import Amount, EndToEnd
 from odesteer.models import SteeredModel
+from odesteer.models.architecture.sites import hidden_states
 from odesteer.models.tokens.encoding import Encoded
+from odesteer.models.training import prompt_states
 from odesteer.models.training.kept import TensorKeeper
 from odesteer.models.training.prompt_states import PromptStates
 from odesteer.models.training.replay import Replay, moved_tokens
@@ -163,6 +165,33 @@ def test_prompts_do_not_run_again(lm: SteeredModel) -> None:
     head.remove()
     assert columns == [max(len(text.response) for text in TEXTS)] * 2
     assert made == [(1, 2 * sum(len(text.response) for text in TEXTS))] * 2
+
+
+def test_what_all_prompts_begin_with_runs_once(
+    any_lm: SteeredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = tuple(range(30, 42))
+    texts = [Encoded((1, *opening, *text.ids[1:]), len(opening) + text.n_prompt) for text in TEXTS]
+    site = any_lm._sites.at(1)
+    moves = {site: lambda a: 1.5 * a}
+    found, tokens = [], []
+    for least in (8, 1000):
+        ran: list[int] = []
+        monkeypatch.setattr(prompt_states, "_LEAST_SHARED", least)
+        handle = any_lm.layers.at(0).register_forward_hook(
+            lambda module, args, output, ran=ran: ran.append(hidden_states(output)[..., 0].numel())
+        )
+        replay = Replay(any_lm, [site])
+        batch, logits = replay.capture(texts)
+        handle.remove()
+        tokens.append(sum(ran))
+        found.append((logits, replay.logits(batch, moves)))
+        if batch.prompts is not None:
+            assert batch.prompts.mask.shape[1] == max(t.n_prompt for t in texts) - 1
+    for once, each in zip(*found, strict=True):
+        torch.testing.assert_close(once, each, atol=1e-4, rtol=1e-4)
+    if batch.prompts is not None:
+        assert tokens[0] < tokens[1]
 
 
 def test_a_cache_that_disagrees_is_not_used(

@@ -13,6 +13,9 @@ from odesteer.models.observed_model import ObservedModel
 from odesteer.models.tokens.batches import pad_batch
 from odesteer.models.tokens.special_tokens import pad_token_id
 
+# Shorter beginnings are not worth a pass of their own.
+_LEAST_SHARED = 8
+
 
 @dataclass(frozen=True)
 class PromptStates:
@@ -78,16 +81,17 @@ def computed(lm: ObservedModel, beginnings: Sequence[tuple[int, ...]]) -> Prompt
     different = list(dict.fromkeys(beginnings))
     number = {beginning: i for i, beginning in enumerate(different)}
     rows = torch.tensor([number[beginning] for beginning in beginnings])
-    pad = pad_token_id(lm.tokenizer, lm.model)
-    inputs: dict[str, Any] = dict(pad_batch(different, pad, "left", lm.device))
-    mask = inputs["attention_mask"]
-    if not accepts_argument(lm.model, "position_ids"):
-        del inputs["position_ids"]
-    if accepts_argument(lm.model, "logits_to_keep"):
-        inputs["logits_to_keep"] = 1
-    cache = _empty(lm)
-    with torch.no_grad():
-        lm.model(**inputs, past_key_values=cache, use_cache=True)
+    shared = _shared_beginning(different)
+    cache, mask = _empty(lm), torch.empty(len(different), 0, dtype=torch.long, device=lm.device)
+    if shared:
+        mask = torch.ones(len(different), len(shared), dtype=torch.long, device=lm.device)
+        _run(lm, [shared], mask[:1, :0], cache)
+        if not (_is_plain(cache) and all(layer.is_initialized for layer in cache.layers)):
+            return None
+        for layer in cache.layers:
+            layer.keys = layer.keys.expand(len(different), *layer.keys.shape[1:])
+            layer.values = layer.values.expand(len(different), *layer.values.shape[1:])
+    mask = _run(lm, [beginning[len(shared) :] for beginning in different], mask, cache)
     if not _is_plain(cache) or len(cache.layers) != len(lm.layers):
         return None
     if not all(
@@ -95,6 +99,33 @@ def computed(lm: ObservedModel, beginnings: Sequence[tuple[int, ...]]) -> Prompt
     ):
         return None
     return PromptStates(cache, rows, mask[rows.to(mask.device)])
+
+
+def _shared_beginning(beginnings: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What all of several begin with, as chats do with a system prompt; not the whole of any."""
+    if len(beginnings) < 2:
+        return ()
+    shortest = min(map(len, beginnings)) - 1
+    columns = zip(*(beginning[:shortest] for beginning in beginnings), strict=True)
+    n = next((i for i, tokens in enumerate(columns) if len(set(tokens)) > 1), shortest)
+    return beginnings[0][:n] if n >= _LEAST_SHARED else ()
+
+
+def _run(lm: ObservedModel, texts: Sequence[tuple[int, ...]], before: Tensor, cache: Any) -> Tensor:
+    """Add texts to a cache, padded on the left behind what it has; the mask of all of it."""
+    pad = pad_token_id(lm.tokenizer, lm.model)
+    inputs: dict[str, Any] = dict(pad_batch(texts, pad, "left", lm.device))
+    mask = torch.cat([before, inputs["attention_mask"]], dim=1)
+    inputs["attention_mask"] = mask
+    if accepts_argument(lm.model, "position_ids"):
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp_min(0)[:, before.shape[1] :]
+    else:
+        del inputs["position_ids"]
+    if accepts_argument(lm.model, "logits_to_keep"):
+        inputs["logits_to_keep"] = 1
+    with torch.no_grad():
+        lm.model(**inputs, past_key_values=cache, use_cache=True)
+    return mask
 
 
 def _empty(lm: ObservedModel) -> Any:
