@@ -36,6 +36,7 @@ from odesteer import (
     CAA,
     Ablation,
     Angular,
+    Bridge,
     Conditional,
     ContrastData,
     GatedDirection,
@@ -55,6 +56,7 @@ from odesteer.barriers import (
     MultiLabelBarrier,
     NeighbourBarrier,
     PolynomialBarrier,
+    SharedProjectionBarrier,
     Standardized,
     UnitSphere,
 )
@@ -214,6 +216,8 @@ CANDIDATES: dict[str, tuple[Callable[[], Method], str, tuple[float, ...]]] = {
         "interpolation",
         (0.5, 1.0, 2.0),
     ),
+    "Bridge()": (Bridge, "interpolation", (0.5, 1.0, 2.0)),
+    "SharedProjectionBarrier()": (lambda: ODESteer(SharedProjectionBarrier()), "level", LEVELS),
     "LinearAcT(support)": (lambda: LinearAcT(support=True), "interpolation", (0.5, 1.0, 2.0)),
 }
 _TRIES = 5

@@ -34,7 +34,8 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of public data sets.")],
     layers: Annotated[str, typer.Option(help="Of the source and of the target.")],
     pairs: Annotated[int, typer.Option(help="Reviews of each side to fit to.")] = 100,
-    texts: Annotated[int, typer.Option(help="Beginnings of reviews for the map.")] = 200,
+    texts: Annotated[int, typer.Option(help="Beginnings of reviews for the map.")] = 150,
+    maps: Annotated[str, typer.Option(help="Kinds of maps, with commas between.")] = "ridge",
     n: Annotated[int, typer.Option(help="Held-out reviews.")] = 24,
     kl: Annotated[float, typer.Option()] = 0.1,
     neutral: Annotated[int, typer.Option(help="Neutral prompts.")] = 8,
@@ -54,11 +55,17 @@ def main(
     before = effect(_unsteered)
     table = Table("method", "steerer", "explained of h", "of a", "amount", "gain", "KL")
     print(f"unsteered {statistics.mean(before):.3f}; {len(others)} texts for the map", flush=True)
+    sides = [
+        [lm.capture(side, layer).states[layer] for side in (examples.positive, examples.negative)]
+        for lm, layer in zip((first, second), at, strict=True)
+    ]
     for name, (make, quantity, start) in METHODS.items():
-        own = first.fit(make(), examples, at[0])
-        there = second.fit(make(), examples, at[1])
+        own, there = (
+            Steerer(make().fit(*states, examples.groups), Site(layer, "last"))
+            for states, layer in zip(sides, at, strict=True)
+        )
         rows: list[tuple[str, Steerer, str, str]] = [("fitted there", there, "", "")]
-        for kind in ("ridge", "orthogonal"):
+        for kind in maps.split(","):
             try:
                 found = transfer(
                     own,

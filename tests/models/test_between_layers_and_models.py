@@ -8,13 +8,14 @@ import torch
 
 import tiny_models
 from odesteer.artifact import Site, Steerer, load, lqr
-from odesteer.barriers import ProjectedBarrier, SharedProjectionBarrier, Training
+from odesteer.barriers import NeighbourBarrier, ProjectedBarrier, SharedProjectionBarrier, Training
 from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.flows import RK4, Covariance
 from odesteer.methods import (
     CAA,
     Ablation,
+    Conditional,
     LinearAcT,
     NormPreserving,
     ODESteer,
@@ -236,3 +237,44 @@ def test_layers_are_fitted_jointly(lm: SteeredModel, data: ContrastData) -> None
     ):
         lm.fit(NormPreserving(method), data, [1, 2])
     lm.fit(NormPreserving(method), data, 1)
+
+
+@pytest.mark.parametrize("way", ["when", "conditional"])
+def test_gates_by_neighbours_fitted_on_queries(
+    lm: SteeredModel,
+    data: ContrastData,
+    way: str,
+    tmp_path,  # type: ignore[no-untyped-def]
+) -> None:
+    """Prompts like those it knows are steered, others come back as they are."""
+    own = lm.fit(CAA(T=30.0), data, 2)
+    unlike = ["0 1 2 3 4 5 6 7 8 9", "zzzz qqqq zzzz qqqq"]
+    queries, asked = (  # each ends with its last word, which a pass takes for the prompt's end
+        [Example(front, f" {word}") for front, word in (text.rsplit(" ", 1) for text in texts)]
+        for texts in (sentences(60, 5), sentences(3, 9) + unlike)
+    )
+    if way == "when":
+        groups = tuple(map(str, range(30)))
+        sides = ContrastData(tuple(queries[:30]), tuple(queries[30:]), groups, groups)
+        gate = ODESteer(NeighbourBarrier(1, 1.0, which="all"))
+        gated = own.when(lm.fit(gate, sides, 1), below=0.0)
+    else:
+        # Where it is applied: at the tokens that are steered, prompts' last ones.
+        states = lm.capture(queries, 2).states[2]
+        barrier = NeighbourBarrier(1, 1.0).fit_queries(states)
+        gated = replace(
+            own,
+            method=Conditional.around(own.method, gate=barrier),
+            site=Site(2, "last::1"),
+        )
+        own = replace(own, site=Site(2, "last::1"))
+    gated.save(tmp_path / "gated.safetensors")
+    again = load(tmp_path / "gated.safetensors")
+    with lm.steering(again):
+        found = lm.capture(asked, 3)
+    plain = lm.capture(asked, 3)
+    with lm.steering(own):
+        steered = lm.capture(asked, 3)
+    assert not torch.equal(steered.states[3][-1], plain.states[3][-1])
+    torch.testing.assert_close(found.states[3][:3], steered.states[3][:3])
+    torch.testing.assert_close(found.states[3][3:], plain.states[3][3:])

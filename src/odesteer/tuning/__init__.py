@@ -1,5 +1,6 @@
 """Selection of layer, amount and parameters of a method under a fluency budget."""
 
+from odesteer.tuning.ablation_choice import AblationChoice, choose_ablation
 from odesteer.tuning.at_cost import AtCost, tune_to_cost
 from odesteer.tuning.cost_search import CostSearch
 from odesteer.tuning.heat_map import heat_map
@@ -20,6 +21,7 @@ __all__ = [
     "BUDGET",
     "PROXIES",
     "SAMPLING",
+    "AblationChoice",
     "AtCost",
     "Candidate",
     "CostSearch",
@@ -38,6 +40,7 @@ __all__ = [
     "Tuning",
     "TuningProgress",
     "WrittenTexts",
+    "choose_ablation",
     "coarse_layers",
     "early_layers",
     "from_data",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
 
@@ -96,7 +96,7 @@ class Objective(ABC):
 
     @abstractmethod
     def measure(
-        self, steerer: Steerer | None, amount: Amount | None, items: range
+        self, steerer: Steerer | SteererSet | None, amount: Amount | None, items: range
     ) -> Sequence[Measurement]:
         """One measurement for each of ``items``; no steerer is the unsteered model.
 
@@ -107,6 +107,6 @@ class Objective(ABC):
     def about(self) -> dict[str, Any]:
         """Description as plain data, with all that its measurements depend on."""
 
-    def score(self, steerer: Steerer | None, amount: Amount | None = None) -> Score:
+    def score(self, steerer: Steerer | SteererSet | None, amount: Amount | None = None) -> Score:
         """Means over all items."""
         return Score.of(self.measure(steerer, amount, range(self.n_items)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.data import Example
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
@@ -82,7 +82,7 @@ class WrittenTexts(Objective):
         }
 
     def measure(
-        self, steerer: Steerer | None, amount: Amount | None, items: range
+        self, steerer: Steerer | SteererSet | None, amount: Amount | None, items: range
     ) -> list[Measurement]:
         texts = self.write(steerer, amount, items)
         prompts = [self.prompts[i] for i in items]
@@ -102,7 +102,9 @@ class WrittenTexts(Objective):
             for value, cost, own in zip(values, costs, self._unsteered_costs[items], strict=True)
         ]
 
-    def write(self, steerer: Steerer | None, amount: Amount | None, items: range) -> list[str]:
+    def write(
+        self, steerer: Steerer | SteererSet | None, amount: Amount | None, items: range
+    ) -> list[str]:
         """Continuations of the prompts ``items``."""
         quantity: dict[str, Any] = {} if amount is None else {amount.quantity: amount.value}
         return self.lm.generate(

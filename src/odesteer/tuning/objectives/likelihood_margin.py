@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from odesteer.artifact import Steerer
+from odesteer.artifact import Steerer, SteererSet
 from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError
 from odesteer.methods import Amount
@@ -72,7 +72,7 @@ class LikelihoodMargin(Objective):
         }
 
     def measure(
-        self, steerer: Steerer | None, amount: Amount | None, items: range
+        self, steerer: Steerer | SteererSet | None, amount: Amount | None, items: range
     ) -> list[Measurement]:
         self._prepare()
         found = self._likelihoods(steerer, amount, items)
@@ -114,7 +114,7 @@ class LikelihoodMargin(Objective):
         self._unsteered = self._likelihoods(None, None, range(self.n_items))
 
     def _likelihoods(
-        self, steerer: Steerer | None, amount: Amount | None, items: range
+        self, steerer: Steerer | SteererSet | None, amount: Amount | None, items: range
     ) -> list[list[float | None]]:
         texts = [text for i in items for text in self._texts[i]]
         found = log_likelihoods(self.lm, texts, steerer, amount, batch_size=self.batch_size)
