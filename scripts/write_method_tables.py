@@ -26,7 +26,15 @@ FAMILIES = {
     ),
     "vectors": ("caa", "repe", "iti", "head-iti", "gated-direction"),
     "rotations": ("spherical", "spherical-steering", "bridge", "angular", "hpr"),
-    "maps": ("ablation", "setpoint", "mimic", "linear-act", "subspace-map", "truthflow"),
+    "maps": (
+        "ablation",
+        "setpoint",
+        "mimic",
+        "linear-act",
+        "subspace-map",
+        "truthflow",
+        "query-truthflow",
+    ),
     "combinations": ("conditional", "sum", "norm-preserving"),
 }
 

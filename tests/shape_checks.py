@@ -109,6 +109,13 @@ SHAPES: dict[str, dict[str, Any]] = {
         "source": floats("r d"),
         "bias": floats("r"),
     },
+    "QueryTruthFlow.fit_triples": {
+        "queries": floats("m d"),
+        "positive": floats("m d"),
+        "negative": floats("m d"),
+    },
+    "QueryTruthFlow.correction": {"query": Rows, "return": Rows},
+    "QueryTruthFlow.at_query": {"query": floats("d")},
     "Setpoint.along": {"direction": floats("d")},
     "Conditional.acts": {"a": Rows, "return": bools("*b")},
     "SphericalSteering.acts": {"a": Rows, "return": bools("*b")},

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from odesteer.methods import ODESteer as ODESteer
     from odesteer.methods import OneStep as OneStep
     from odesteer.methods import Preference as Preference
+    from odesteer.methods import QueryTruthFlow as QueryTruthFlow
     from odesteer.methods import REControl as REControl
     from odesteer.methods import RepE as RepE
     from odesteer.methods import Reward as Reward
@@ -88,6 +89,7 @@ _HOMES = {
     "PolynomialBarrier": "odesteer.barriers",
     "Preference": "odesteer.methods",
     "Provenance": "odesteer.artifact",
+    "QueryTruthFlow": "odesteer.methods",
     "REControl": "odesteer.methods",
     "RepE": "odesteer.methods",
     "Reward": "odesteer.methods",

@@ -173,14 +173,14 @@ class Estimator(Parametrised):
     Learned attributes end in one underscore and are tensors, numbers, strings, ``None``,
     other estimators, or lists and string-keyed dictionaries of these.
 
-    `fit`, `fit_rewards`, `fit_labels` and `fit_queries` of every subclass run outside the graph and
-    outside inference mode, on detached arguments, so that what they learn can take part in a later
-    backward pass whatever mode the caller was in.
+    `fit` and `fit_rewards`, `fit_labels`, `fit_queries`, `fit_triples` of every subclass run
+    outside the graph and outside inference mode, on detached arguments, so that what they learn can
+    take part in a later backward pass whatever mode the caller was in.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in ("fit", "fit_rewards", "fit_labels", "fit_queries"):
+        for name in ("fit", "fit_rewards", "fit_labels", "fit_queries", "fit_triples"):
             if name in vars(cls):
                 setattr(cls, name, _outside_the_graph(vars(cls)[name]))
 

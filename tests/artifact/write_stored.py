@@ -94,6 +94,7 @@ from odesteer.methods import (
     NormPreserving,
     ODESteer,
     OneStep,
+    QueryTruthFlow,
     REControl,
     RepE,
     Reward,
@@ -172,6 +173,9 @@ def listed() -> dict[str, Steerer | SteererSet]:
         "hpr": HPR(hidden=(5,)),
         "recontrol": REControl(n_steps=3, regularisation=0.5),
         "truthflow": TruthFlow(rank=4, hidden=(6,), learning_rate=0.05),
+        "query-truthflow": QueryTruthFlow(
+            rank=4, solver=Midpoint(4), hidden=(6,), training=Training(0.02, max_epochs=40)
+        ),
         "angular": Angular(),
         "norm-preserving": NormPreserving(LinearAcT()),
         "spherical": Spherical(),

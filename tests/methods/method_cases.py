@@ -12,6 +12,7 @@ from odesteer.barriers import (
     PolynomialBarrier,
     Raw,
     TensorSketchBarrier,
+    Training,
     ValueBarrier,
 )
 from odesteer.flows import (
@@ -40,6 +41,7 @@ from odesteer.methods import (
     NormPreserving,
     ODESteer,
     OneStep,
+    QueryTruthFlow,
     REControl,
     RepE,
     Setpoint,
@@ -93,6 +95,7 @@ METHODS: dict[str, Method] = {
     "recontrol-tethered": REControl(ValueBarrier((8, 8), folds=0), 5, regularisation=1.0),
     "truthflow": TruthFlow(hidden=(16,)),
     "truthflow-rank-2": TruthFlow(0.5, 2, Midpoint(3), (8, 8)),
+    "query-truthflow": QueryTruthFlow(hidden=(16,), training=Training(0.02, max_epochs=10)),
     "angular": Angular(),
     "angular-across": Angular(angle=-10.0, interpolation=0.5),
     "angular-by": Angular(angle=300.0, turn="by"),

@@ -36,10 +36,10 @@ def test_every_registered_method_is_tested():
 
 
 # These have no field or map of one kind, or none at all.
-WITHOUT_BARRIER = {"subspace-map", "linear-act", "truthflow", "sum"}
+WITHOUT_BARRIER = {"subspace-map", "linear-act", "truthflow", "query-truthflow", "sum"}
 WITHOUT_FIELD = {
     *("ablation", "angular", "gated-direction", "hpr", "linear-act", "mimic"),
-    *("setpoint", "spherical-steering", "subspace-map", "truthflow"),
+    *("setpoint", "spherical-steering", "subspace-map", "truthflow", "query-truthflow"),
 }
 
 

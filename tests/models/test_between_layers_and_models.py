@@ -11,7 +11,7 @@ from odesteer.artifact import Site, Steerer, load, lqr
 from odesteer.barriers import NeighbourBarrier, ProjectedBarrier, SharedProjectionBarrier, Training
 from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError, ModelError
-from odesteer.flows import RK4, Covariance
+from odesteer.flows import RK4, Covariance, Midpoint
 from odesteer.methods import (
     CAA,
     Ablation,
@@ -20,11 +20,20 @@ from odesteer.methods import (
     NormPreserving,
     ODESteer,
     OneStep,
+    QueryTruthFlow,
     Setpoint,
     Spherical,
     SubspaceMap,
 )
-from odesteer.models import SteeredModel, ablate_weights, fit_in_order, mean_jacobians, transfer
+from odesteer.models import (
+    SteeredModel,
+    ablate_weights,
+    fit_in_order,
+    fit_triples,
+    for_request,
+    mean_jacobians,
+    transfer,
+)
 from odesteer.tuning import early_layers, opposite_sign_layers
 
 WORDS = [
@@ -278,3 +287,36 @@ def test_gates_by_neighbours_fitted_on_queries(
     assert not torch.equal(steered.states[3][-1], plain.states[3][-1])
     torch.testing.assert_close(found.states[3][:3], steered.states[3][:3])
     torch.testing.assert_close(found.states[3][3:], plain.states[3][3:])
+
+
+def test_corrections_are_made_for_a_request(lm: SteeredModel, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    queries = sentences(20, 3)
+    sides = [tuple(Example(f"{q} is", f" {end} sun") for q in queries) for end in ("good", "bad")]
+    groups = tuple(map(str, range(20)))
+    data = ContrastData(*sides, groups, groups)
+    quick = Training(0.02, max_epochs=5, keep_best=True)
+    method = QueryTruthFlow(solver=Midpoint(3), hidden=(4,), training=quick)
+    steerer = fit_triples(lm, method, data, 1)
+    fitted = steerer.method
+    assert isinstance(fitted, QueryTruthFlow)
+    # Answers are means over their tokens, queries the last tokens of prompts.
+    answers = lm.capture(data.positive, 1, "answer")
+    first = answers.states[1][answers.example == 0].mean(dim=0)
+    wrong = lm.capture(data.negative, 1, "answer")
+    start = lm.capture(data.positive, 1, "prompt").states[1]
+    torch.testing.assert_close(fitted.means_[0], start.mean(dim=0))
+    second = wrong.states[1][wrong.example == 0].mean(dim=0)
+    assert float((first - second).norm()) > 0
+    steerer.save(tmp_path / "triples.safetensors")
+    again = load(tmp_path / "triples.safetensors")
+    prompt = f"{queries[0]} is"
+    one = for_request(lm, again, prompt)
+    expected = 1.5 * fitted.correction(start[0])
+    torch.testing.assert_close(one.method.constant_displacement(), expected, rtol=1e-4, atol=1e-6)
+    with lm.steering(one):
+        lm.generate(prompt, max_new_tokens=3)
+    with pytest.raises(InvalidInputError, match="QueryTruthFlow"):
+        for_request(lm, one, prompt)
+    mixed = replace(data, positive=(Example("other", " good"), *data.positive[1:]))
+    with pytest.raises(InvalidInputError, match="different prompts"):
+        fit_triples(lm, method, mixed, 1)

@@ -22,6 +22,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "hpr": ("pham2024hpr",),
     "recontrol": ("kong2024recontrol",),
     "truthflow": ("wang2025truthflow",),
+    "query-truthflow": ("wang2025truthflow",),
     "angular": ("vu2025angular",),
     "norm-preserving": ("zhao2026odesteer",),
     "spherical": ("you2026spherical",),

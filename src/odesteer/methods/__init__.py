@@ -24,6 +24,7 @@ from odesteer.methods.objectives import (
 )
 from odesteer.methods.odesteer import ODESteer
 from odesteer.methods.one_step import OneStep
+from odesteer.methods.query_truthflow import QueryTruthFlow
 from odesteer.methods.recontrol import REControl
 from odesteer.methods.setpoint import Setpoint
 from odesteer.methods.spherical import Spherical
@@ -50,6 +51,7 @@ registry: Registry[Method] = Registry(
         "hpr": "odesteer.methods.hpr:HPR",
         "recontrol": "odesteer.methods.recontrol:REControl",
         "truthflow": "odesteer.methods.truthflow:TruthFlow",
+        "query-truthflow": "odesteer.methods.query_truthflow:QueryTruthFlow",
         "angular": "odesteer.methods.angular:Angular",
         "norm-preserving": "odesteer.methods.norm_preserving:NormPreserving",
         "spherical": "odesteer.methods.spherical:Spherical",
@@ -100,6 +102,7 @@ __all__ = [
     "OneStep",
     "Preference",
     "Prepared",
+    "QueryTruthFlow",
     "REControl",
     "RepE",
     "Reward",

@@ -91,7 +91,7 @@ class TruthFlow(Method):
         with torch.inference_mode(False), torch.enable_grad():
             negative, positive = negative.detach().clone(), positive.detach().clone()
             difference = positive - negative
-            self.basis_ = _leading(difference, self.rank)
+            self.basis_ = leading_directions(difference, self.rank)
             self.shift_ = difference.mean(dim=0)
             self.scale_ = float(difference.double().square().sum(dim=1).mean().sqrt())
             if not self.scale_ > 0:
@@ -150,8 +150,7 @@ class TruthFlow(Method):
 
     def _velocity(self, x: Tensor, t: Tensor, start: Tensor) -> Tensor:
         """u(x, t | a), `[n, d]`, from x `[n, d]`, t `[n, 1]` and the start a `[n, d]`."""
-        waves = math.pi * t * torch.arange(1, _WAVES + 1).to(t)
-        time = torch.cat([torch.cos(waves), torch.sin(waves)], dim=-1) / math.sqrt(_WAVES)
+        time = time_features(t)
         seen = torch.cat([self.inputs_(start), (x - start) / self.scale_, time], dim=-1)
         # Inputs and outputs of the network have unit scale.
         scale = self.scale_ / math.sqrt(x.shape[-1])
@@ -169,6 +168,12 @@ class TruthFlow(Method):
         self.solver.check()
 
 
+def time_features(t: Tensor) -> Tensor:
+    """cos and sin of πkt, of length one together, `[n, 1] -> [n, 2·waves]`."""
+    waves = math.pi * t * torch.arange(1, _WAVES + 1).to(t)
+    return torch.cat([torch.cos(waves), torch.sin(waves)], dim=-1) / math.sqrt(_WAVES)
+
+
 class _Transport(VectorField):
     """(u(x, t | a), 1) for the state (x, t), `[n, d + 1]`, from starts a `[n, d]`."""
 
@@ -181,7 +186,7 @@ class _Transport(VectorField):
         return torch.cat([self.method._velocity(x, t, self.start), torch.ones_like(t)], dim=-1)
 
 
-def _leading(difference: Tensor, rank: int) -> Tensor:
+def leading_directions(difference: Tensor, rank: int) -> Tensor:
     """The ``rank`` leading right singular vectors `[d, k]` of `[m, d]`.
 
     Fewer where fewer singular values are above rounding. From the smaller Gram matrix.

@@ -14,6 +14,7 @@ from odesteer.models.steering.threads import SteeringWarning
 from odesteer.models.tokens.capture_positions import CAPTURE_POSITIONS
 from odesteer.models.tokens.encoding import Encoded
 from odesteer.models.transfer import ActivationMap, Transferred, transfer
+from odesteer.models.triples import fit_triples, for_request
 from odesteer.models.weight_edit import ablate_weights
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "ablate_weights",
     "find_decoder_layers",
     "fit_in_order",
+    "fit_triples",
+    "for_request",
     "mean_jacobians",
     "neutral_prompts",
     "transfer",
