@@ -128,7 +128,9 @@ METHODS = [
     HPR(hidden=(5,)),
     REControl(n_steps=3, regularisation=0.5),
     TruthFlow(rank=4, solver=Midpoint(3), hidden=(6,)),
-    QueryTruthFlow(rank=4, solver=Midpoint(3), hidden=(6,), training=Training(max_epochs=5)),
+    QueryTruthFlow(
+        rank=4, solver=Midpoint(3), hidden=(6,), training=Training(max_epochs=5, keep_best=True)
+    ),
     RepE(),
     ITI(),
     HeadITI(n_heads=3, top_k=2),

@@ -95,7 +95,9 @@ METHODS: dict[str, Method] = {
     "recontrol-tethered": REControl(ValueBarrier((8, 8), folds=0), 5, regularisation=1.0),
     "truthflow": TruthFlow(hidden=(16,)),
     "truthflow-rank-2": TruthFlow(0.5, 2, Midpoint(3), (8, 8)),
-    "query-truthflow": QueryTruthFlow(hidden=(16,), training=Training(0.02, max_epochs=10)),
+    "query-truthflow": QueryTruthFlow(
+        hidden=(16,), training=Training(0.02, max_epochs=10, keep_best=True)
+    ),
     "angular": Angular(),
     "angular-across": Angular(angle=-10.0, interpolation=0.5),
     "angular-by": Angular(angle=300.0, turn="by"),
