@@ -14,6 +14,7 @@ from odesteer import load, load_contrast
 from odesteer.cli.commands.tune import command as tune_module
 from odesteer.models import CAPTURE_POSITIONS
 from odesteer.tuning import BUDGET, PROXIES
+from odesteer.tuning.layer_rules import LayerRule
 
 _BARRIERS = ("linear", "polynomial")
 FAST = ("--samples", 8, "--max-new-tokens", 4, "--rungs", 1, "--refinements", 0)
@@ -201,6 +202,7 @@ def test_without_matplotlib_there_is_no_plot_and_no_error(
 
 def test_the_choices_in_the_help_are_those_of_the_library() -> None:
     assert typing.get_args(tune_module.Proxy) == PROXIES
+    assert typing.get_args(tune_module.LayerRule) == typing.get_args(LayerRule)
     assert typing.get_args(tune_module.CapturePosition) == CAPTURE_POSITIONS
     assert tune_module.DEFAULT_BUDGET == BUDGET
 
@@ -258,3 +260,15 @@ def test_options_that_do_not_go_with_a_cost(
     outcome = run("tune", model, "--data", many, *options)
     assert outcome.code == 2
     assert message in " ".join(outcome.err.split())
+
+
+def test_a_rule_keeps_some_of_the_layers(run: Run, words) -> None:
+    chosen = (*words[:4], "--method", "caa", "--layer-rule", "early")
+    grid = ("--amounts", "strength=0.1", "--budget", 9)
+    for more in (grid, ("--kl", 0.01)):
+        outcome = run(*chosen, "--layer", 2, "--layer", 3, *more, *FAST, "-o", "f", "--force")
+        assert outcome.code == 0, outcome.err
+        assert "layers by the rule early: 2" in outcome.err
+    outcome = run(*chosen, "--layer", 3, *grid, *FAST)
+    assert outcome.code == 2
+    assert "last fifth" in outcome.err

@@ -34,7 +34,7 @@ from odesteer.models import (
     mean_jacobians,
     transfer,
 )
-from odesteer.tuning import early_layers, opposite_sign_layers
+from odesteer.tuning import early_layers, layers_by_rule, opposite_sign_layers
 
 WORDS = [
     *("the", "sun", "is", "cold", "and", "rain", "warm", "in"),
@@ -188,6 +188,13 @@ def test_rules_for_layers(lm: SteeredModel, data: ContrastData) -> None:
     else:
         with pytest.raises(InvalidInputError, match="origin"):
             opposite_sign_layers(lm, data)
+    assert layers_by_rule(lm, data, "early") == [0, 1, 2]
+    assert layers_by_rule(lm, data, "early", [2, 3]) == [2]
+    if expected:
+        assert layers_by_rule(lm, data, "opposite-signs", expected[:1]) == expected[:1]
+    for rule, words in (("early", "last fifth"), ("late", "opposite-signs or early")):
+        with pytest.raises(InvalidInputError, match=words):
+            layers_by_rule(lm, data, rule, [3])  # type: ignore[arg-type]
     assert early_layers(30) == list(range(24))
     assert early_layers(1) == [0]
     with pytest.raises(InvalidInputError, match="share"):

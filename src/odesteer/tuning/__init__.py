@@ -4,7 +4,7 @@ from odesteer.tuning.ablation_choice import AblationChoice, choose_ablation
 from odesteer.tuning.at_cost import AtCost, tune_to_cost
 from odesteer.tuning.cost_search import CostSearch
 from odesteer.tuning.heat_map import heat_map
-from odesteer.tuning.layer_rules import early_layers, opposite_sign_layers
+from odesteer.tuning.layer_rules import early_layers, layers_by_rule, opposite_sign_layers
 from odesteer.tuning.objectives.base import Measurement, Objective, Score
 from odesteer.tuning.objectives.factories import PROXIES, from_data, from_world
 from odesteer.tuning.objectives.generated_texts import SAMPLING, TextJudge, WrittenTexts
@@ -46,6 +46,7 @@ __all__ = [
     "from_data",
     "from_world",
     "heat_map",
+    "layers_by_rule",
     "opposite_sign_layers",
     "tune",
     "tune_to_cost",

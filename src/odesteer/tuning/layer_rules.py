@@ -1,11 +1,15 @@
 """Rules for the layers that a search begins with: opposite signs of the class means, depth."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError
 from odesteer.models import SteeredModel
 from odesteer.models.tokens.capture_positions import CapturePosition
+from odesteer.tuning.search.grid import coarse_layers
+
+LayerRule = Literal["opposite-signs", "early"]
 
 
 def opposite_sign_layers(
@@ -38,6 +42,32 @@ def opposite_sign_layers(
             f"at none of the layers {asked} do the class means lie on opposite sides of the origin;"
             " choose layers by a search instead."
         )
+    return kept
+
+
+def layers_by_rule(
+    lm: SteeredModel,
+    data: ContrastData,
+    rule: LayerRule,
+    layers: Sequence[int] | None = None,
+    *,
+    position: CapturePosition = "last",
+    batch_size: int | None = None,
+) -> list[int]:
+    """Those of ``layers``, by default the coarse ones of `tune`, that a rule keeps.
+
+    The rule is ``opposite-signs``, see `opposite_sign_layers`, or ``early``, see `early_layers`.
+    Raises `InvalidInputError` for another rule and where no layer is kept.
+    """
+    asked = coarse_layers(lm.n_layers) if layers is None else list(dict.fromkeys(layers))
+    if rule == "opposite-signs":
+        return opposite_sign_layers(lm, data, asked, position=position, batch_size=batch_size)
+    if rule != "early":
+        raise InvalidInputError(f"a rule is {' or '.join(get_args(LayerRule))}, not {rule!r}.")
+    early = set(early_layers(lm.n_layers))
+    kept = [layer for layer in asked if layer in early]
+    if not kept:
+        raise InvalidInputError(f"all of the layers {asked} are in the last fifth of the model.")
     return kept
 
 

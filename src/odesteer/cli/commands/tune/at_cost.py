@@ -6,6 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from odesteer.cli.commands.tune.layers import LayerRule, kept_layers
 from odesteer.cli.commands.tune.objective import Proxy, data_and_objective
 from odesteer.cli.output.screen import Screen
 from odesteer.cli.output.steerers import describe
@@ -28,6 +29,7 @@ def run_at_cost(
     source: "ContrastData | World",
     candidates: "Sequence[Candidate]",
     layers: "Sequence[int] | None",
+    layer_rule: LayerRule | None,
     kl: float,
     *,
     proxy: Proxy,
@@ -47,9 +49,19 @@ def run_at_cost(
     from odesteer.tuning import coarse_layers, tune_to_cost
 
     with choice.opened(screen) as lm:
-        chosen = coarse_layers(lm.n_layers) if layers is None else list(dict.fromkeys(layers))
-        for layer in chosen:
+        for layer in layers or ():
             lm.layers.at(layer)
+        kept = kept_layers(
+            lm,
+            source,
+            layer_rule,
+            layers,
+            position=position,
+            seed=seed,
+            batch_size=batch_size,
+            screen=screen,
+        )
+        chosen = coarse_layers(lm.n_layers) if kept is None else list(dict.fromkeys(kept))
         is_single = len(chosen) * len(candidates) == 1
         objective = None
         if is_single and isinstance(source, ContrastData):

@@ -34,6 +34,7 @@ from odesteer.cli.arguments.options import (
 )
 from odesteer.cli.commands.tune.at_cost import run_at_cost
 from odesteer.cli.commands.tune.candidates import candidates_of
+from odesteer.cli.commands.tune.layers import LayerRule, kept_layers
 from odesteer.cli.commands.tune.objective import Proxy, data_and_objective
 from odesteer.cli.commands.tune.report import (
     no_choice,
@@ -105,6 +106,14 @@ def tune(
             metavar="N",
             help="A decoder layer to try, counted from zero; repeat it.  [default: all, or eight"
             " between 15 and 85 percent of the depth]",
+            rich_help_panel=STEERING,
+        ),
+    ] = None,
+    layer_rule: Annotated[
+        LayerRule | None,
+        typer.Option(
+            help="Keep of these layers those whose class means lie on opposite sides of the origin"
+            " along their difference, or all but the last fifth of the model's.",
             rich_help_panel=STEERING,
         ),
     ] = None,
@@ -248,6 +257,7 @@ def tune(
                 source,
                 candidates,
                 layer,
+                layer_rule,
                 kl,
                 proxy=objective or "judge",
                 n_items=samples,
@@ -274,6 +284,17 @@ def tune(
                 batch_size=batch_size,
             )
             position = position or (known.position if known else "last")
+            if layer_rule is not None:
+                layer = kept_layers(
+                    lm,
+                    fit_data,
+                    layer_rule,
+                    layer,
+                    position=position,
+                    seed=seed,
+                    batch_size=batch_size,
+                    screen=screen,
+                )
             output.mkdir(exist_ok=True)
             with progress(screen) as on_progress:
                 found = select(
