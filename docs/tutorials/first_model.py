@@ -8,8 +8,10 @@
 # # Steer your first model
 #
 # In ten minutes, most of them reading: fit a steerer to 24 pairs of answers, write with it at several levels, and see what it costs.
-# The model is SmolLM2-135M-Instruct, a real chat model that is small enough for any laptop. `make llms` puts it beside the project;
-# without that it comes from the hub.
+# The model is SmolLM2-135M-Instruct, a real chat model that is small enough for any laptop.
+#
+# In a clone of the project `make llms LLMS=smollm2` makes a virtual environment and puts the model into `.llms`; without it the model comes from the hub.
+# Then start Python in `docs/tutorials` (`cd docs/tutorials && ../../.venv/bin/python`) and type along, or run the script as a whole.
 
 # %%
 from pathlib import Path
@@ -100,4 +102,4 @@ print(lm.tokenizer.decode(tokens[0], skip_special_tokens=True))
 # odesteer generate .llms/SmolLM2-135M-Instruct --chat --steer cheerful.safetensors@level=1.5 --compare "Tell me about your day."
 # ```
 #
-# Next: [how much to steer](how_much.py), and [choosing level, position, layer](../choosing.md).
+# Next: [how much to steer](how_much.md), and [choosing level, position, layer](../choosing.md).

@@ -45,7 +45,7 @@ for token, value in zip(tokens, values):
 # ## Layers by AUC
 #
 # One pass captures all layers. The held-out AUC rises towards the middle. It says where the classes can be told apart, not where
-# steering has the most effect: compare effects at equal cost for that, as in [how much](how_much.py).
+# steering has the most effect: compare effects at equal cost for that, as in [how much](how_much.md).
 
 # %%
 layers = list(range(0, lm.n_layers, 5))
