@@ -85,6 +85,18 @@ def test_targets_and_avoidances() -> None:
     assert ratio == pytest.approx(1, abs=0.2)
 
 
+def test_labels_that_exclude_each_other() -> None:
+    """No example has all targets: levels count over those that have one."""
+    a, _ = _three_attributes()
+    names = ["a", "b", "c"]
+    labels = [names[int(row[:3].argmax())] for row in a]
+    barrier = MultiLabelBarrier(("a", "b"), ("c",), (), SHORT, folds=0).fit_labels(a, labels)
+    has_one = torch.tensor([label != "c" for label in labels])
+    h = barrier.value(a)
+    assert barrier.upper_ == pytest.approx(float(h[has_one].double().quantile(0.9)), rel=1e-4)
+    assert float(h[has_one].mean()) > float(h[~has_one].mean())
+
+
 def test_multi_label_barriers_refuse() -> None:
     a, labels = _three_attributes()
     for targets, avoidances, words in (

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from command import Run
 
 from odesteer import SteeredModel, Steerer, SteererSet, load
@@ -34,6 +35,17 @@ def test_several_layers_go_into_one_file(run: Run, model: str, pairs: str, sever
     outcome = run("fit", model, "--data", pairs, "-o", "again", *words)
     assert_in(outcome.out, "layer 0, positions", "layer 2, positions", "Next:")
     assert Path("again").read_bytes() == Path(several).read_bytes()
+
+
+def test_layers_share_a_projection(run: Run, model: str, pairs: str) -> None:
+    words = ["--layer", 0, "--layer", 2, "--param", "barrier=shared-projection"]
+    quick = ["--param", "barrier.training.max_epochs=5", "--param", "barrier.rank=3"]
+    outcome = run("fit", model, "--data", pairs, "-o", "shared.safetensors", *words, *quick)
+    assert outcome.code == 0, outcome.err
+    first, second = (one.barrier.function_ for one in load("shared.safetensors").members)
+    assert first.projection_.shape[0] == 3
+    assert torch.equal(first.projection_, second.projection_)
+    assert not torch.equal(first.shift_, second.shift_)
 
 
 def test_a_set_generates_as_the_library_does(run: Run, model: str, several: str) -> None:
