@@ -8,13 +8,20 @@ import torch
 
 import tiny_models
 from odesteer.artifact import Site, Steerer, load, lqr
-from odesteer.barriers import NeighbourBarrier, ProjectedBarrier, SharedProjectionBarrier, Training
+from odesteer.barriers import (
+    NeighbourBarrier,
+    ProductBarrier,
+    ProjectedBarrier,
+    SharedProjectionBarrier,
+    Training,
+)
 from odesteer.data import ContrastData, Example
 from odesteer.errors import InvalidInputError, ModelError
 from odesteer.flows import RK4, Covariance, Midpoint
 from odesteer.methods import (
     CAA,
     Ablation,
+    Angular,
     Conditional,
     LinearAcT,
     NormPreserving,
@@ -252,6 +259,12 @@ def test_layers_are_fitted_jointly(lm: SteeredModel, data: ContrastData) -> None
         InvalidInputError, match=r"wrap what comes out, as in NormPreserving\.around"
     ):
         lm.fit(NormPreserving(method), data, [1, 2])
+    shared = SharedProjectionBarrier(3, (4,), quick, folds=0)
+    with pytest.raises(InvalidInputError, match="by itself"):
+        lm.fit(ODESteer(ProductBarrier((shared, shared.clone()))), data, [1, 2])
+    for joint in (method, Angular(plane="shared")):
+        with pytest.raises(InvalidInputError, match="together"):
+            fit_in_order(lm, joint, data, [1, 2])
     lm.fit(NormPreserving(method), data, 1)
 
 

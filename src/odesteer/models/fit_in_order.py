@@ -28,12 +28,17 @@ def fit_in_order(
     too, as the model will be. Takes a pass over the data for each layer.
 
     ``amount`` is that of the earlier layers meanwhile, their default without one; ``arguments`` are
-    those of `SteeredModel.fit`. Raises `InvalidInputError` as that does, for layers given twice and
-    for `EndToEnd`, which trains several layers jointly.
+    those of `SteeredModel.fit`. Raises `InvalidInputError` as that does, for layers given twice,
+    and for methods that learn from several layers together: `EndToEnd`, shared barriers and planes.
     """
     if isinstance(method, EndToEnd):
         raise InvalidInputError(
             "EndToEnd trains several layers jointly; give the layers to SteeredModel.fit."
+        )
+    if method.fits_jointly:
+        raise InvalidInputError(
+            f"{method!r:.80} is fitted to several layers together, not one after another; give the"
+            " layers to SteeredModel.fit."
         )
     ordered = sorted(layers)
     if not ordered or len(set(ordered)) < len(ordered):

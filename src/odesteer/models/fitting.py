@@ -12,6 +12,7 @@ from odesteer.barriers import Groups, SharedProjectionBarrier, check_contrast
 from odesteer.barriers.linear_probe import concerns, probe_figures
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError, WeakSignalWarning
+from odesteer.estimator import Parametrised
 from odesteer.methods import HeadITI, Method
 from odesteer.models.capture.capturer import Activations
 from odesteer.models.provenance_check import template_hash
@@ -117,13 +118,22 @@ def fit_steerers(
 
 def _check_joint(method: Method) -> None:
     """Raise `InvalidInputError` for a shared barrier that is a part of a part."""
-    shared = [v for v in method.get_params().values() if isinstance(v, SharedProjectionBarrier)]
-    if shared and not method.fits_jointly:
+    if _holds_shared(method) and not method.fits_jointly:
         raise InvalidInputError(
             f"the SharedProjectionBarrier inside {method!r:.80} would be fitted at each layer by"
             " itself; fit ODESteer(SharedProjectionBarrier()) at these layers, and wrap what comes"
             f" out, as in {type(method).__name__}.around(steerer.method)."
         )
+
+
+def _holds_shared(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_shared, value))
+    if isinstance(value, SharedProjectionBarrier):
+        return True
+    return isinstance(value, Parametrised) and any(
+        map(_holds_shared, value.get_params(deep=False).values())
+    )
 
 
 def _held_out(method: Method, arguments: FitArguments) -> dict[str, float]:
