@@ -286,11 +286,12 @@ def measure(
     kl: Annotated[float, typer.Option(help="Cost asked for, nats a token.")] = 0.1,
     epochs: Annotated[int, typer.Option(help="Most passes over the pairs.")] = 3,
     batch: Annotated[int, typer.Option(help="Pairs in a step.")] = 16,
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-2,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 5e-2,
     neutral: Annotated[int, typer.Option(help="Neutral prompts, of 120.")] = 120,
     amounts: Annotated[str, typer.Option(help="Of what is learned.")] = "T=1,T=2,T=0.5,level=1",
     trait: Annotated[str, typer.Option(help="Of the persona.")] = "risk-averse",
     seed: Annotated[int, typer.Option()] = 0,
+    keep: Annotated[Path | None, typer.Option(help="Folder for what is learned.")] = None,
     out: Annotated[Path, typer.Option()] = Path("end_to_end.jsonl"),
 ) -> None:
     """Measure effect and cost of every setting at every amount."""
@@ -350,6 +351,11 @@ def measure(
         start = time.time()
         steerer = fit()
         took = time.time() - start
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            steerer.save(
+                keep / f"{task}-{layer}-{name.replace(' ', '-').replace(',', '')}.safetensors"
+            )
         for quantity, value in wanted:
             after = study.reduce(scorer.log_likelihoods(_steered(lm, steerer, quantity, value)))
             cost = lm.divergence(steerer, prompts=prompts[2::3], **{quantity: value})

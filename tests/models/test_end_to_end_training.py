@@ -25,7 +25,7 @@ from odesteer.models.training import loop as loop_module
 N = 20
 NEUTRAL = [f"Hello {i}!" for i in range(9)]
 VALIDATION = NEUTRAL[2::3]
-QUICK = Training(0.04, 0.0, 8, 2, patience=2, tolerance=0.0, keep_best=True)
+QUICK = Training(0.3, 0.0, 8, 2, patience=2, tolerance=0.0, keep_best=True)
 
 
 def pairs(chosen: str = "yes it is", rejected: str = "no, not so") -> ContrastData:
@@ -190,6 +190,8 @@ def test_distillation_of_a_system_prompt(lm: SteeredModel) -> None:
     prompts = [f"{i}?" for i in range(12)]
     steerer = fit(lm, method(objective=objective, kl=0.2), prompts)
     assert steerer.provenance.held_out["gain"] > 0
+    # More of the cost would go beyond what the prompted model does.
+    assert steerer.provenance.held_out["kl"] < 0.1
     assert steerer.provenance.n_positive == 12
     assert steerer.provenance.n_negative == 0
     with pytest.raises(InvalidInputError, match="system prompt"):
@@ -272,7 +274,7 @@ def test_a_loss_that_diverges(lm: SteeredModel, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(loop_module, "_gradients", broken)
     steerer = fit(lm, method())  # two batches an epoch: the second epoch fails
     assert steerer.provenance.held_out["epochs"] == 1
-    with pytest.raises(ConvergenceError, match=r"learning_rate below 0\.04"):
+    with pytest.raises(ConvergenceError, match=r"learning_rate below 0\.3"):
         fit(lm, method())
 
 
@@ -351,8 +353,8 @@ def test_what_does_not_go_together(lm: SteeredModel) -> None:
 def test_steps_that_overshoot_are_said(lm: SteeredModel, monkeypatch: pytest.MonkeyPatch) -> None:
     original = loop_module.TrainingLoop._scaled
 
-    def bent(own: Any, methods: Any) -> Any:
-        scaled = original(own, methods)
+    def bent(own: Any, methods: Any, most: float) -> Any:
+        scaled = original(own, methods, most)
         for each in scaled.values():
             each.barrier_.function_.curvatures_ = torch.full((2,), -1e3)
         return scaled

@@ -41,7 +41,8 @@ class EndToEnd(Method):
         kl: the most that T = 1 may cost, KL(unsteered ‖ steered) on neutral text, nats a token,
             see `SteeredModel.divergence`.
         solver: with equal steps; a linear barrier takes one.
-        training: see `Training`; batch_size counts pairs, or prompts.
+        training: see `Training`; batch_size counts pairs, or prompts, and a step of learning_rate r
+            costs about r² of ``kl``.
         amount: default; a number is T.
         seed: of batches, held-out groups and first values.
 
@@ -70,7 +71,7 @@ class EndToEnd(Method):
         kl: float = 0.1,
         solver: FixedStep = Euler(4),
         training: Training = Training(
-            learning_rate=1e-2,
+            learning_rate=5e-2,
             weight_decay=0.0,
             batch_size=16,
             max_epochs=3,

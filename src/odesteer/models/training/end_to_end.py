@@ -21,6 +21,11 @@ from odesteer.models.divergence import NeutralTexts, Split
 from odesteer.models.observed_model import ObservedModel
 from odesteer.models.provenance_check import template_hash
 from odesteer.models.tokens.encoding import Prompt
+from odesteer.models.training.coordinates import (
+    Coordinates,
+    natural_coordinates,
+    output_information,
+)
 from odesteer.models.training.examples import prompts_of
 from odesteer.models.training.kept import TensorKeeper
 from odesteer.models.training.loop import (
@@ -102,12 +107,14 @@ def fit_end_to_end(
                 f"steer_position={position!r} moves no token that decides about one of these"
                 " texts; give longer answers, or another position."
             )
+        coordinates = _coordinates(replay, cost, method, units)
         digest = _digest(data)
 
         def loop_at(chosen: dict[Site, SiteModule]) -> TrainingLoop:
             begun: Methods = {own: method.begun(units[own]) for own in chosen.values()}
             content = content_digest(
                 {
+                    "form": "natural coordinates",
                     "method": repr(method.with_params(objective=method.objective.stored())),
                     "sites": [str(site) for site in chosen],
                     "data": digest,
@@ -116,7 +123,8 @@ def fit_end_to_end(
             )
             file = None if folder is None else Path(folder) / _checkpoint(chosen, choose)
             sampler = _sampler(method, list(chosen), generate)
-            return TrainingLoop(begun, task, cost, check, sampler, report, file, content)
+            own = {site: coordinates[site] for site in begun}
+            return TrainingLoop(begun, own, task, cost, check, sampler, report, file, content)
 
         if choose:
             best = _best_of([{site: own} for site, own in sites.items()], loop_at, report)
@@ -204,6 +212,15 @@ def _frozen(model: torch.nn.Module) -> Iterator[None]:
 def _units(replay: Replay, task: TrainingTask, cost: NeutralCost) -> dict[SiteModule, Tensor]:
     """Activations that set the units of each site: of the task, or of neutral texts."""
     return activations_of(task.train or cost.batches, replay.sites)
+
+
+def _coordinates(
+    replay: Replay, cost: NeutralCost, method: EndToEnd, units: dict[SiteModule, Tensor]
+) -> dict[SiteModule, Coordinates]:
+    """The coordinates that each site is trained in, from the neutral texts of training."""
+    scales = {site: method.begun(a).barrier_.inputs.scale_ for site, a in units.items()}
+    found = output_information(replay, cost.batches, scales, method.seed)
+    return {site: natural_coordinates(own, float(method.kl)) for site, own in found.items()}
 
 
 def _calibrated(method: EndToEnd, module: SiteModule, task: TrainingTask, gain: float) -> EndToEnd:

@@ -12,20 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from odesteer.errors import ConvergenceError, InvalidInputError, ModelError, WeakSignalWarning
+from odesteer.errors import ConvergenceError, InvalidInputError, WeakSignalWarning
 from odesteer.files import replace_file
 from odesteer.methods import Amount, EndToEnd
 from odesteer.models.architecture.sites import SiteModule
-from odesteer.models.training.replay import Move
+from odesteer.models.training.coordinates import Coordinates
+from odesteer.models.training.replay import Move, check_differentiable
 from odesteer.models.training.tasks import Moves, NeutralCost, Sampler, TrainingTask
 
 Methods = dict[SiteModule, EndToEnd]
 Report = Callable[[str], None]
 
-# The first multiplier of the cost, for a cost of 0.1 nats; it adapts.
-_FIRST_MULTIPLIER = 0.5
-_ADAPTATION = 0.15
-_MEMORY = 0.7  # of the running mean of the cost
+_MEMORY = 0.9  # of the running mean that sets the multiplier of the cost
 # The learning rate falls to this share of itself.
 _LAST_RATE = 0.1
 # A flow is scaled up by this at most, to use a cost that training left unused.
@@ -56,19 +54,22 @@ class TrainingState:
 
     Attributes:
         epoch: epochs that are complete.
-        multiplier: λ, the weight of the cost in the loss.
-        running_cost: a running mean of the cost on training texts, nats a token.
-        leaves, best: tensors of each site's barrier by name, now and at the best epoch.
-        best_loss: held-out loss at the best epoch, within the cost.
+        steps: gradient steps that are complete.
+        pull: a running sum of what the loss falls by where the amount grows, ``steps`` of them.
+        leaves: what the optimiser moves at each site, by name (`Coordinates`).
+        best: the tensors of each site's barrier at the best epoch, by name.
+        best_loss: held-out loss at the best epoch, within the cost asked for.
+        most_scale: what its amount may be multiplied by; 1 where more did not help.
         best_epoch: that epoch; 0 before the first.
     """
 
     epoch: int = 0
-    multiplier: float = 1.0
-    running_cost: float = 0.0
+    steps: int = 0
+    pull: float = 0.0
     leaves: list[dict[str, Tensor]] = field(default_factory=list)
     best: list[dict[str, Tensor]] = field(default_factory=list)
     best_loss: float = math.inf
+    most_scale: float = 1.0
     best_epoch: int = 0
     optimiser: dict[str, Any] = field(default_factory=dict)
 
@@ -79,6 +80,7 @@ class TrainingLoop:
     Args:
         methods: the method at each site, begun but flat (`EndToEnd.begun`); they share parameters.
         task: what they are trained for.
+        coordinates: of each site.
         cost, check: the cost on neutral texts to train with, and on held-out ones.
         sample: samples answers of the steered model, given the methods and the epoch.
         report: called with a line of progress.
@@ -91,6 +93,7 @@ class TrainingLoop:
     def __init__(
         self,
         methods: Methods,
+        coordinates: Mapping[SiteModule, Coordinates],
         task: TrainingTask,
         cost: NeutralCost,
         check: NeutralCost,
@@ -99,7 +102,7 @@ class TrainingLoop:
         checkpoint: Path | None = None,
         content: str = "",
     ) -> None:
-        self.methods = methods
+        self.methods, self.coordinates = methods, coordinates
         self.task, self.cost, self.check = task, cost, check
         self.sample, self.report = sample, report
         self.checkpoint, self.content = checkpoint, content
@@ -121,16 +124,15 @@ class TrainingLoop:
                 raise
             self.interrupted = True
             self.report(f"interrupted; epoch {state.best_epoch} is kept")
-        methods = self._scaled(self._with(state.best))
+        methods = self._scaled(self._adopting(state.best), state.most_scale)
         return methods, self.evaluate(methods), state.best_epoch
 
     def _first(self) -> TrainingState:
         leaves = [
-            {name: tensor.clone() for name, tensor in method.barrier_.function_.leaves().items()}
-            for method in self.methods.values()
+            self.coordinates[site].moved(method.barrier_.function_.leaves())
+            for site, method in self.methods.items()
         ]
-        first = _FIRST_MULTIPLIER * math.sqrt(0.1 / self.kl)
-        return TrainingState(multiplier=first, leaves=leaves)
+        return TrainingState(leaves=leaves)
 
     def _train(self, state: TrainingState) -> None:
         for leaves in state.leaves:
@@ -176,43 +178,68 @@ class TrainingLoop:
             done = (state.epoch + i / len(order)) / self.training.max_epochs
             for group in optimiser.param_groups:
                 group["lr"] = self.training.learning_rate * (1 - (1 - _LAST_RATE) * done)
-            moves = moves_of(self._with(state.leaves))
             batch = self.task.train[number]
-            of_batch = self.task.loss(batch, self.task.outcomes(batch, moves))
-            loss, gradients = _gradients(of_batch, flat)
+            outcomes = self.task.outcomes(batch, moves_of(self._with(state.leaves)))
+            loss, gradients = _gradients(self.task.loss(batch, outcomes), flat)
+            moves = moves_of(self._with(state.leaves))
             cost, of_cost = _gradients(self.cost.loss(next(neutral), moves), flat)
             if not (math.isfinite(loss) and math.isfinite(cost)):
                 raise _DivergenceError
+            multiplier = self._multiplier(state, flat, gradients)
             for tensor, a, b in zip(flat, gradients, of_cost, strict=True):
-                tensor.grad = a + state.multiplier * b
+                tensor.grad = a + multiplier * b
             optimiser.step()
-            self._adapt(state, cost)
         state.epoch += 1
 
-    def _adapt(self, state: TrainingState, cost: float) -> None:
-        """Raise the multiplier while the cost is above what was asked for, lower it below."""
-        state.running_cost = _MEMORY * state.running_cost + (1 - _MEMORY) * cost
-        excess = min(max(state.running_cost / self.kl - 1, -0.5), 1.0)
-        state.multiplier *= math.exp(_ADAPTATION * excess)
+    def _multiplier(
+        self, state: TrainingState, flat: list[Tensor], gradients: list[Tensor]
+    ) -> float:
+        """λ, the weight of the cost in the loss.
+
+        Where the amount s grows, the loss changes by s dL/ds, and the cost, which is about
+        quadratic, by twice itself. With λ = -(s dL/ds)/(2 kl) the two balance where the cost is
+        ``kl``: below it the amount grows, above it falls, and it never lags behind.
+        """
+        is_amplitude = [
+            name in method.barrier_.function_.amplitudes
+            for method, own in zip(self.methods.values(), state.leaves, strict=True)
+            for name in own
+        ]
+        pull = -sum(
+            float((tensor.detach() * gradient).sum())
+            for tensor, gradient, counts in zip(flat, gradients, is_amplitude, strict=True)
+            if counts
+        )
+        state.steps += 1
+        state.pull = _MEMORY * state.pull + (1 - _MEMORY) * pull
+        mean = state.pull / (1 - _MEMORY**state.steps)
+        return max(0.0, mean / (2 * self.kl))
 
     def _evaluated(self, state: TrainingState) -> Evaluation:
-        """Held-out figures of the present leaves, within the cost; keeps them where they are best.
+        """Held-out figures of the present leaves; keeps them where they are best.
 
-        What costs more than was asked for is judged at the amount at which it does not.
+        They are judged at the amount at which they cost about what was asked for, and also as they
+        are where they cost less.
         """
         methods = self._with(_detached(state.leaves))
         kl, _ = self._cost(methods)
         if not math.isfinite(kl):
             raise _DivergenceError
-        scale = min(1.0, math.sqrt(self.kl / kl)) if kl > 0 else 1.0
-        loss, gains = self._held_out(scaled_methods(methods, scale))
-        if not math.isfinite(loss):
-            raise _DivergenceError
+        full = min(_MOST_SCALE, math.sqrt(self.kl / kl)) if kl > 0 else _MOST_SCALE
+        judged = []
+        for scale in (full, 1.0) if full > 1 else (full,):
+            scaled = scaled_methods(methods, scale)
+            loss, gains = self._held_out(scaled)
+            if not math.isfinite(loss):
+                raise _DivergenceError
+            judged.append((loss, scale, gains, scaled))
+        loss, scale, gains, scaled = min(judged, key=lambda one: one[0])
         if loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, state.epoch
+            state.most_scale = _MOST_SCALE / full if scale == full else 1.0
             state.best = [
-                {name: tensor.clone() for name, tensor in leaves.items()}
-                for leaves in _detached(state.leaves)
+                {name: tensor.clone() for name, tensor in own.barrier_.function_.leaves().items()}
+                for own in scaled.values()
             ]
         return Evaluation(loss, gains, kl, torch.empty(0))
 
@@ -242,25 +269,25 @@ class TrainingLoop:
         per_text, n = torch.cat(each), torch.cat(tokens)
         return float((per_text * n).sum() / n.sum()), per_text
 
-    def _scaled(self, methods: Methods) -> Methods:
+    def _scaled(self, methods: Methods, most: float) -> Methods:
         """The methods whose T = 1 costs what was asked for, on held-out texts.
 
-        Scaled up at most by 2. Raises `ConvergenceError` where the cost cannot be held.
+        Scaled up at most by ``most``. Raises `ConvergenceError` where the cost cannot be held.
         """
         scale, tried = 1.0, []
         for _ in range(8):
             kl, _ = self._cost(scaled_methods(methods, scale))
             tried.append((scale, kl))
             within = kl <= self.kl * (1 + _TOLERANCE)
-            if within and (kl >= self.kl * (1 - 3 * _TOLERANCE) or scale == _MOST_SCALE):
+            if within and (kl >= self.kl * (1 - 3 * _TOLERANCE) or scale == most):
                 break
             # Costs grow about as the square of the amount.
-            guess = scale * math.sqrt(self.kl / kl) if kl > 0 else _MOST_SCALE
+            guess = scale * math.sqrt(self.kl / kl) if kl > 0 else most
             low = max((s for s, k in tried if k <= self.kl), default=0.0)
             high = min((s for s, k in tried if k > self.kl), default=math.inf)
             if not low < guess < high:
                 guess = (low + high) / 2
-            scale = min(guess, _MOST_SCALE)
+            scale = min(guess, most)
         held = [s for s, k in tried if k <= self.kl * (1 + _TOLERANCE)]
         if not held or max(held) < 1e-3:
             raise ConvergenceError(
@@ -271,6 +298,14 @@ class TrainingLoop:
         return scaled_methods(methods, max(held))
 
     def _with(self, leaves: list[dict[str, Tensor]]) -> Methods:
+        return self._adopting(
+            [
+                self.coordinates[site].leaves(own)
+                for site, own in zip(self.methods, leaves, strict=True)
+            ]
+        )
+
+    def _adopting(self, leaves: list[dict[str, Tensor]]) -> Methods:
         return {
             site: method.with_leaves(own)
             for (site, method), own in zip(self.methods.items(), leaves, strict=True)
@@ -338,12 +373,7 @@ def _detached(leaves: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 def _gradients(loss: Tensor, leaves: list[Tensor]) -> tuple[float, list[Tensor]]:
     """The loss and its gradients. Raises `ModelError` for a model that gives no gradients."""
-    if not loss.requires_grad:
-        raise ModelError(
-            "no gradient comes back through the layers above the site: kernels of quantised"
-            " models often have none. Train on the model in bfloat16 or float32, and steer the"
-            " quantised one with the result."
-        )
+    check_differentiable(loss)
     found = torch.autograd.grad(loss, leaves, allow_unused=True)
     gradients = [
         torch.zeros_like(t) if g is None else g for t, g in zip(leaves, found, strict=True)

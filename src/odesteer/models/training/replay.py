@@ -319,6 +319,16 @@ def _layer_below(site: SiteModule) -> int:
     return site.layer - (site.part == "heads")
 
 
+def check_differentiable(value: Tensor) -> None:
+    """Raise `ModelError` where no gradient comes back through the model."""
+    if not value.requires_grad:
+        raise ModelError(
+            "no gradient comes back through the layers above the site: kernels of quantised"
+            " models often have none. Train on the model in bfloat16 or float32, and steer the"
+            " quantised one with the result."
+        )
+
+
 @contextmanager
 def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Other forward functions for some modules, as attributes of the instances."""
