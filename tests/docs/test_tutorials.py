@@ -22,6 +22,8 @@ import tiny_models
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "tutorials"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
+# One that has not been executed on its real model yet has no page; the list says so.
+WITH_PAGE = [script for script in SCRIPTS if script.with_suffix(".md").exists()]
 WITHOUT_MODEL = {"write_a_method"}
 NEEDS = {"serve_it": ("fastapi", "uvicorn", "openai")}
 MODELS = ("SmolLM2-135M-Instruct", "gemma-3-270m")
@@ -99,7 +101,7 @@ def test_tutorial_runs(script: Path, beside: Path) -> None:
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", WITH_PAGE, ids=lambda script: script.stem)
 def test_page_shows_the_code_of_the_script(script: Path) -> None:
     page = script.with_suffix(".md").read_text()
     shown = re.findall(r"^```python\n(.*?)\n```$", page, flags=re.MULTILINE | re.DOTALL)
@@ -109,4 +111,5 @@ def test_page_shows_the_code_of_the_script(script: Path) -> None:
 
 def test_every_tutorial_is_in_the_list() -> None:
     listed = (FOLDER / "index.md").read_text()
-    assert not [script.stem for script in SCRIPTS if f"]({script.stem}.md)" not in listed]
+    pages = [script.with_suffix(".md") if script in WITH_PAGE else script for script in SCRIPTS]
+    assert not [page.name for page in pages if f"]({page.name})" not in listed]
