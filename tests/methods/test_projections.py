@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from barrier_cases import WIDTH, contrast, massive_contrast, queries
-from odesteer.barriers import Barrier, LinearBarrier, PolynomialBarrier, Raw
+from odesteer.barriers import Barrier, LinearBarrier, MinimumBarrier, PolynomialBarrier, Raw
 from odesteer.errors import InvalidInputError
-from odesteer.flows import Covariance, Euclidean, NullSpace
+from odesteer.flows import Covariance, Euclidean, Metric, NullSpace
 from odesteer.methods import Ablation, Amount, GatedDirection, LeastIntervention, ODESteer, TwoSided
 
 POLYNOMIAL = PolynomialBarrier(folds=0)
@@ -133,3 +133,33 @@ def test_the_null_space_metric_leaves_the_directions_of_positives() -> None:
 
 def _fitted(kind: type, barrier: Barrier):  # type: ignore[no-untyped-def]
     return kind(barrier).fit(*contrast())
+
+
+@pytest.mark.parametrize("metric", [Euclidean(), Covariance()], ids=["euclidean", "covariance"])
+def test_two_linear_barriers_are_two_half_spaces(metric: Metric) -> None:
+    """The displacement is Σ λ_i G∇h_i with λ ≥ 0, and 0 for a barrier that is above the level."""
+    positive, negative = contrast()
+    one = LINEAR.clone().fit(positive, negative)
+    other = LINEAR.clone().fit(positive.flip(1), negative.flip(1))
+    sides = {"positive": positive + positive.flip(1), "negative": negative + negative.flip(1)}
+    barrier = MinimumBarrier.of(one, other, **sides)
+    method = LeastIntervention(barrier, metric).fit(positive, negative)
+    a = queries(60)
+    tau = float(method.barrier.threshold(0.5))
+    moved = method.steer(a, level=0.5)
+    parts = method.barrier.parts_and_gradients(moved)[0] - tau  # type: ignore[attr-defined]
+    assert float(parts.min()) > -1e-4
+    gradients = method.barrier.parts_and_gradients(a)[1][:, 0]  # type: ignore[attr-defined]
+    ascents = method.metric.apply(gradients)
+    factors = torch.linalg.lstsq(ascents.T, (moved - a).T).solution
+    torch.testing.assert_close(factors.T @ ascents, moved - a, rtol=1e-4, atol=1e-4)
+    assert float(factors.min()) > -1e-4
+    active = parts.abs() < 1e-3
+    assert float(factors[~active].abs().max()) < 1e-3
+    assert int(active.all(dim=0).sum()) > 0  # both are active for some, one for others
+    assert int((active.sum(dim=0) == 1).sum()) > 0
+    # Below the level nothing changes: there one of the two is enough.
+    assert method.solve(a, Amount("level", -0.5)).state.shape == a.shape
+    levels = torch.tensor([0.5, -0.5]).repeat(30).to(a)
+    mixed = method.steer(a, level=levels)
+    torch.testing.assert_close(mixed[::2], moved[::2])

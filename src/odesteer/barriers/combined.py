@@ -121,6 +121,15 @@ class CombinedBarrier(Barrier):
             gradient = gradient + share[..., None] * slope
         return value, gradient
 
+    def parts_and_gradients(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """w_i h_i(a) `[k, ...]` and their gradients `[k, ..., d]`."""
+        a = self._input(a)
+        parts = [barrier.value_and_gradient(a) for barrier in self.barriers]
+        values = torch.stack([value for value, _ in parts])
+        gradients = torch.stack([gradient for _, gradient in parts])
+        weights = self._weights(values)
+        return weights * values, weights[..., None] * gradients
+
     def restrict(self, a: Tensor, *, radial: bool = False) -> Restriction | None:
         self._input(a)
         return None

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from odesteer.barriers import Barrier, Contrast, PolynomialBarrier
+from odesteer.barriers import Barrier, Contrast, MinimumBarrier, PolynomialBarrier
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import FittedPart
 from odesteer.flows import Euclidean, GradientField, Metric, Solution
@@ -18,12 +18,12 @@ class LeastIntervention(Method):
     """The nearest activation a' with h(a') ≥ τ; what satisfies the barrier already stays.
 
     min (a' - a)ᵀG⁻¹(a' - a) subject to h(a') ≥ τ is solved by sequential linearisation: at the
-    current x the constraint is h(x) + ∇h(x)·(a' - x) = τ, whose nearest solution is
-    a' = a + λG∇h(x) with λ = (τ - h(x) + ∇h(x)·(x - a)) / ∇hᵀG∇h. For a linear barrier the first
-    step is exact; in general the result is a stationary point of the distance, and no longer than
-    the path of a flow to the same level. Several barriers: a `MinimumBarrier` with a temperature
-    merges them. Control barrier functions take this correction at each step; here it is taken at
-    each token by itself.
+    current x the constraint is h(x) + ∇h(x)·(a' - x) = τ, whose nearest solution is a' = a +
+    λG∇h(x) with λ = (τ - h(x) + ∇h(x)·(x - a)) / ∇hᵀG∇h. For a linear barrier the first step is
+    exact; in general the result is a stationary point of the distance, and no longer than the path
+    of a flow to the same level. Several barriers: a `MinimumBarrier` with a temperature merges
+    them; of two without a temperature, each linearisation is solved as two half-spaces. Control
+    barrier functions take this correction at each step; here it is taken at each token by itself.
 
     ``level`` is τ in units of the examples. A negative level asks for h(a') ≤ τ.
 
@@ -91,6 +91,26 @@ class LeastIntervention(Method):
         sign = torch.where(level >= 0, 1.0, -1.0).to(a)
         acts = sign * (self.barrier.value(a) - threshold) < 0
         cap = self.max_strength * self.strength_unit
+        pair = self._pair()
+        x = a
+        if pair is None or isinstance(amount.value, Tensor) or amount.value < 0:
+            x = self._nearest(a, threshold, cap)
+        if pair is not None and (isinstance(amount.value, Tensor) or amount.value >= 0):
+            # The least of two is at most τ where one of them is: no half-spaces below.
+            x = torch.where((level >= 0)[..., None], self._nearest_of(pair, a, threshold, cap), x)
+        x = _limited(a, x - a, cap)
+        state, reached = self._cut_at_level(a, x, threshold, sign)
+        state = torch.where(acts[..., None], state, a)
+        return Solution(state, (state - a).norm(dim=-1), reached=reached | ~acts)
+
+    def _pair(self) -> MinimumBarrier | None:
+        """The barrier, where it is the exact minimum of two."""
+        barrier = self.barrier
+        exact = isinstance(barrier, MinimumBarrier) and barrier.temperature == 0
+        return barrier if exact and len(barrier.barriers) == 2 else None  # type: ignore[attr-defined,return-value]
+
+    def _nearest(self, a: Tensor, threshold: Tensor, cap: float) -> Tensor:
+        """Near ``a`` on the level of one barrier."""
         x = a
         for _ in range(self.n_steps):
             h, ascent, slope, along = self._linearised(x, a)
@@ -100,10 +120,43 @@ class LeastIntervention(Method):
         for _ in range(2):
             h, ascent, slope, _along = self._linearised(x, a)
             x = x + ((threshold - h) / slope)[..., None] * ascent
-        x = _limited(a, x - a, cap)
-        state, reached = self._cut_at_level(a, x, threshold, sign)
-        state = torch.where(acts[..., None], state, a)
-        return Solution(state, (state - a).norm(dim=-1), reached=reached | ~acts)
+        return x
+
+    def _nearest_of(self, pair: MinimumBarrier, a: Tensor, threshold: Tensor, cap: float) -> Tensor:
+        """Near ``a`` where both parts are at the level or above."""
+        x = a
+        for _ in range(self.n_steps):
+            x = _limited(x, a + self._into_both(pair, x, a, threshold) - x, cap / 5)
+        for _ in range(2):
+            x = x + self._into_both(pair, x, x, threshold)
+        return x
+
+    def _into_both(
+        self, pair: MinimumBarrier, x: Tensor, start: Tensor, threshold: Tensor
+    ) -> Tensor:
+        """The shortest step from ``start`` into both half-spaces of the linearisation at x.
+
+        With multipliers λ ≥ 0 of which only those of active constraints are above 0.
+        """
+        values, gradients = pair.parts_and_gradients(x)
+        ascents = self.metric.apply(gradients)
+        missing = threshold - values + (gradients * (x - start)).sum(dim=-1)
+        slopes = (gradients * ascents).sum(dim=-1)
+        cross = (gradients[0] * ascents[1]).sum(dim=-1)
+        alone = missing.clamp_min(0) / torch.where(slopes > 0, slopes, torch.inf)
+        enough = cross * alone >= missing.flip(0)  # whether one constraint alone meets the other
+        determinant = slopes[0] * slopes[1] - cross.square()
+        spans = determinant > 1e-6 * slopes[0] * slopes[1]
+        together = slopes.flip(0) * missing - cross * missing.flip(0)
+        together = (together / torch.where(spans, determinant, 1.0)).clamp_min(0)
+        together = torch.where(spans, together, alone)
+        none = torch.zeros_like(alone[0])
+        factors = (
+            torch.where(enough[0], alone[0], torch.where(enough[1], none, together[0])),
+            torch.where(enough[0], none, torch.where(enough[1], alone[1], together[1])),
+        )
+        step: Tensor = factors[0][..., None] * ascents[0] + factors[1][..., None] * ascents[1]
+        return step
 
     def _linearised(self, x: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """h(x), G∇h(x), ∇hᵀG∇h and ∇h·(x - a)."""
