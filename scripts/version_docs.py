@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ _INDEX = """<!doctype html>
 <title>odesteer</title>
 <a href="{newest}/">The documentation of odesteer {newest}</a>
 """
+_BUILT = "build/site-of-a-version"
 _SELECTOR = '\n[project.extra.version]\nprovider = "mike"\n'
 
 
@@ -45,11 +47,12 @@ def with_version(listed: Listed, name: str, title: str) -> Listed:
     return [{**one, "aliases": ["latest"] if one is found[0] else []} for one in found]
 
 
-def configuration(text: str, site: Path) -> str:
-    """The configuration of the site, built into another folder, with the selector of versions."""
-    changed, n = re.subn(
-        r"^site_dir = .*$", f"site_dir = {json.dumps(str(site))}", text, flags=re.M
-    )
+def configuration(text: str, site: str) -> str:
+    """The configuration of the site, built into another folder, with the selector of versions.
+
+    The folder is relative to the project, since zensical builds nowhere else.
+    """
+    changed, n = re.subn(r"^site_dir = .*$", f"site_dir = {json.dumps(site)}", text, flags=re.M)
     if n != 1:
         raise SystemExit("zensical.toml has no line site_dir = ….")
     return changed + _SELECTOR
@@ -66,12 +69,14 @@ def main() -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     own = ROOT / "zensical.version.toml"
-    own.write_text(configuration((ROOT / "zensical.toml").read_text(), folder / name))
+    own.write_text(configuration((ROOT / "zensical.toml").read_text(), _BUILT))
     try:
         command = [Path(sys.executable).with_name("zensical"), "build", "--strict", "--clean"]
         subprocess.run([*command, "--config-file", own], cwd=ROOT, check=True)
     finally:
         own.unlink()
+    shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.move(ROOT / _BUILT, folder / name)
     index.write_text(json.dumps(listed, indent=2) + "\n")
     (folder / "index.html").write_text(_INDEX.format(newest=listed[0]["version"]))
     print(f"built {folder / name}; versions: {', '.join(one['version'] for one in listed)}")

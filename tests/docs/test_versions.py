@@ -25,7 +25,7 @@ def test_other_names_are_refused() -> None:
 
 
 def test_the_site_of_a_version_goes_to_its_own_folder() -> None:
-    text = configuration((ROOT / "zensical.toml").read_text(), Path("public/0.1"))
+    text = configuration((ROOT / "zensical.toml").read_text(), "build/one")
     assert text.count("site_dir = ") == 1
-    assert 'site_dir = "public/0.1"' in text
+    assert 'site_dir = "build/one"' in text
     assert 'provider = "mike"' in text
