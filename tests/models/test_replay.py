@@ -19,7 +19,8 @@ from odesteer.models.tokens.encoding import Encoded
 from odesteer.models.training import prompt_states
 from odesteer.models.training.kept import TensorKeeper
 from odesteer.models.training.prompt_states import PromptStates
-from odesteer.models.training.replay import Replay, moved_tokens
+from odesteer.models.training.replay import Replay
+from odesteer.models.training.state_batch import moved_tokens
 from trained import fitted
 
 TEXTS = [Encoded((1, 40, 50, 60, 70, 80, 90), 3), Encoded((1, 33, 44, 55, 66, 67), 4)]

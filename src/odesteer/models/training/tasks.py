@@ -30,7 +30,8 @@ from odesteer.models.training.examples import (
     prompts_of,
     split_groups,
 )
-from odesteer.models.training.replay import Move, Replay, StateBatch
+from odesteer.models.training.replay import Move, Replay
+from odesteer.models.training.state_batch import StateBatch
 
 Moves = Mapping[SiteModule, Move]
 Sampler = Callable[[list[Prompt]], list[list[str]]]
