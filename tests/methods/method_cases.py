@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import torch
 
 from barrier_cases import contrast
@@ -29,6 +30,7 @@ from odesteer.methods import (
     HPR,
     ITI,
     Ablation,
+    Amount,
     Angular,
     Bridge,
     Conditional,
@@ -117,3 +119,12 @@ METHODS: dict[str, Method] = {
 def steering(name: str, dtype: torch.dtype = torch.float64) -> Method:
     """A method of the list after `fit`; not to be changed."""
     return METHODS[name].clone().fit(*contrast(dtype=dtype))
+
+
+def amounts(method: Method) -> list[Amount]:
+    """One amount of every quantity of a method."""
+    values = {"level": 0.8, "T": 0.7, "strength": 0.2, "interpolation": 0.5}
+    return [Amount(quantity, values[quantity]) for quantity in method.quantities]
+
+
+every_method = pytest.mark.parametrize("name", list(METHODS))
