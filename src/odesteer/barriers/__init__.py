@@ -2,7 +2,7 @@
 
 from odesteer.barriers.base import Barrier, Restriction
 from odesteer.barriers.combined import FrozenBarrier, MinimumBarrier, ProductBarrier
-from odesteer.barriers.contrast import Contrast, Groups, check_contrast
+from odesteer.barriers.contrast import Contrast, FitArguments, Groups, check_contrast
 from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.gaussian import (
     LinearDiscriminantBarrier,
@@ -112,6 +112,7 @@ __all__ = [
     "Centred",
     "Contrast",
     "FeatureShare",
+    "FitArguments",
     "Fitting",
     "FrozenBarrier",
     "GatedPotential",

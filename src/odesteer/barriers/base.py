@@ -3,7 +3,7 @@
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer.barriers.contrast import Contrast, Groups, check_contrast
+from odesteer.barriers.contrast import Contrast, FitArguments, Groups, check_contrast
 from odesteer.barriers.held_out import (
     HeldOutValues,
     auc_error,
@@ -60,6 +60,7 @@ class Barrier(Estimator, ABC):
     """
 
     family: ClassVar[str] = "barrier"
+    fits_jointly: ClassVar[bool] = False  # whether layers share what `fit_layers` learns
 
     folds: int
     seed: int
@@ -88,6 +89,10 @@ class Barrier(Estimator, ABC):
             self.forget()  # leave nothing half fitted
             raise
         return self
+
+    def fit_layers(self, sides: Sequence[FitArguments]) -> list[Self]:
+        """Fitted copies, one for each layer, see `FitArguments`. Raises as `fit` does."""
+        return [self.clone().fit(*side) for side in sides]
 
     def _learn(self, contrast: Contrast) -> None:
         self.width_ = contrast.width

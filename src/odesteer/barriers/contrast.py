@@ -12,6 +12,9 @@ from odesteer.errors import InvalidInputError
 
 Groups = tuple[Sequence[Hashable] | Tensor, Sequence[Hashable] | Tensor]
 
+FitArguments = tuple[Tensor, Tensor, Groups]
+"""Activations of both sides, `[n₊, d]` and `[n₋, d]`, and their groups, as `fit` takes them."""
+
 
 @dataclass(frozen=True)
 class Contrast:

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.barriers.composed import ComposedBarrier, Function
-from odesteer.barriers.contrast import Contrast, Groups, check_contrast
+from odesteer.barriers.contrast import Contrast, FitArguments, check_contrast
 from odesteer.barriers.fitting import Fitting
 from odesteer.barriers.held_out import check_folds, group_folds
 from odesteer.barriers.inputs import Centred, Inputs
@@ -18,9 +18,6 @@ from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.training import Training, check_network
 from odesteer.errors import InvalidInputError
 from odesteer.untrusted import is_integer
-
-Sides = tuple[Tensor, Tensor, Groups]
-"""Activations of both classes at a layer, `[n₊, d]` and `[n₋, d]`, and their groups."""
 
 
 class SharedProjectionBarrier(ComposedBarrier):
@@ -46,6 +43,7 @@ class SharedProjectionBarrier(ComposedBarrier):
     """
 
     size_parameters: ClassVar[tuple[str, ...]] = ("rank",)
+    fits_jointly: ClassVar[bool] = True
 
     n_epochs_: int
     n_layers_: int
@@ -64,11 +62,11 @@ class SharedProjectionBarrier(ComposedBarrier):
         self.inputs = inputs
         self.fitting = fitting
 
-    def fit_layers(self, sides: Sequence[Sides]) -> list[Self]:
+    def fit_layers(self, sides: Sequence[FitArguments]) -> list[Self]:
         """Fitted copies, one for each layer, that share R and f.
 
-        ``sides`` are the activations of the same examples at each layer, as `fit` takes them.
-        Raises `InvalidInputError` as `fit` does, and where the layers' examples differ.
+        ``sides`` are of the same examples at each layer. Raises `InvalidInputError` as `fit` does,
+        and where the layers' examples differ.
         """
         check_folds(self.folds)
         contrasts = [check_contrast(*side) for side in sides]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer.barriers import Contrast, Fitting, Groups, MeanDifferenceBarrier, check_contrast
+from odesteer.barriers import Contrast, FitArguments, Fitting, MeanDifferenceBarrier, check_contrast
 from odesteer.errors import InvalidInputError
 from odesteer.flows import Solution
 from odesteer.methods.amount import Amount, check_max_strength
@@ -100,7 +100,7 @@ class Angular(Method):
     def fits_jointly(self) -> bool:
         return self.plane == "shared"
 
-    def fit_layers(self, sides: Sequence[tuple[Tensor, Tensor, Groups]]) -> list[Self]:
+    def fit_layers(self, sides: Sequence[FitArguments]) -> list[Self]:
         if not self.fits_jointly:
             return super().fit_layers(sides)
         contrasts = [check_contrast(*side) for side in sides]

@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from odesteer.barriers import (
-    Contrast,
-    FrozenBarrier,
-    Groups,
-    SharedProjectionBarrier,
-    check_contrast,
-)
+from odesteer.barriers import Barrier, Contrast, FitArguments, FrozenBarrier, Groups, check_contrast
 from odesteer.errors import InvalidInputError
 from odesteer.estimator import Estimator
 from odesteer.flows import FlowInPlace, Solution
@@ -111,13 +105,13 @@ class Method(Estimator, ABC):
     def fits_jointly(self) -> bool:
         """Whether copies at several layers are fitted together, by `fit_layers`."""
         own = self.get_params(deep=False).get("barrier")
-        return isinstance(own, SharedProjectionBarrier)
+        return isinstance(own, Barrier) and own.fits_jointly
 
-    def fit_layers(self, sides: Sequence[tuple[Tensor, Tensor, Groups]]) -> list[Self]:
-        """Fitted copies, one for each layer.
+    def fit_layers(self, sides: Sequence[FitArguments]) -> list[Self]:
+        """Fitted copies, one for each layer, whose examples are the same.
 
-        ``sides`` are the arguments of `fit` at each layer, of the same examples. Where the method
-        `fits_jointly`, what the layers share is learned from all of them. Raises as `fit` does.
+        Where the method `fits_jointly`, what the layers share is learned from all of them. Raises
+        as `fit` does.
         """
         if not self.fits_jointly:
             return [self.clone().fit(*side) for side in sides]

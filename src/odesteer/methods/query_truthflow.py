@@ -9,11 +9,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from odesteer.barriers import Contrast, check_contrast
-from odesteer.barriers.neural import Perceptron
 from odesteer.barriers.pairing import counterparts
 from odesteer.barriers.training import Training
 from odesteer.errors import InvalidInputError
-from odesteer.flows import Midpoint, Solution, Solver, VectorField, solve
+from odesteer.flows import Midpoint, Solution, Solver
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import class_deviation
 from odesteer.methods.constant import CAA
@@ -154,40 +153,9 @@ class QueryTruthFlow(TruthFlow):
                 max(_root_mean_square(x - mean), 1e-3 * self.scale_)
                 for x, mean in zip((start, end), self.means_, strict=True)
             ]
-            self._train(start, end, held_out)
-
-    def _train(self, negative: Tensor, positive: Tensor, held_out: Tensor) -> None:
-        start, end, d = negative, positive, negative.shape[1]
-        generator = torch.Generator().manual_seed(self.seed)
-        widths = (d + time_features(start[:1, :1]).shape[1], *self.hidden, d)
-        self.velocity_ = network = Perceptron.drawn(widths, generator, start, flat=True)
-        judged = held_out if bool(held_out.any()) else ~held_out
-        judged = judged.to(start.device)
-        norm = self.spreads_[0] ** 2 + self.spreads_[1] ** 2
-
-        def loss(rows: Tensor) -> Tensor:
-            x, y = start[rows], end[rows]
-            t = torch.rand(len(rows), 1, generator=generator).to(x)
-            error = self._towards(x + t * (y - x), t) - (y - x)
-            return error.square().sum(dim=1).mean() / norm
-
-        def judge() -> float:
-            error = self._transported(start[judged]) - end[judged]
-            return float(error.square().sum(dim=1).mean()) / self.scale_**2
-
-        mean_error = self.means_[1] - end[judged]
-        least = float(mean_error.square().sum(dim=1).mean()) / self.scale_**2
-        self.n_epochs_ = self.training.run(
-            network,
-            loss,
-            judge,
-            held_out,
-            generator,
-            name="the velocity of QueryTruthFlow",
-            least=least,
-        )
-        with torch.no_grad():
-            self.error_ = math.sqrt(judge() if self.n_epochs_ else least)
+            n_inputs = start.shape[1] + time_features(start[:1, :1]).shape[1]
+            unit = self.spreads_[0] ** 2 + self.spreads_[1] ** 2
+            self._train(start, end, held_out, n_inputs=n_inputs, unit=unit, constant=self.means_[1])
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device)
@@ -199,15 +167,8 @@ class QueryTruthFlow(TruthFlow):
         """x(1), `[..., d] -> [..., d]`; the mean correction where no flow is better."""
         return self._transported(a) if self.n_epochs_ else self.means_[1].to(a).expand_as(a)
 
-    def _transported(self, a: Tensor) -> Tensor:
-        flat = a.reshape(-1, a.shape[-1])
-        # The time is one more coordinate, which makes the field autonomous.
-        state = torch.cat([flat, torch.zeros_like(flat[:, :1])], dim=-1)
-        end = solve(_QueryTransport(self), state, 1.0, self.solver).state
-        return end[:, :-1].reshape(a.shape)
-
-    def _towards(self, x: Tensor, t: Tensor) -> Tensor:
-        """u(x, t), `[n, d]`, from x `[n, d]` and t `[n, 1]`."""
+    def _velocity(self, x: Tensor, t: Tensor, start: Tensor) -> Tensor:
+        """u(x, t), `[n, d]`, from x `[n, d]` and t `[n, 1]`, whatever the start was."""
         (first, last), (s0, s1) = self.means_.to(x), self.spreads_
         off = x - ((1 - t) * first + t * last)
         # Between N(m₀, s₀²) and N(m₁, s₁²), independent: E(Δ - x₀ | x_t).
@@ -218,17 +179,6 @@ class QueryTruthFlow(TruthFlow):
         scale = s0 * s1 / variance.sqrt() / math.sqrt(x.shape[-1])
         velocity: Tensor = prior + scale * self.velocity_.outputs(seen)
         return velocity
-
-
-class _QueryTransport(VectorField):
-    """(u(x, t), 1) for the state (x, t), `[n, d + 1]`."""
-
-    def __init__(self, method: QueryTruthFlow) -> None:
-        self.method = method
-
-    def __call__(self, a: Tensor) -> Tensor:
-        x, t = a[:, :-1], a[:, -1:]
-        return torch.cat([self.method._towards(x, t), torch.ones_like(t)], dim=-1)
 
 
 def _root_mean_square(rows: Tensor) -> float:

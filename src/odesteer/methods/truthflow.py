@@ -99,39 +99,56 @@ class TruthFlow(Method):
                     "every negative equals its positive counterpart; there is nowhere to flow."
                 )
             self.inputs_ = Centred().fit(negative)
-            self._train(negative, positive, held_out)
+            n_inputs = 2 * negative.shape[1] + 2 * _WAVES
+            self._train(negative, positive, held_out, n_inputs=n_inputs, unit=self.scale_**2)
 
-    def _train(self, negative: Tensor, positive: Tensor, held_out: Tensor) -> None:
-        d = negative.shape[1]
+    def _train(
+        self,
+        first: Tensor,
+        last: Tensor,
+        held_out: Tensor,
+        *,
+        n_inputs: int,
+        unit: float,
+        constant: Tensor | None = None,
+    ) -> None:
+        """Learn ``velocity_`` by rectified flow from rows of ``first`` to those of ``last``.
+
+        ``n_inputs`` is what the network sees, ``unit`` the square that losses count in. Weights
+        have to bring end points nearer to held-out ones than ``constant`` is, by default than the
+        flow without a network does.
+        """
         generator = torch.Generator().manual_seed(self.seed)
-        widths = (2 * d + 2 * _WAVES, *self.hidden, d)
-        self.velocity_ = network = Perceptron.drawn(widths, generator, negative, flat=True)
+        widths = (n_inputs, *self.hidden, first.shape[1])
+        self.velocity_ = network = Perceptron.drawn(widths, generator, first, flat=True)
         judged = held_out if bool(held_out.any()) else ~held_out
-        judged = judged.to(negative.device)
+        judged = judged.to(first.device)
 
         def loss(rows: Tensor) -> Tensor:
-            start, end = negative[rows], positive[rows]
+            start, end = first[rows], last[rows]
             t = torch.rand(len(rows), 1, generator=generator).to(start)
             error = self._velocity(start + t * (end - start), t, start) - (end - start)
-            return error.square().sum(dim=1).mean() / self.scale_**2
+            return error.square().sum(dim=1).mean() / unit
+
+        def distance(ends: Tensor) -> float:
+            return float((ends - last[judged]).square().sum(dim=1).mean()) / self.scale_**2
 
         def judge() -> float:
-            error = self._transported(negative[judged]) - positive[judged]
-            return float(error.square().sum(dim=1).mean()) / self.scale_**2
+            return distance(self._transported(first[judged]))
 
         with torch.no_grad():
-            least = judge()
+            least = judge() if constant is None else distance(constant)
         self.n_epochs_ = self.training.run(
             network,
             loss,
             judge,
             held_out,
             generator,
-            name="the velocity of TruthFlow",
+            name=f"the velocity of {type(self).__name__}",
             least=least,
         )
         with torch.no_grad():
-            self.error_ = math.sqrt(judge())
+            self.error_ = math.sqrt(judge() if self.n_epochs_ else least)
 
     def _solve(self, a: Tensor, amount: Amount) -> Solution:
         value = torch.as_tensor(amount.value, dtype=a.dtype, device=a.device)

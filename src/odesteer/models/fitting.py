@@ -1,14 +1,13 @@
 """Fitting methods to captured activations; choosing the best attention heads of several layers."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
 
 from odesteer.artifact import Provenance, Site, Steerer
-from odesteer.barriers import Groups, SharedProjectionBarrier, check_contrast
+from odesteer.barriers import Barrier, FitArguments, FrozenBarrier, check_contrast
 from odesteer.barriers.linear_probe import concerns, probe_figures
 from odesteer.data import ContrastData
 from odesteer.errors import InvalidInputError, WeakSignalWarning
@@ -21,8 +20,6 @@ from odesteer.untrusted import is_integer
 from odesteer.version import __version__
 
 S = TypeVar("S")
-FitArguments = tuple[Tensor, Tensor, Groups]
-"""Activations of both sides, `[n₊, d]` and `[n₋, d]`, and their groups, as `fit` takes them."""
 
 
 def prepare_method(method: Method, part: str, n_heads: int | None) -> Method:
@@ -117,23 +114,28 @@ def fit_steerers(
 
 
 def _check_joint(method: Method) -> None:
-    """Raise `InvalidInputError` for a shared barrier that is a part of a part."""
-    if _holds_shared(method) and not method.fits_jointly:
+    """Raise `InvalidInputError` for a barrier that layers share and that is a part of a part."""
+    inside = None if method.fits_jointly else _shared_inside(method)
+    if inside is not None:
+        name = type(inside).__name__
         raise InvalidInputError(
-            f"the SharedProjectionBarrier inside {method!r:.80} would be fitted at each layer by"
-            " itself; fit ODESteer(SharedProjectionBarrier()) at these layers, and wrap what comes"
-            f" out, as in {type(method).__name__}.around(steerer.method)."
+            f"the {name} inside {method!r:.80} would be fitted at each layer by itself; fit"
+            f" ODESteer({name}()) at these layers, and wrap what comes out, as in"
+            f" {type(method).__name__}.around(steerer.method)."
         )
 
 
-def _holds_shared(value: Any) -> bool:
+def _shared_inside(value: Any) -> Barrier | None:
+    """The first barrier among a value's parts that is yet to be fitted to several layers."""
+    if isinstance(value, Barrier) and value.fits_jointly:
+        return value
+    parts: Iterable[Any] = ()
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_shared, value))
-    if isinstance(value, SharedProjectionBarrier):
-        return True
-    return isinstance(value, Parametrised) and any(
-        map(_holds_shared, value.get_params(deep=False).values())
-    )
+        parts = value
+    elif isinstance(value, Parametrised) and not isinstance(value, FrozenBarrier):
+        parts = value.get_params(deep=False).values()
+    found = map(_shared_inside, parts)
+    return next((barrier for barrier in found if barrier is not None), None)
 
 
 def _held_out(method: Method, arguments: FitArguments) -> dict[str, float]:

@@ -85,7 +85,7 @@ def choose_ablation(
             steerers = SteererSet(replace(ablation, site=Site(k, "all")) for k in every)
             one = AblationChoice(layer, position, steerers, lm.divergence(steerers))
             cost = one.divergence.mean
-            if cost > max_kl:
+            if not cost <= max_kl:  # nor a cost that is no number
                 one = replace(one, failure=f"it costs {cost:.3g} nats a token, over {max_kl:g}")
             else:
                 difference = fits.fitted("difference", CAA(), layer)
