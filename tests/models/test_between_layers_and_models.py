@@ -9,6 +9,7 @@ import torch
 import tiny_models
 from odesteer.artifact import Site, Steerer, load, lqr
 from odesteer.barriers import (
+    FrozenBarrier,
     NeighbourBarrier,
     ProductBarrier,
     ProjectedBarrier,
@@ -266,6 +267,10 @@ def test_layers_are_fitted_jointly(lm: SteeredModel, data: ContrastData) -> None
         with pytest.raises(InvalidInputError, match="together"):
             fit_in_order(lm, joint, data, [1, 2])
     lm.fit(NormPreserving(method), data, 1)
+    frozen = ODESteer(FrozenBarrier(first.barrier))
+    a = torch.randn(4, lm.width)
+    for steerer in lm.fit(NormPreserving(frozen), data, [1, 2]):
+        assert torch.equal(steerer.barrier.value(a), first.barrier.value(a))
 
 
 @pytest.mark.parametrize("way", ["when", "conditional"])
