@@ -67,7 +67,8 @@ llms: $(INSTALLED)  ## Get SmolLM2-135M-Instruct and Gemma 3 270M as folders in 
 	$(BIN)/python -m scripts.llms $(LLMS)
 
 # Files in the order of their names: by default those with the fewest tests come last, the longest ones.
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
+# One thread for each process: more would wait for those of the others.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 test: $(INSTALLED)  ## Run the tests but the slow ones, in a process for each core (eight at most).
 	$(PYTEST) -m "not slow"

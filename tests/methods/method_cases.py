@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from barrier_cases import contrast
+from barrier_cases import contrast, massive_contrast
 from odesteer.barriers import (
     Centred,
     LinearBarrier,
@@ -119,6 +119,12 @@ METHODS: dict[str, Method] = {
 def steering(name: str, dtype: torch.dtype = torch.float64) -> Method:
     """A method of the list after `fit`; not to be changed."""
     return METHODS[name].clone().fit(*contrast(dtype=dtype))
+
+
+@cache
+def steering_massive(name: str) -> Method:
+    """A method of the list after `fit` to activations with a massive coordinate."""
+    return METHODS[name].clone().fit(*massive_contrast())
 
 
 def amounts(method: Method) -> list[Amount]:

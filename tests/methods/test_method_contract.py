@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from method_cases import METHODS, amounts, every_method, steering
+from method_cases import METHODS, amounts, every_method, steering, steering_massive
 
 import trained
 from barrier_cases import WIDTH, contrast, massive_contrast, queries
@@ -210,8 +210,7 @@ def test_one_parameter_for_how_much(name):
 
 @every_method
 def test_the_default_displacement_stays_below_eight_class_distances(name):
-    for data in (contrast(), massive_contrast()):
-        method = METHODS[name].clone().fit(*data)
+    for data, method in ((contrast(), steering(name)), (massive_contrast(), steering_massive(name))):
         distance = float((data[0].mean(dim=0) - data[1].mean(dim=0)).norm())
         a = data[1]
         assert float((method.steer(a) - a).norm(dim=1).max()) < 8 * distance
@@ -220,8 +219,7 @@ def test_the_default_displacement_stays_below_eight_class_distances(name):
 @every_method
 def test_a_massive_coordinate(name, tmp_path):
     """One coordinate a thousand times larger, as in early layers of language models."""
-    positive, negative = massive_contrast()
-    method = METHODS[name].clone().fit(positive, negative)
+    method, (_, negative) = steering_massive(name), massive_contrast()
     for amount in (None, *amounts(method)):
         solution = method.solve(negative, amount)
         assert bool(torch.isfinite(solution.state).all())

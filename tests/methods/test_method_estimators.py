@@ -12,7 +12,6 @@ from odesteer.errors import InvalidInputError, NotFittedError
 from odesteer.estimator import Parametrised
 
 MODES = {
-    "requiring gradients": (torch.enable_grad, lambda a: a.clone().requires_grad_()),
     "part of a graph": (torch.enable_grad, lambda a: 1.0 * a.clone().requires_grad_()),
     "without gradients": (torch.no_grad, lambda a: a.clone().requires_grad_()),
     "inference": (torch.inference_mode, torch.clone),
@@ -67,18 +66,19 @@ def test_nothing_works_before_fit(name):
 
 
 @every_method
-def test_fit_forgets_the_last_fit(name):
-    method = METHODS[name].clone()
-    other = contrast(25, width=9, seed=3)
-    assert method.fit(*other) is method
-    method.fit(*contrast())
+def test_clones_are_unfitted_and_a_fit_forgets_the_last(name):
     fresh = steering(name)
+    method = fresh.clone()
+    assert not method.is_fitted
+    assert repr(method) == repr(fresh) == repr(METHODS[name])
+    assert method.get_params().keys() == fresh.get_params().keys()
+    assert method.fit(*contrast(25, width=9, seed=3)) is method
+    method.fit(*contrast())
     assert method.width_ == WIDTH
     assert method.mean_norm_ == fresh.mean_norm_
     for amount in amounts(method):
-        assert torch.equal(
-            method.solve(queries(), amount).state, fresh.solve(queries(), amount).state
-        )
+        again = method.solve(queries(), amount).state
+        assert torch.equal(again, fresh.solve(queries(), amount).state)
 
 
 @every_method
@@ -99,18 +99,7 @@ def test_a_failed_fit_leaves_nothing(name):
     ):
         with pytest.raises(InvalidInputError, match=message):
             method.fit(*arguments)
-
-
-@every_method
-def test_clones(name):
-    method = steering(name)
-    clone = method.clone()
-    assert not clone.is_fitted
-    assert repr(clone) == repr(method) == repr(METHODS[name])
-    assert clone.get_params().keys() == method.get_params().keys()
-    for amount in amounts(method):
-        again = clone.fit(*contrast()).solve(queries(), amount).state
-        assert torch.equal(again, method.solve(queries(), amount).state)
+        assert not method.is_fitted
 
 
 @every_method
