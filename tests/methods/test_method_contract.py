@@ -210,7 +210,10 @@ def test_one_parameter_for_how_much(name):
 
 @every_method
 def test_the_default_displacement_stays_below_eight_class_distances(name):
-    for data, method in ((contrast(), steering(name)), (massive_contrast(), steering_massive(name))):
+    for data, method in (
+        (contrast(), steering(name)),
+        (massive_contrast(), steering_massive(name)),
+    ):
         distance = float((data[0].mean(dim=0) - data[1].mean(dim=0)).norm())
         a = data[1]
         assert float((method.steer(a) - a).norm(dim=1).max()) < 8 * distance
