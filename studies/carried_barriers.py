@@ -114,19 +114,21 @@ def _auc(h: Tensor, wanted: Tensor) -> float:
 
 
 def captured(
-    lm: SteeredModel, data: Path, tasks: list[str], layer: int, n: int
-) -> dict[str, Examples]:
-    """The examples of each task."""
-    found = {}
+    lm: SteeredModel, data: Path, tasks: list[str], layers: list[int], n: int
+) -> list[dict[str, Examples]]:
+    """For each layer the examples of each task."""
+    found: list[dict[str, Examples]] = [{} for _ in layers]
     for task in tasks:
         examples = TASKS[task](lm, data, n, 0)
         sides = [
-            lm.capture(side, layer, "last").states[layer]
+            lm.capture(side, layers, "last").states
             for side in (examples.positive, examples.negative)
         ]
-        wanted = torch.arange(sum(map(len, sides))) < len(sides[0])
         groups = [*examples.groups_positive, *examples.groups_negative]
-        found[task] = Examples(torch.cat(sides), wanted, groups)
+        for own, layer in zip(found, layers, strict=True):
+            states = [side[layer] for side in sides]
+            wanted = torch.arange(len(groups)) < len(states[0])
+            own[task] = Examples(torch.cat(states), wanted, groups)
     return found
 
 
@@ -159,9 +161,10 @@ def main(
     """Carry the barrier of every task."""
     names, at = tasks.split(","), [int(layer) for layer in layers.split(",")]
     pages = []
-    for model, layer in zip((source, target), at, strict=True):
+    for model in dict.fromkeys((source, target)):
         lm = SteeredModel.from_pretrained(located(model), dtype=torch.float32)
-        pages.append(captured(lm, data, names, layer, n))
+        own = [layer for layer, of in zip(at, (source, target), strict=True) if of == model]
+        pages += captured(lm, data, names, own, n)
     Console(width=140).print(table([compare(pages[0], pages[1], task) for task in names]))
 
 

@@ -85,7 +85,10 @@ def test_sites_accept_every_part() -> None:
     assert heads.described() == {"layer": 3, "position": "last", "part": "heads"}
     assert str(heads) == "layer 3, heads, positions: last"
     assert Site(2).depth < heads.depth < Site(3).depth
-    with pytest.raises(InvalidInputError, match=r"part must be one of residual, heads, not 'mlp'"):
+    assert heads.depth < Site(3).depth < Site(3, part="final").depth
+    with pytest.raises(
+        InvalidInputError, match=r"part must be one of residual, heads, final, not 'mlp'"
+    ):
         Site(0, part="mlp")
 
 

@@ -188,7 +188,9 @@ def test_heads_wider_than_the_residual_stream() -> None:
 
 
 def test_there_are_no_other_parts(lm: SteeredModel) -> None:
-    with pytest.raises(InvalidInputError, match="part must be one of residual, heads, not 'mlp'"):
+    with pytest.raises(
+        InvalidInputError, match="part must be one of residual, heads, final, not 'mlp'"
+    ):
         lm.capture(EXAMPLES, 0, part="mlp")
 
 

@@ -16,7 +16,9 @@ from odesteer.barriers import (
     SharedProjectionBarrier,
     Standardized,
     Training,
+    ValueBarrier,
 )
+from odesteer.errors import ModelError
 from odesteer.methods import (
     CAA,
     Ablation,
@@ -29,6 +31,7 @@ from odesteer.methods import (
     Method,
     ODESteer,
     QueryTruthFlow,
+    REControl,
     Setpoint,
     SphericalSteering,
     TwoSided,
@@ -94,6 +97,8 @@ def test_the_engine_writes_what_the_model_writes(lm: SteeredModel, tmp_path: Pat
         name: Steerer(method.fit(*clouds(lm, 0)), Site(1)) for name, method in alone(lm).items()
     }
     given |= over_layers(lm)
+    values = REControl(ValueBarrier((4,), QUICK, folds=0), 3, T=9.0).fit(*clouds(lm, 0))
+    given["values"] = Steerer(values, Site(lm.n_layers - 1, part="final"))
     for name, steerer in given.items():
         steerer.save(tmp_path / f"{name}.safetensors")
     loaded = {name: load(tmp_path / f"{name}.safetensors") for name in given}
@@ -110,6 +115,8 @@ def test_the_engine_writes_what_the_model_writes(lm: SteeredModel, tmp_path: Pat
     assert len(moved) >= len(given) - 2, sorted(set(given) - moved)
     plugin = PluginSteerers(loaded)
     shape = ModelShape(lm.width, lm.n_layers)
-    assert not plugin.incompatible(shape)
-    for name in loaded:
+    assert list(plugin.incompatible(shape)) == ["values"]
+    with pytest.raises(ModelError, match="behind the norm"):
+        plugin.check("values", shape)
+    for name in loaded.keys() - {"values"}:
         plugin.check(name, shape)

@@ -7,7 +7,10 @@ from odesteer.artifact.positions import parse_position
 from odesteer.errors import InvalidInputError
 from odesteer.untrusted import is_integer
 
-PARTS = ("residual", "heads")
+PARTS = ("residual", "heads", "final")
+# In the order of a forward pass.
+_ORDER = ("heads", "residual", "final")
+_WORDS = {"residual": "", "heads": ", heads", "final": ", behind the last norm"}
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,10 @@ class Site:
     ``position`` is ``last`` (the last prompt token, then each generated one), ``generated``,
     ``prompt``, ``all``, a window such as ``generated:0:32``, or a phase of the text such as
     ``thinking`` or ``after:MARKER``, see `odesteer.artifact.positions`. ``part`` is ``residual``
-    (the output of the layer, the residual stream) or ``heads`` (the outputs of all attention heads
-    of the layer side by side, `n_heads * head_width` wide: what its output projection is given).
+    (the output of the layer, the residual stream), ``heads`` (the outputs of all attention heads
+    of the layer side by side, `n_heads * head_width` wide: what its output projection is given) or,
+    of the last layer alone, ``final`` (the output of the norm behind it, which the language model
+    head is given; moving it changes no keys and values).
     """
 
     layer: int
@@ -33,9 +38,14 @@ class Site:
             raise InvalidInputError(f"part must be one of {', '.join(PARTS)}, not {self.part!r}.")
 
     @property
-    def depth(self) -> tuple[int, bool]:
-        """A sort key in the order of a forward pass: the heads of a layer, then its output."""
-        return self.layer, self.part == "residual"
+    def depth(self) -> tuple[int, int]:
+        """A sort key in the order of a forward pass: the heads of a layer, its output, the norm."""
+        return self.layer, _ORDER.index(self.part)
+
+    @property
+    def part_words(self) -> str:
+        """The part as it follows the number of the layer in a message; nothing for `residual`."""
+        return _WORDS[self.part]
 
     def described(self) -> dict[str, Any]:
         """The site as JSON.
@@ -47,5 +57,4 @@ class Site:
         return {"layer": self.layer, "position": self.position, **part}
 
     def __str__(self) -> str:
-        heads = ", heads" if self.part == "heads" else ""
-        return f"layer {self.layer}{heads}, positions: {self.position}"
+        return f"layer {self.layer}{self.part_words}, positions: {self.position}"

@@ -91,10 +91,10 @@ class Gate:
 
     def __str__(self) -> str:
         side = "below" if self.below is not None else "above"
-        heads = ", heads" if self.site.part == "heads" else ""
         tokens = "the last token" if self.pool == "last" else "the mean"
         return (
-            f"only where {type(self.condition.method).__name__} at layer {self.site.layer}{heads}"
+            f"only where {type(self.condition.method).__name__} at layer"
+            f" {self.site.layer}{self.site.part_words}"
             f" finds {tokens} of the prompt {side} level {self.level:g}"
         )
 
@@ -127,7 +127,14 @@ class Steerer(Artifact):
                 f"the method was fitted on width {self.width}, but the model in its provenance has"
                 f" width {width}."
             )
-        if self.site is not None and n_layers is not None and self.site.layer >= n_layers:
+        if self.site is None or n_layers is None:
+            return
+        if self.site.part == "final" and self.site.layer != n_layers - 1:
+            raise InvalidInputError(
+                f"part='final' is behind the last layer, which is {n_layers - 1} in the model of"
+                f" the provenance, not {self.site.layer}."
+            )
+        if self.site.layer >= n_layers:
             raise InvalidInputError(
                 f"the site is layer {self.site.layer}, but the model in the provenance has"
                 f" {n_layers} layers, counted from 0."

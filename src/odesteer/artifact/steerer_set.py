@@ -106,4 +106,4 @@ class SteererSet(Artifact):
 
 def _sort_key(steerer: Steerer) -> tuple[tuple[int, bool], str]:
     site = steerer.site
-    return ((-1, False), "") if site is None else (site.depth, site.position)
+    return ((-1, 0), "") if site is None else (site.depth, site.position)

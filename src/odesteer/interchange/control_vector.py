@@ -127,8 +127,8 @@ def plain_site(steerer: Steerer) -> Site:
         )
     if steerer.site.part != "residual":
         raise InvalidInputError(
-            f"the steerer acts on the attention heads of layer {steerer.site.layer}; a control"
-            " vector acts on the output of the layer. Fit one on the residual stream."
+            f"the steerer acts at {steerer.site}; a control vector acts on the output of the layer."
+            " Fit one on the residual stream."
         )
     if steerer.gate is not None:
         raise InvalidInputError(

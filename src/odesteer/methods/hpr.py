@@ -17,6 +17,7 @@ from odesteer.flows import Solution
 from odesteer.methods.amount import Amount
 from odesteer.methods.base import Method
 from odesteer.methods.rotation import Rotation
+from odesteer.untrusted import is_integer
 
 Learners = Literal["negative", "both"]
 
@@ -95,6 +96,21 @@ class HPR(Method):
         self.hidden = hidden
         self.training = training
         self.fitting = fitting
+
+    @classmethod
+    def paper(cls, width: int) -> "HPR":
+        """The published form for activations of a width: learners, widths of the network, training.
+
+        With `odesteer.models.fit_aligned` it also has the published pairs, right and wrong answers
+        token by token, and layers, the five with the best probes. Its probe is regularised, and its
+        network smooth in another way (SiLU for GELU). Raises `InvalidInputError` for a width below
+        8.
+        """
+        if not is_integer(width, 8):
+            raise InvalidInputError(f"width must be an integer of at least 8, not {width!r}.")
+        training = Training(5e-4, weight_decay=0.0, batch_size=16, max_epochs=5, keep_best=True)
+        hidden = (width // 2, width // 4, width // 8)
+        return cls(hidden=hidden, training=training, learners="both")
 
     @property
     def barrier(self) -> HomogeneousBarrier:

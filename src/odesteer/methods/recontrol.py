@@ -70,6 +70,18 @@ class REControl(Method):
         self.amount = amount
         self.max_strength = max_strength
 
+    @classmethod
+    def paper(cls, step_size: float = 1.0, n_steps: int = 30) -> "REControl":
+        """The published form: n plain steps η∇V on a V that is consistent between tokens.
+
+        ``step_size`` is η; the amount is T = η·n. V is fitted to the tokens of texts, behind the
+        last norm: ``lm.fit(REControl.paper(), data, lm.n_layers - 1, part="final",
+        position="answer")``, or `fit_rewards` with the texts as groups. The paper uses η = 1 with
+        30 steps, and 0.001 with 100. Its weight of the consistency term is not known; here 1.
+        """
+        amount = Amount("T", step_size * n_steps)
+        return cls(ValueBarrier(consistency=1.0), n_steps, amount=amount)
+
     @property
     def field(self) -> "ValueGradient":
         """∇V without the tether; `T` is the time along it."""

@@ -1,5 +1,6 @@
 """Steering a Hugging Face model: its layers, its activations, its generation."""
 
+from odesteer.models.aligned_pairs import fit_aligned
 from odesteer.models.architecture.layers import DecoderLayers, find_decoder_layers
 from odesteer.models.capture.capturer import Activations
 from odesteer.models.divergence import Divergence, NeutralTexts, neutral_prompts
@@ -34,6 +35,7 @@ __all__ = [
     "Transferred",
     "ablate_weights",
     "find_decoder_layers",
+    "fit_aligned",
     "fit_in_order",
     "fit_triples",
     "for_request",

@@ -188,8 +188,9 @@ class ObservedModel:
         ``position`` is `last` (last token of each example), `answer` (all tokens of the
         response), `prompt` (last token of the prompt) or `random_answer` (``k`` tokens of the
         response, 4 by default, chosen by ``seed``); of several each has its own activations, by
-        its name. ``part`` is `residual`, the output of the layers, or `heads`, the outputs of
-        their attention heads side by side. ``side`` is where batches are padded, ``batch_size``
+        its name. ``part`` is `residual`, the output of the layers, `heads`, the outputs of
+        their attention heads side by side, or `final`, of the last layer, the output of the norm
+        behind it. ``side`` is where batches are padded, ``batch_size``
         how many examples they hold; it is found without one. Inside `steering` the activations
         are those of the steered model.
 

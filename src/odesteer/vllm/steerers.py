@@ -167,7 +167,9 @@ def _incompatibility(steerer: Steerer | SteererSet, model: ModelShape) -> ModelE
         if site is None:
             return ModelError("it is not bound to a layer; save a Steerer with a Site.")
         if site.part != "residual" or member.gate is not None:
-            what = "attention heads" if member.gate is None else "a condition on the prompt"
+            what = "a condition on the prompt"
+            if member.gate is None:
+                what = "attention heads" if site.part == "heads" else "the states behind the norm"
             return ModelError(
                 f"it has {what}, which the plugin does not serve; odesteer serve does."
             )

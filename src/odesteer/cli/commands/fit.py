@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from odesteer.data import ContrastData
     from odesteer.models import SteeredModel
 
-LayerPart = Literal["residual", "heads"]
+LayerPart = Literal["residual", "heads", "final"]
 
 
 def fit(
@@ -140,7 +140,8 @@ def fit(
     part: Annotated[
         LayerPart,
         typer.Option(
-            help="The output of the layer, or the outputs of its attention heads.",
+            help="The output of the layer, the outputs of its attention heads, or, of the last"
+            " layer, what the norm behind it gives to the head of the model.",
             rich_help_panel=STEERING,
         ),
     ] = "residual",

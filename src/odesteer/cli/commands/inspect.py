@@ -67,7 +67,7 @@ def _rows(content: dict[str, Any]) -> dict[str, str]:
     if site is None:
         rows["site"] = "none; it is not bound to a layer"
     else:
-        part = ", heads" if site["part"] == "heads" else ""
+        part = "" if site["part"] == "residual" else f", {site['part']}"
         rows["site"] = f"layer {site['layer']} (from zero){part}, positions: {site['position']}"
     if content["gate"] is not None:
         rows["acts"] = content["gate"]

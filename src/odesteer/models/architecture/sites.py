@@ -1,5 +1,6 @@
 """Sites in a model: the module and the hidden states where activations are read and changed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,8 +19,8 @@ class SiteModule:
 
     Attributes:
         layer: number of the decoder layer.
-        part: `residual` or `heads`, see `odesteer.artifact.Site`.
-        module: the module that returns (`residual`) or is given (`heads`) the activations.
+        part: `residual`, `heads` or `final`, see `odesteer.artifact.Site`.
+        module: the module that returns the activations or, for `heads`, is given them.
         width: d, of these activations.
     """
 
@@ -29,10 +30,17 @@ class SiteModule:
     width: int
 
     @property
+    def is_output(self) -> bool:
+        """Whether the activations are what the module returns, not what it is given."""
+        return self.part != "heads"
+
+    @property
     def where(self) -> str:
         """The site in words, as in "activations after layer 3"."""
         if self.part == "residual":
             return f"after layer {self.layer}"
+        if self.part == "final":
+            return "behind the last norm"
         return f"of the heads of layer {self.layer}"
 
 
@@ -85,7 +93,27 @@ class ModelSites:
         module = self.layers.at(layer)
         if part == "residual":
             return SiteModule(layer, part, module, self.width)
+        if part == "final":
+            return SiteModule(layer, part, self._returning_final_states(layer), self.width)
         return SiteModule(layer, part, *self.heads.at(layer))
+
+    def _returning_final_states(self, layer: int) -> nn.Module:
+        """The module whose output the head is given: the one that runs the decoder layers."""
+        last = len(self.layers) - 1
+        if layer != last:
+            raise InvalidInputError(
+                f"part='final' is behind the last layer, which is {last} in this model, not"
+                f" {layer}."
+            )
+        model, owner = unwrapped(self.model), self.layers.owner
+        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+        if head is not None and any(module is head for module in owner.modules()):
+            raise ModelError(
+                f"{type(owner).__name__} runs its layers and its head in one module, so that the"
+                " states between them cannot be reached; steer after its last layer,"
+                " part='residual'."
+            )
+        return owner
 
     def of(self, site: Site) -> SiteModule:
         """The module at a site."""
@@ -109,12 +137,26 @@ class ModelSites:
 
 
 def hidden_states(output: Any) -> Tensor:
-    """The hidden states `[batch, columns, d]` in the output of a decoder layer.
+    """The hidden states `[batch, columns, d]` in the output of a decoder layer, or of all.
 
     Raises `ModelError` where there are none.
     """
-    states = output[0] if isinstance(output, (tuple, list)) and output else output
+    several = isinstance(output, (tuple, list, Mapping)) and output
+    states = _first(output) if several else output
     return _checked(states, "a decoder layer returned")
+
+
+def replace_hidden_states(output: Any, states: Tensor) -> Any:
+    """The output of a decoder layer, or of all, with other hidden states."""
+    if isinstance(output, Tensor):
+        return states
+    if isinstance(output, Mapping):  # a ModelOutput of transformers
+        return type(output)(**{**output, next(iter(output)): states})
+    return (states, *output[1:])
+
+
+def _first(output: Any) -> Any:
+    return next(iter(output.values())) if isinstance(output, Mapping) else output[0]
 
 
 def input_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -137,7 +179,7 @@ def replace_input_states(
 
 def raise_bypassed(place: SiteModule) -> None:
     """Raise the `ModelError` for a place that no activations came through."""
-    if place.part == "residual":
+    if place.is_output:
         raise ModelError(f"layer {place.layer} did not run; this model skips layers.")
     raise ModelError(
         f"layer {place.layer} ran without calling the output projection of its attention"

@@ -161,7 +161,7 @@ class Capturer:
         deepest = max(modules, key=lambda site: site.layer)
         hooks_by_layer[deepest.layer].is_last = True
         hooks = [(hook.site.module, hook) for hook in hooks_by_layer.values()]
-        before, after = ([], hooks) if deepest.part == "residual" else (hooks, [])
+        before, after = ([], hooks) if deepest.is_output else (hooks, [])
         try:
             with HookSet(before, after), torch.no_grad():
                 self.model(**inputs, **options)

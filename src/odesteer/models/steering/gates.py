@@ -49,11 +49,11 @@ class GateReader:
     def hooks(self) -> tuple[list[tuple[nn.Module, Hook]], list[tuple[nn.Module, Hook]]]:
         """Forward pre-hooks and forward hooks, with their modules."""
         hook = (self.site.module, self)
-        return ([], [hook]) if self.site.part == "residual" else ([hook], [])
+        return ([], [hook]) if self.site.is_output else ([hook], [])
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if self.tracker.covers:
-            is_output = self.site.part == "residual"
+            is_output = self.site.is_output
             if len(rest) < 1 + is_output:  # the hook is being removed by another thread
                 return
             found = hidden_states(rest[-1]) if is_output else input_states(args, *rest)

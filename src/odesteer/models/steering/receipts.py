@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from odesteer.artifact import PARTS
 from odesteer.flows import Solution
 from odesteer.models.architecture.sites import SiteModule
 
@@ -40,6 +41,7 @@ class Receipt:
     Attributes (each `[n]`, on the CPU, but for the last):
         layer: the decoder layer that it was moved at.
         heads: whether the outputs of that layer's heads were moved rather than its own.
+        final: whether the output of the norm behind it was.
         forward: which forward pass, counted from zero since the steering began.
         row: row of the batch in that pass.
         column: column of the batch, counted from the first one that a cache holds.
@@ -53,6 +55,7 @@ class Receipt:
 
     layer: Tensor
     heads: Tensor
+    final: Tensor
     forward: Tensor
     row: Tensor
     column: Tensor
@@ -112,7 +115,7 @@ class ReceiptRecorder:
             torch.zeros_like(usable) if solution.reached is None else usable & ~solution.reached
         )
         kept = torch.ones_like(usable) if mask is None else mask
-        numbers = (site.layer, int(site.part == "heads"), forward)
+        numbers = (site.layer, PARTS.index(site.part), forward)
         where = (*(torch.full_like(rows, number) for number in numbers), rows)
         places = [part[:, None].expand(shape) for part in where] + [columns.expand(shape)]
         figures = [nan if before is None else before, nan if after is None else after, time]
@@ -138,12 +141,15 @@ class ReceiptRecorder:
         places = _gathered(self._places, torch.zeros(5, 0, dtype=torch.long))
         figures = _gathered(self._figures, torch.zeros(6, 0, dtype=torch.float32))
         kept = figures[5] > 0
-        layer, heads, forward, row, column = places[:, kept]
+        layer, part, forward, row, column = places[:, kept]
         before, after, distance, capped, usable, _ = figures[:, kept]
         decided = _gathered(self._decisions, torch.zeros(5, 0, dtype=torch.float64))
         gate, passed, judged, value, is_open = decided
         return Receipt(
-            *(layer, heads > 0, forward, row, column),
+            layer,
+            part == PARTS.index("heads"),
+            part == PARTS.index("final"),
+            *(forward, row, column),
             *(before, after, distance, capped > 0, usable > 0),
             GateDecisions(gate.long(), passed.long(), judged.long(), value.float(), is_open > 0),
         )

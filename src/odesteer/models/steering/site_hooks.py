@@ -17,6 +17,7 @@ from odesteer.models.architecture.sites import (
     hidden_states,
     input_states,
     raise_bypassed,
+    replace_hidden_states,
     replace_input_states,
 )
 from odesteer.models.steering.compiled import apply_traced
@@ -48,7 +49,7 @@ class SiteInterventions:
 
     def hooks(self) -> tuple[list[tuple[nn.Module, Hook]], list[tuple[nn.Module, Hook]]]:
         """Forward pre-hooks and forward hooks, with their modules."""
-        if self.site.part == "residual":
+        if self.site.is_output:
             return [], [(self.site.module, _ModuleOutputHook(self))]
         return [(self.site.module, _ModuleInputHook(self))], []
 
@@ -196,7 +197,7 @@ class _ModuleOutputHook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
         if self.interventions.tracker.compiled and torch.compiler.is_compiling():
             states = hidden_states(rest[-1])
-            return _replace_states(rest[-1], states, self.interventions.apply_traced(states))
+            return replace_hidden_states(rest[-1], self.interventions.apply_traced(states))
         if not self.interventions.tracker.covers:
             return None
         if len(rest) < 2:  # the hook is being removed by another thread
@@ -209,14 +210,8 @@ class _ModuleOutputHook:
                 in_place = False
         if in_place and states.shape[1] == 1 and self.interventions.apply_step(states):
             return None
-        return _replace_states(output, states, self.interventions.apply(states, in_place))
-
-
-def _replace_states(output: Any, states: Tensor, moved: Tensor) -> Any:
-    """The output of a module with its states replaced; None where nothing was moved."""
-    if moved is states:
-        return None
-    return moved if isinstance(output, Tensor) else (moved, *output[1:])
+        moved = self.interventions.apply(states, in_place)
+        return None if moved is states else replace_hidden_states(output, moved)
 
 
 @dataclass(eq=False)

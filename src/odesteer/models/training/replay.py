@@ -17,6 +17,7 @@ from odesteer.models.architecture.sites import (
     hidden_states,
     input_states,
     raise_bypassed,
+    replace_hidden_states,
     replace_input_states,
 )
 from odesteer.models.observed_model import ObservedModel
@@ -160,8 +161,8 @@ class Replay:
         before: list[tuple[nn.Module, Any]] = []
         after: list[tuple[nn.Module, Any]] = []
         for site, move in moves.items():
-            hook = _MoveHook(move, batch, site.part)
-            (after if site.part == "residual" else before).append((site.module, hook))
+            hook = _MoveHook(move, batch, site.is_output)
+            (after if site.is_output else before).append((site.module, hook))
         chosen = _DecidingStates(batch)
         head = _output_embeddings(self.lm.model)
         if head is not None:
@@ -318,15 +319,14 @@ class _DecidingStates:
 class _MoveHook:
     """Moves the tokens at a position, in the output of a module or in its input."""
 
-    def __init__(self, move: Move, batch: StateBatch, part: str) -> None:
-        self._move, self._batch, self._part = move, batch, part
+    def __init__(self, move: Move, batch: StateBatch, is_output: bool) -> None:
+        self._move, self._batch, self._is_output = move, batch, is_output
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], *rest: Any) -> Any:
-        if self._part == "heads":
+        if not self._is_output:
             states = input_states(args, rest[0])
             return replace_input_states(args, rest[0], self._moved(states))
-        states = self._moved(hidden_states(rest[-1]))
-        return states if isinstance(rest[-1], Tensor) else (states, *rest[-1][1:])
+        return replace_hidden_states(rest[-1], self._moved(hidden_states(rest[-1])))
 
     def _moved(self, states: Tensor) -> Tensor:
         rows, columns = self._batch.moved
