@@ -25,7 +25,8 @@ from odesteer.models import neutral_prompts, transfer
 from studies.effect_at_cost import _cost, _steered, _unsteered, amount_of_cost, sentiment
 from studies.real_data import review_data, review_pairs
 
-METHODS = {"ODESteer()": (ODESteer, "level", 1.0), "CAA()": (CAA, "T", 1.0)}
+METHODS = {"ODESteer()": (ODESteer, "level", 1.5), "CAA()": (CAA, "strength", 2.0)}
+_LONGEST = 600  # characters of the reviews that are fitted to
 
 
 def main(
@@ -33,12 +34,12 @@ def main(
     target: Annotated[str, typer.Argument()],
     data: Annotated[Path, typer.Option(help="Folder of public data sets.")],
     layers: Annotated[str, typer.Option(help="Of the source and of the target.")],
-    pairs: Annotated[int, typer.Option(help="Reviews of each side to fit to.")] = 100,
-    texts: Annotated[int, typer.Option(help="Beginnings of reviews for the map.")] = 150,
+    pairs: Annotated[int, typer.Option(help="Reviews of each side to fit to.")] = 50,
+    texts: Annotated[int, typer.Option(help="Beginnings of reviews for the map.")] = 120,
     maps: Annotated[str, typer.Option(help="Kinds of maps, with commas between.")] = "ridge",
     n: Annotated[int, typer.Option(help="Held-out reviews.")] = 24,
     kl: Annotated[float, typer.Option()] = 0.1,
-    neutral: Annotated[int, typer.Option(help="Neutral prompts.")] = 8,
+    neutral: Annotated[int, typer.Option(help="Neutral prompts.")] = 6,
 ) -> None:
     """Measure carried steerers and fitted ones at the same cost."""
     at = [int(layer) for layer in layers.split(",")]
@@ -50,10 +51,12 @@ def main(
     effect = sentiment(second, data, n, 0)
     kept = [pair for pair in review_pairs(data) if max(map(len, pair)) <= 1000]
     random.Random(0).shuffle(kept)  # as `sentiment` does: 200 to fit to, then those to test on
-    examples = review_data(kept[:pairs])
-    others = [text[:300] for pair in kept[200 + n :] for text in pair][:texts]
+    short = [pair for pair in kept[:200] if max(map(len, pair)) <= _LONGEST]
+    examples = review_data(short[:pairs])
+    others = [text[:200] for pair in kept[200 + n :] for text in pair][:texts]
     before = effect(_unsteered)
-    table = Table("method", "steerer", "explained of h", "of a", "amount", "gain", "KL")
+    columns = ("method", "steerer", "explained of h", "of a", "amount", "gain")
+    table = Table(*columns, "less that of fitted there", "KL")
     print(f"unsteered {statistics.mean(before):.3f}; {len(others)} texts for the map", flush=True)
     sides = [
         [lm.capture(side, layer).states[layer] for side in (examples.positive, examples.negative)]
@@ -84,16 +87,24 @@ def main(
             rows.append((f"carried, {kind}", found.steerer, *shares))
         if source == target:
             rows.append(("as it is", Steerer(own.method, Site(at[1], "last")), "", ""))
+        fitted: list[float] = []
         for label, steerer, *shares in rows:
             amount = amount_of_cost(second, steerer, quantity, start, kl, prompts)
             after = effect(_steered(second, steerer, quantity, amount))
             gains = [b - a for a, b in zip(before, after, strict=True)]
-            error = statistics.stdev(gains) / len(gains) ** 0.5
+            fitted = fitted or gains
+            behind = [g - f for g, f in zip(gains, fitted, strict=True)]
             cost = _cost(second, steerer, quantity, amount, prompts)
-            row = (name, label, *shares, f"{quantity} {amount:.3g}")
-            table.add_row(*row, f"{statistics.mean(gains):+.3f} ± {error:.3f}", f"{cost:.3f}")
-            print(*row, gains and f"{statistics.mean(gains):+.3f} ± {error:.3f}", cost, flush=True)
+            row = (name, label, *shares, f"{quantity} {amount:.3g}", _shown(gains), _shown(behind))
+            table.add_row(*row, f"{cost:.3f}")
+            print(*row, f"{cost:.3f}", flush=True)
     Console(width=140).print(table)
+
+
+def _shown(values: list[float]) -> str:
+    """The mean and its standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return f"{statistics.mean(values):+.3f} ± {error:.3f}"
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Bridge(Method):
     solver_summary: ClassVar[str] = "geodesic Euler, 10 steps"
     keeps_norm: ClassVar[bool] = True
     cost: ClassVar[str] = "O(n(d + n)) a step, n examples kept of each class"
-    reference: ClassVar[str] = "COBRAS, arXiv 2607.10517, without its gate"
+    reference: ClassVar[str] = "Dalili et al., 2026, arXiv 2607.10517 (COBRAS), without its gate"
 
     step_parameters: ClassVar[tuple[str, ...]] = ("n_steps",)
     size_parameters: ClassVar[tuple[str, ...]] = ("max_examples",)

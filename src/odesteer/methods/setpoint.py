@@ -41,7 +41,9 @@ class Setpoint(Method):
     dynamics: ClassVar[str] = "a' = a + λ(c - v·a)w, v along μ₊ - μ₋"
     barrier_summary: ClassVar[str] = "(μ₊ - μ₋)·(a - (μ₊ + μ₋)/2)"
     cost: ClassVar[str] = "O(d)"
-    reference: ClassVar[str] = "A-LQR, arXiv 2604.19018, with odesteer.artifact.lqr"
+    reference: ClassVar[str] = (
+        "Skifstad et al., 2026, arXiv 2604.19018 (A-LQR), with odesteer.artifact.lqr"
+    )
 
     barrier_: MeanDifferenceBarrier
     readout_: Tensor
