@@ -105,6 +105,9 @@ def test_steerers_that_are_no_constant_vector() -> None:
     heads = Steerer(HeadITI(n_heads=2, top_k=1).fit(*clouds()), Site(2, part="heads"))
     with pytest.raises(InvalidInputError, match="attention heads"):
         ControlVector.of(heads)
+    final = Steerer(CAA.from_direction(vector()), Site(2, part="final"))
+    with pytest.raises(InvalidInputError, match="behind the last norm"):
+        ControlVector.of(final)
     with pytest.raises(InvalidInputError, match="two steerers act at layer 2"):
         ControlVector.of(SteererSet([given(2), given(2, position="prompt")]))
     with pytest.raises(InvalidInputError, match="zero"):

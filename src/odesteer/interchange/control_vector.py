@@ -126,9 +126,12 @@ def plain_site(steerer: Steerer) -> Site:
             " Steerer(method, Site(layer=13))."
         )
     if steerer.site.part != "residual":
+        what = f"on the attention heads of layer {steerer.site.layer}"
+        if steerer.site.part == "final":
+            what = "behind the last norm"
         raise InvalidInputError(
-            f"the steerer acts at {steerer.site}; a control vector acts on the output of the layer."
-            " Fit one on the residual stream."
+            f"the steerer acts {what}; a control vector acts on the output of the layer. Fit one on"
+            " the residual stream."
         )
     if steerer.gate is not None:
         raise InvalidInputError(
