@@ -104,6 +104,6 @@ class SteererSet(Artifact):
             raise ArtifactError(str(error)) from None
 
 
-def _sort_key(steerer: Steerer) -> tuple[tuple[int, bool], str]:
+def _sort_key(steerer: Steerer) -> tuple[tuple[int, int], str]:
     site = steerer.site
     return ((-1, 0), "") if site is None else (site.depth, site.position)

@@ -105,7 +105,8 @@ class ModelSites:
                 f"part='final' is behind the last layer, which is {last} in this model, not"
                 f" {layer}."
             )
-        model, owner = unwrapped(self.model), self.layers.owner
+        model: Any = unwrapped(self.model)
+        owner = self.layers.owner
         head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
         if head is not None and any(module is head for module in owner.modules()):
             raise ModelError(
