@@ -121,7 +121,7 @@ class Content:
         Before the tensors are read, their names, types and shapes in the header are checked
         against the description, and both against the limits.
         """
-        with SafetensorsFile.open(path) as file:
+        with SafetensorsFile.open(path, limits) as file:
             declared = file.declared(limits)
             described = _described(file.text)
             sha256 = described.pop("sha256")

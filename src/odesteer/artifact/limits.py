@@ -1,6 +1,6 @@
 """Limits on files of steerers: what reading and applying one may cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from odesteer.errors import ArtifactError
 
@@ -11,6 +11,7 @@ class FileLimits:
 
     Attributes:
         n_bytes: bytes of all tensors.
+        n_header_bytes: bytes of the header, which names the tensors and describes the steerer.
         n_tensors: number of tensors.
         n_steps: steps of solvers and other repetitions (`Parametrised.step_parameters`), added up
             over all objects of the file.
@@ -18,6 +19,7 @@ class FileLimits:
     """
 
     n_bytes: int = 2**32
+    n_header_bytes: int = 2**22
     n_tensors: int = 10_000
     n_steps: int = 50_000
     size: int = 2**20
@@ -33,4 +35,4 @@ class FileLimits:
 
 
 DEFAULT_LIMITS = FileLimits()
-NO_LIMITS = FileLimits(*[2**63] * 4)
+NO_LIMITS = FileLimits(*[2**63] * len(fields(FileLimits)))

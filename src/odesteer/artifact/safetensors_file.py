@@ -56,11 +56,16 @@ class SafetensorsFile:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator["SafetensorsFile"]:
-        """Open a file. Raises `ArtifactError` if it is no safetensors file, and `OSError`."""
+    def open(cls, path: Path, limits: FileLimits) -> Iterator["SafetensorsFile"]:
+        """Open a file.
+
+        Raises `ArtifactError` if it is no safetensors file, or if its header is longer than the
+        limits allow, and `OSError`.
+        """
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = _header_length(file.read(8), size)
+            limits.check("n_header_bytes", length, "too many bytes of a header")
             header = parse_json(file.read(length), "its header", ArtifactError)
             if not isinstance(header, dict):
                 raise ArtifactError("it is not a safetensors file: its header is no JSON object.")

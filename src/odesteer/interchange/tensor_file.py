@@ -22,7 +22,7 @@ _SOURCES = (("weight", "bias"), ("learned_source.weight", "learned_source.bias")
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file. Raises `ArtifactError` for what is none, and for a steerer."""
-    with SafetensorsFile.open(path) as file:
+    with SafetensorsFile.open(path, DEFAULT_LIMITS) as file:
         metadata = file.header.get("__metadata__")
         if isinstance(metadata, dict) and "odesteer" in metadata:
             raise ArtifactError("it is a steerer already; use it as it is.")
