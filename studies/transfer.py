@@ -25,7 +25,8 @@ from odesteer.models import neutral_prompts, transfer
 from studies.effect_at_cost import _cost, _steered, _unsteered, amount_of_cost, sentiment
 from studies.real_data import review_data, review_pairs
 
-METHODS = {"ODESteer()": (ODESteer, "level", 1.5), "CAA()": (CAA, "strength", 2.0)}
+# By strength, since even level 0 of a carried barrier may cost more than is asked for.
+METHODS = {"ODESteer()": (ODESteer, 1.5), "CAA()": (CAA, 2.0)}
 _LONGEST = 600  # characters of the reviews that are fitted to
 
 
@@ -62,7 +63,8 @@ def main(
         [lm.capture(side, layer).states[layer] for side in (examples.positive, examples.negative)]
         for lm, layer in zip((first, second), at, strict=True)
     ]
-    for name, (make, quantity, start) in METHODS.items():
+    quantity = "strength"
+    for name, (make, start) in METHODS.items():
         own, there = (
             Steerer(make().fit(*states, examples.groups), Site(layer, "last"))
             for states, layer in zip(sides, at, strict=True)

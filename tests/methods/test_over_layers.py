@@ -1,6 +1,7 @@
 """Feedback over layers, barriers and planes that layers share, the bridge on the sphere."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,6 +104,12 @@ def test_what_has_no_linear_quadratic_feedback() -> None:
     caa = SteererSet([Steerer(Ablation().fit(*contrast()), Site(1))])
     with pytest.raises(InvalidInputError, match="Ablation"):
         lqr(caa, [])
+    mixed = SteererSet(
+        Steerer(s.method, replace(s.site, part=part))  # type: ignore[type-var]
+        for s, part in zip(_set(2), ("heads", "residual"), strict=True)
+    )
+    with pytest.raises(InvalidInputError, match="heads and residual"):
+        lqr(mixed, [eye])
     with pytest.raises(InvalidInputError, match="1 Jacobians"):
         lqr(_set(2), [])
     with pytest.raises(InvalidInputError, match="control_cost"):

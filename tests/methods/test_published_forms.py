@@ -102,6 +102,11 @@ def test_pid_refuses_what_is_not_constant() -> None:
     mixed = SteererSet([Steerer(ODESteer().fit(*contrast()), Site(1))])
     with pytest.raises(InvalidInputError, match="ODESteer"):
         pid(mixed)
+    parts = [
+        Steerer(s.method, Site(k, part="heads" if k else "residual")) for k, s in enumerate(_set(2))
+    ]
+    with pytest.raises(InvalidInputError, match="residual and heads"):
+        pid(SteererSet(parts))
     with pytest.raises(InvalidInputError, match="integral"):
         pid(_set(), integral=float("nan"))
     with pytest.raises(InvalidInputError, match="no displacement"):

@@ -180,6 +180,9 @@ def test_weights_are_edited_for_ablation_alone(lm: SteeredModel, data: ContrastD
     for method, words in ((CAA(), "CAA"), (Ablation("positive"), "positive")):
         with pytest.raises(InvalidInputError, match=words):
             ablate_weights(lm, lm.fit(method, data, 1))
+    for layer, part in ((1, "heads"), (lm.n_layers - 1, "final")):
+        with pytest.raises(InvalidInputError, match="residual stream"):
+            ablate_weights(lm, lm.fit(Ablation(), data, layer, part=part))
 
 
 def test_rules_for_layers(lm: SteeredModel, data: ContrastData) -> None:

@@ -46,8 +46,9 @@ def pid(
                 " alike, so its displacements do not add up over layers; use CAA, RepE or ITI."
             )
         displacements.append(constant.double())
+    _check_parts(steerers)
     if len({len(r) for r in displacements}) > 1:
-        raise InvalidInputError("the sites of the set have different widths; use one part.")
+        raise InvalidInputError("the sites of the set have different widths; use one model.")
     total = torch.zeros_like(displacements[0])
     before = displacements[0]
     controlled = []
@@ -101,6 +102,7 @@ def lqr(
                 " at several layers."
             )
         methods.append(steerer.method)
+    _check_parts(steerers)
     width = steerers[0].width
     shapes = [tuple(A.shape) for A in jacobians]
     if shapes != [(width, width)] * (len(methods) - 1):
@@ -130,3 +132,13 @@ def lqr(
             S = state_cost * identity + A.T @ (S - S @ gain) @ A
             S = (S + S.T) / 2
     return SteererSet(controlled)
+
+
+def _check_parts(steerers: SteererSet) -> None:
+    """Raise `InvalidInputError` where activations of the sites are of different kinds."""
+    parts = {site.part: None for site in steerers.sites}
+    if len(parts) > 1:
+        raise InvalidInputError(
+            f"the sites of the set are of different parts, {' and '.join(parts)}, whose activations"
+            " do not add up; use one part."
+        )

@@ -28,7 +28,7 @@ def ablate_weights(lm: SteeredModel, steerer: Steerer) -> None:
     are put back and a `ModelError` says so. So it is with norms behind the projections (Gemma 2 and
     3), whose scales bring r̂ back, and with experts in fused tensors; use the steerer there.
 
-    Raises `InvalidInputError` for another method or a target that is not 0.
+    Raises `InvalidInputError` for another method or part, or a target that is not 0.
     """
     method = steerer.method
     if not isinstance(method, Ablation) or method.component_ != 0:
@@ -36,6 +36,11 @@ def ablate_weights(lm: SteeredModel, steerer: Steerer) -> None:
             "weights can be edited for an Ablation with target='zero', not for"
             f" {type(method).__name__}"
             + (f" with target={method.target!r}." if isinstance(method, Ablation) else ".")
+        )
+    if steerer.site is not None and steerer.site.part != "residual":
+        raise InvalidInputError(
+            f"the direction belongs to {steerer.site}, and weights are edited for a direction of"
+            " the residual stream; fit the Ablation there."
         )
     steerer.check_width(lm.width)
     model: Any = lm.model
