@@ -13,9 +13,14 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 import odesteer
+from odesteer.evaluation.metrics import log_likelihoods
+from odesteer.methods import Amount
+from odesteer.models import neutral_prompts
 from odesteer.plot import plot_trajectories
+from odesteer.tuning import CostSearch
 
 local = Path("../../.llms/SmolLM2-135M-Instruct")
 lm = odesteer.SteeredModel.from_pretrained(
@@ -44,15 +49,66 @@ for token, value in zip(tokens, values):
 # %% [markdown]
 # ## Layers by AUC
 #
-# One pass captures all layers. The held-out AUC rises towards the middle. It says where the classes can be told apart, not where
-# steering has the most effect: compare effects at equal cost for that, as in [how much](how_much.md).
+# One pass captures all layers. A third of the pairs is kept for the next section. The held-out AUC, here by cross-validation over the others, says
+# where the classes can be told apart.
 
 # %%
+fit_on, held_out = pairs.split(0.33, seed=0)
 layers = list(range(0, lm.n_layers, 5))
-steerers = lm.fit(odesteer.ODESteer(), pairs, layer=layers, position="answer")
-aucs = [member.provenance.held_out["auc"] for member in steerers.members]
+steerers = lm.fit(odesteer.ODESteer(), fit_on, layer=layers, position="answer").members
+aucs = [member.provenance.held_out["auc"] for member in steerers]
 for layer, auc in zip(layers, aucs):
     print(f"layer {layer:2}: AUC {auc:.3f}")
+
+# %% [markdown]
+# ## Layers by effect
+#
+# Where can something be *changed*? Give every layer the same budget, .1 nats a token of KL on ten neutral chats, and look at what it buys on the
+# pairs that were kept apart: the rise of the log-odds of the cheerful over the gloomy answer. `CostSearch` finds the level that costs so
+# much; `odesteer tune --kl 0.1` does all of this from the command line ([tuning](../tuning.md)).
+
+# %%
+neutral = neutral_prompts("validation")[:10]
+
+
+def margin(steerer=None, amount=None):
+    """The log-odds of the cheerful over the gloomy answer of each held-out pair, nats."""
+    examples = [*held_out.positive, *held_out.negative]
+    scores = np.array([one.total for one in log_likelihoods(lm, examples, steerer, amount)])
+    return scores[: len(scores) // 2] - scores[len(scores) // 2 :]
+
+
+def level_at(steerer, kl):
+    """The level that costs ``kl`` nats a token; None if the largest costs less."""
+
+    def cost(level):
+        return lm.divergence(steerer, prompts=neutral, level=level).mean
+
+    return CostSearch(cost, start=1.0, most=8.0, tolerance=0.1).find(kl)
+
+
+unsteered = margin()
+effects, errors = [], []
+for layer, member in zip(layers, steerers):
+    level = level_at(member, kl=0.1)
+    if level is None:
+        gain = np.full(len(unsteered), np.nan)
+        print(f"layer {layer:2}: no level costs .1 nats")
+    else:
+        gain = margin(member, Amount("level", level)) - unsteered
+    effects.append(gain.mean())
+    errors.append(gain.std(ddof=1) / len(gain) ** 0.5)
+    if level is not None:
+        print(f"layer {layer:2}: level {level:<5} gains {effects[-1]:+.2f} ± {errors[-1]:.2f} nats")
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+left.plot(layers, aucs, "o-")
+left.set(xlabel="layer", ylabel="held-out AUC")
+right.errorbar(layers, effects, errors, fmt="o-", capsize=3)
+right.set(xlabel="layer", ylabel="gain at KL .1, nats")
+figure.tight_layout()
+plt.show()
 
 # %% [markdown]
 # ## Trajectories over level sets
