@@ -111,6 +111,9 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
+# By this measure the effect grows to the last layers. Read it with care: log-odds are of given words, and late layers are close to the words. What the
+# model *writes* by itself is another question, which only texts answer ([choosing a layer](../choosing.md#which-layer)).
+#
 # ## Trajectories over level sets
 #
 # The flow takes each activation up the gradient of h. The plane shows the main direction of the movement and the spread of the starts; the shades
