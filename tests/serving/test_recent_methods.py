@@ -11,16 +11,21 @@ from odesteer import Site, SteeredModel, Steerer, SteererSet
 from odesteer.artifact import load, lqr, pid
 from odesteer.barriers import (
     FrozenBarrier,
+    LinearBarrier,
+    MinimumBarrier,
     MultiLabelBarrier,
     NeighbourBarrier,
+    PolynomialBarrier,
     SharedProjectionBarrier,
     Standardized,
     Training,
     ValueBarrier,
 )
 from odesteer.errors import ModelError
+from odesteer.flows import NullSpace
 from odesteer.methods import (
     CAA,
+    HPR,
     Ablation,
     Angular,
     Bridge,
@@ -70,6 +75,11 @@ def alone(lm: SteeredModel) -> dict[str, Method]:
         "support": LinearAcT(support=True, interpolation=2.0),
         "setpoint": Setpoint(3.0),
         "bridge": Bridge(20, 4, interpolation=2.0),
+        "null-space": ODESteer(PolynomialBarrier(folds=0), metric=NullSpace(), strength=2.0),
+        "half-spaces": LeastIntervention(
+            MinimumBarrier((LinearBarrier(folds=0), PolynomialBarrier(folds=0))), level=2.0
+        ),
+        "both-classes": HPR(hidden=(4,), training=QUICK, learners="both", interpolation=1.5),
         "corrections": QueryTruthFlow(hidden=(4,), training=QUICK, interpolation=3.0),
     }
 
