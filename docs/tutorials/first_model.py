@@ -95,11 +95,11 @@ with lm.steering(steerer, level=1.5):
 print(lm.tokenizer.decode(tokens[0], skip_special_tokens=True))
 
 # %% [markdown]
-# The same from the command line:
+# The same from the command line, in the same folder (`source ../../.venv/bin/activate` makes the command known):
 #
 # ```bash
-# odesteer fit .llms/SmolLM2-135M-Instruct --data cheerful.jsonl --layer 15 --position answer -o cheerful.safetensors
-# odesteer generate .llms/SmolLM2-135M-Instruct --chat --steer cheerful.safetensors@level=1.5 --compare "Tell me about your day."
+# odesteer fit ../../.llms/SmolLM2-135M-Instruct --data cheerful.jsonl --layer 15 --position answer -o again.safetensors
+# odesteer generate ../../.llms/SmolLM2-135M-Instruct --chat --steer again.safetensors@level=1.5 --compare "Tell me about your day."
 # ```
 #
 # Next: [how much to steer](how_much.md), and [choosing level, position, layer](../choosing.md).

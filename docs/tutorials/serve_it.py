@@ -33,10 +33,10 @@ del lm
 # %% [markdown]
 # ## Start
 #
-# In a terminal this is one line; `--name` is what clients call the model.
+# In a terminal, in the folder of this tutorial, this is one line; `--name` is what clients call the model.
 #
 # ```bash
-# odesteer serve .llms/SmolLM2-135M-Instruct --name smollm2 --steer cheerful=cheerful.safetensors --port 8017
+# odesteer serve ../../.llms/SmolLM2-135M-Instruct --name smollm2 --steer cheerful=cheerful.safetensors --port 8017
 # ```
 
 # %%

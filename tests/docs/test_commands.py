@@ -20,7 +20,7 @@ from odesteer.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODELS = ("my-model", "MODEL", "Qwen/Qwen2.5-0.5B-Instruct", ".llms/SmolLM2-135M-Instruct")
+MODELS = ("my-model", "MODEL", "Qwen/Qwen2.5-0.5B-Instruct", "../../.llms/SmolLM2-135M-Instruct")
 NOT_RUN = {
     r"^serve\b": "does not end; tests/serving starts it",
     r"^(bench|demo)\b": "takes minutes; tests/cli runs them with less",
@@ -63,7 +63,7 @@ WITH_COMMANDS = [page for page, found in TO_RUN.items() if found]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, pairs and steerers, under the names that the pages give them."""
-    folder = tmp_path_factory.mktemp("reader")
+    folder = tmp_path_factory.mktemp("project") / "docs" / "tutorials"
     model = tiny_models.llama(num_hidden_layers=17, max_position_embeddings=512)
     for name in MODELS:
         model.save_pretrained(folder / name)
