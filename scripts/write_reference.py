@@ -68,6 +68,30 @@ def api_pages() -> dict[str, str]:
     return pages
 
 
+def registered_page() -> str:
+    """The page of the names by which commands and files mean classes."""
+    from odesteer.artifact.serialization import FAMILIES, registry_of
+    from odesteer.evaluation.judges import registry as judges
+    from odesteer.evaluation.suites import registry as suites
+
+    families = [(family, registry_of(family)) for family in FAMILIES]
+    lines = [
+        "# Names in commands and files",
+        "",
+        "What `--method`, `--judge`, `--param barrier=…` and files of settings call each class. A"
+        " package of yours adds names by entry points ([write your own parts](../extending.md)).",
+        "",
+    ]
+    for kind, registry in [*families, ("judge", judges), ("suite", suites)]:
+        lines += [f"## {kind.capitalize()}", "", "| name | class | |", "|---|---|---|"]
+        for name in sorted(registry):
+            cls = registry.get(name)
+            summary = _cell((cls.__doc__ or "").strip().partition("\n\n")[0])
+            lines.append(f"| `{name}` | `{cls.__name__}` | {summary} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def command_page() -> str:
     """The page of the commands, from their help, as typer writes it."""
     from typer.cli import get_docs_for_click
@@ -121,6 +145,7 @@ def pages() -> Iterator[tuple[str, str]]:
     """Every generated page: its path below ``docs/reference`` and its text."""
     yield from api_pages().items()
     yield "commands.md", command_page()
+    yield "names.md", registered_page()
     yield "http.md", http_page()
 
 

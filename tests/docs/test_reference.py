@@ -18,7 +18,7 @@ from odesteer.artifact.format import _FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 Public = dict[str, Any]
-GENERATED = ("reference/api/", "reference/commands.md", "reference/http.md")
+GENERATED = ("reference/api/", "reference/commands.md", "reference/http.md", "reference/names.md")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,15 @@ def test_every_command_and_option_is_documented(pages: Path, public: Public) -> 
         options = {*parameters["options"]} - hidden.get(command, set())
         missing = sorted(option for option in options if option not in sections[command])
         assert not missing, f"odesteer {command}: {missing}"
+
+
+def test_every_registered_name_is_documented(pages: Path, public: Public) -> None:
+    page = (pages / "names.md").read_text()
+    for kind, names in public["registries"].items():
+        section = page.partition(f"## {kind.capitalize()}\n")[2].partition("\n## ")[0]
+        assert not [name for name in names if f"| `{name}` |" not in section], kind
+        undescribed = re.findall(r"^\| `([\w-]+)` \| `\w+` \|  \|$", section, re.MULTILINE)
+        assert not undescribed, f"{kind}: no docstring: {undescribed}"
 
 
 def test_every_path_and_field_is_documented(pages: Path, public: Public) -> None:
