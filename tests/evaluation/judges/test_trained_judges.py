@@ -175,6 +175,7 @@ def test_other_labels_of_comments_are_refused(tmp_path: Path) -> None:
         create("small-toxicity", data=str(tmp_path)).judge([make_item()], ["a"])
 
 
+@pytest.mark.slow
 def test_on_the_published_rows_it_beats_the_commoner_answer(shared: Path) -> None:
     for name, least in (("small-truth", 0.7), ("small-info", 0.85)):
         facts = create(name, data=str(shared / "data")).about()
@@ -183,6 +184,7 @@ def test_on_the_published_rows_it_beats_the_commoner_answer(shared: Path) -> Non
         assert measured["accuracy"] > max(least, measured["always_the_commoner"] + 0.05)
 
 
+@pytest.mark.slow
 def test_toxicity_is_learned_from_the_published_rows(shared: Path) -> None:
     held_out = create("small-toxicity", data=str(shared / "data")).about()["held_out"]
     assert held_out["unseen texts"]["accuracy"] > 0.93

@@ -110,6 +110,7 @@ def test_exact_judges_have_no_gate() -> None:
     assert not any(needs_gate(task, JudgePanel(None, tasks)) for task in tasks)
 
 
+@pytest.mark.slow
 def test_the_words_of_answers_are_no_headline(shared: Any) -> None:
     """A constant scored 1.000 under both small judges, published best answers 0.920."""
     data = shared / "data" / "truthfulqa"
