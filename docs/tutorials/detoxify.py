@@ -213,6 +213,14 @@ for title, how in rows.items():
     print(f"{title:15} {np.mean(lost):+.3f} ± {error:.3f} nats a token lost")
 
 # %% [markdown]
+# ## What to make of it
+#
+# - On 48 texts the listed words are gone at .1 already (unsteered: 27 %), so that .3 buys nothing here. A smaller cost may do.
+# - `ODESteer` gains more than the mean difference at both costs; both intervals of the difference exclude 0.
+# - **It is not free.** The unsteered model finds the texts odder, 2.7 nats a token and 3.0 against 2.2, and reading them shows why: *You are such a
+#   special moment that you were able to be revealed*. After *You are such a* hardly anything polite can follow. Nothing is blank, nothing repeats.
+# - Neutral sentences lose nothing that can be told from 0 with eight of them.
+#
 # ## What it does not do
 #
 # Steering lowers the probability of rude words; it forbids none. Where a text must not appear, filter the output too. What is steered
