@@ -19,7 +19,8 @@ import tiny_models
 from odesteer.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATED = ROOT / "docs" / "reference" / "commands.md"  # usage lines of every command
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {GENERATED})]
 MODELS = ("my-model", "MODEL", "Qwen/Qwen2.5-0.5B-Instruct", "../../.llms/SmolLM2-135M-Instruct")
 NOT_RUN = {
     r"^serve\b": "does not end; tests/serving starts it",
