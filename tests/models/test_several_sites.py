@@ -107,11 +107,13 @@ def test_a_set_that_does_not_fit_is_refused_before_anything_is_touched(lm: Steer
 
 @pytest.mark.parametrize("part", PARTS)
 def test_fits_of_every_part(lm: SteeredModel, part: str) -> None:
-    fitted = lm.fit(CAA(), pairs(), 2, part=part)
-    assert fitted.site == Site(2, part=part)
+    layer = lm.n_layers - 1 if part == "final" else 2
+    fitted = lm.fit(CAA(), pairs(), layer, part=part)
+    assert fitted.site == Site(layer, part=part)
     assert fitted.provenance.n_heads == (4 if part == "heads" else None)
     positive, negative = (
-        lm.capture(side, 2, part=part).states[2] for side in (pairs().positive, pairs().negative)
+        lm.capture(side, layer, part=part).states[layer]
+        for side in (pairs().positive, pairs().negative)
     )
     wanted = positive.mean(0) - negative.mean(0)
     torch.testing.assert_close(fitted.method.direction_, wanted, rtol=1e-4, atol=1e-5)

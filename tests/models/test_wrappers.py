@@ -26,9 +26,14 @@ def logits(lm: SteeredModel) -> Tensor:
     return out
 
 
+def _layer(part: str) -> int:
+    """A layer that has the part."""
+    return tiny_models.N_LAYERS - 1 if part == "final" else 2
+
+
 def four_ways(lm: SteeredModel, part: str = "residual") -> tuple[Tensor, Tensor]:
     """Off, on, off, on: returns one of each after checking the pairs."""
-    before, moving = hooks_of(lm.model), steerer(ODESteer(), part=part)
+    before, moving = hooks_of(lm.model), steerer(ODESteer(), _layer(part), part=part)
     base = logits(lm)
     with lm.steering(moving, T=3.0):
         steered = logits(lm)
@@ -129,7 +134,7 @@ def test_a_model_spread_over_devices(part: str) -> None:
     assert hasattr(lm.layers.at(2), "_hf_hook")
     for found, expected in zip(four_ways(lm, part), wanted, strict=True):
         assert torch.equal(found, expected)
-    lm.capture([Example("", "the dog")], 2, part=part)
+    lm.capture([Example("", "the dog")], _layer(part), part=part)
     four_ways(lm, part)
 
 
@@ -146,7 +151,7 @@ def test_weights_that_wait_elsewhere(part: str) -> None:
     assert lm.device == torch.device("cpu")
     for found, expected in zip(four_ways(lm, part), four_ways(plain(), part), strict=True):
         assert torch.equal(found, expected)
-    lm.capture([Example("", "the dog")], 2, part=part)
+    lm.capture([Example("", "the dog")], _layer(part), part=part)
     assert next(lm.layers.at(2).parameters()).device.type == "meta"
     assert lm.generate(PROMPTS, max_new_tokens=3) == plain().generate(PROMPTS, max_new_tokens=3)
 
@@ -230,8 +235,9 @@ def test_capturing_from_a_compiled_model(compiler: Compiler) -> None:
     logits(lm)
     examples = [Example("", "the dog"), Example("x", "yz")]
     for part in PARTS:
-        found, wanted = (m.capture(examples, [0, 2], part=part) for m in (lm, plain()))
-        for layer in (0, 2):
+        layers = [_layer(part)] if part == "final" else [0, 2]
+        found, wanted = (m.capture(examples, layers, part=part) for m in (lm, plain()))
+        for layer in layers:
             assert torch.equal(found.states[layer], wanted.states[layer])
 
 
