@@ -7,7 +7,7 @@ import pytest
 from fitted_methods import WIDTH, Collector, clouds
 
 import odesteer.methods
-from odesteer.artifact import Provenance, Site, Steerer
+from odesteer.artifact import Provenance, Site, Steerer, save
 from odesteer.methods import CAA, Method, ODESteer
 from odesteer.registry import Registry
 
@@ -60,3 +60,10 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
 @pytest.fixture(scope="session")
 def caa() -> Method:
     return CAA().fit(*clouds())
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("original") / "caa.safetensors"
+    save(CAA().fit(*clouds()), path)
+    return path.read_bytes()

@@ -11,18 +11,18 @@ class FileLimits:
 
     Attributes:
         n_bytes: bytes of all tensors.
-        n_header_bytes: bytes of the header, which names the tensors and describes the steerer.
         n_tensors: number of tensors.
         n_steps: steps of solvers and other repetitions (`Parametrised.step_parameters`), added up
             over all objects of the file.
         size: any parameter that sets the size of a tensor (`Parametrised.size_parameters`).
+        n_header_bytes: bytes of the header, which names the tensors and describes the steerer.
     """
 
     n_bytes: int = 2**32
-    n_header_bytes: int = 2**22
     n_tensors: int = 10_000
     n_steps: int = 50_000
     size: int = 2**20
+    n_header_bytes: int = 2**22
 
     def check(self, name: str, value: int, what: str) -> None:
         """Raise `ArtifactError` if ``value`` is above the limit ``name``; ``what`` names it."""
